@@ -1,0 +1,58 @@
+"""Keep the weight norms of a network where you want them: LAWN for any Optax optimizer.
+
+wrap any optimizer   lawn
+when to constrain    at_step, at_epoch, at_median_margin
+links of a chain     project_to_tangent, rescale_to_norms, scale_by_capped_trust_ratio
+ready made           adam_lawn, lamb_lawn, sgd_lawn, lamb_plus, hyperball
+which leaves         only_paths, except_paths, describe
+modules              schedules, baselines, losses, metrics, diagnostics
+
+The floors of the house, each built on those above it in this list:
+
+_geometry     one leaf on its sphere      _switches    when to constrain
+_selection    which leaves, which axes
+_transforms   the links of a chain
+_lawn         Algorithm 1
+_presets      each one composition        diagnostics, baselines
+"""
+
+from lawn_optax import baselines, diagnostics, losses, metrics, schedules
+from lawn_optax._lawn import LawnState, lawn
+from lawn_optax._presets import adam_lawn, hyperball, lamb_lawn, lamb_plus, sgd_lawn
+from lawn_optax._selection import except_paths, only_paths
+from lawn_optax._switches import Switch, at_epoch, at_median_margin, at_step
+from lawn_optax._transforms import (
+    RescaleToNormsState,
+    project_to_tangent,
+    rescale_to_norms,
+    scale_by_capped_trust_ratio,
+)
+from lawn_optax.diagnostics import describe
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LawnState",
+    "RescaleToNormsState",
+    "Switch",
+    "adam_lawn",
+    "at_epoch",
+    "at_median_margin",
+    "at_step",
+    "baselines",
+    "describe",
+    "diagnostics",
+    "except_paths",
+    "hyperball",
+    "lamb_lawn",
+    "lamb_plus",
+    "lawn",
+    "losses",
+    "metrics",
+    "only_paths",
+    "project_to_tangent",
+    "rescale_to_norms",
+    "scale_by_capped_trust_ratio",
+    "schedules",
+    "sgd_lawn",
+]

@@ -1,0 +1,192 @@
+"""LAWN around any optimizer: free training, the switch, then Algorithm 1 of arXiv 2108.05839."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lawn_optax._geometry import AxisName
+from lawn_optax._selection import AxesOrFn, MaskOrFn, require_params, select_spheres
+from lawn_optax._switches import Switch, as_switch
+from lawn_optax._transforms import (
+    capture,
+    check_target_scale,
+    project,
+    rescale,
+    scale_norms,
+    zero_norms,
+)
+
+
+class LawnState(NamedTuple):
+    """State of `lawn`.
+
+    Attributes:
+      steps: int32 scalar; the updates emitted so far.
+      constrained_steps: int32 scalar; how many of them were constrained. 0 means still free, and
+        it is this number, not the norms, that says so: a restored checkpoint never recaptures.
+      norms: tree of `params` with the captured norms `c`, before `target_scale`: one float32 each
+        (float64 for float64 weights) in the shape that `axes` leave, zeros before the switch;
+        `optax.MaskedNode` at free leaves.
+      switch: the switch's own state.
+      inner: the inner optimizer's state.
+    """
+
+    steps: jax.Array
+    constrained_steps: jax.Array
+    norms: Any
+    switch: Any
+    inner: optax.OptState
+
+
+def lawn(
+    inner: optax.GradientTransformation,
+    switch: Switch | int | jax.Array,
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    target_scale: optax.ScalarOrSchedule = 1.0,
+    reset_inner: bool = False,
+    axis_name: AxisName | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Logit Attenuating Weight Normalization, around any optimizer.
+
+    Until `switch`, the updates are `inner`'s own. At the switch the norm :math:`c = \|w\|` of each
+    constrained leaf is captured, and from then on every step stays on those spheres:
+
+    .. math::
+      g_p &= g - \frac{\langle w, g\rangle}{\langle w, w\rangle} w \\
+      r   &= \mathrm{inner}(g_p) \\
+      r_p &= r - \frac{\langle w, r\rangle}{\langle w, w\rangle} w \\
+      w_{next} &= c \, \frac{w + r_p}{\|w + r_p\|}
+
+    Weight decay inside `inner` acts on free leaves only: the third line removes it from the others.
+    A leaf or slice whose captured norm is 0 stays free.
+
+    Args:
+      inner: any optimizer, learning rate included.
+      switch: when to constrain: a number of free updates, `at_step`, `at_epoch` or
+        `at_median_margin`.
+      mask: which leaves are constrained: a tree of bools, a prefix of one, or a callable from
+        parameters to either; see also `only_paths` and `except_paths`. By default those with two
+        dimensions or more. Trees are matched to the parameters by path.
+      axes: the axes that a norm runs over: an int, a tuple of ints, a tree or prefix of them, or
+        a callable from parameters to either. By default (None) all of a leaf's: one norm a leaf.
+        For a Flax kernel of shape `(in, out)`, 0 means a norm for each output neuron; for an
+        embedding of shape `(rows, width)`, 1 means one for each row; for layers stacked along a
+        first axis, `(1, 2)` means one for each layer. Never guessed from a shape.
+      target_scale: the norms held are `target_scale * c`: a positive number, or a schedule of the
+        constrained step, from 0.
+      reset_inner: re-initialise the inner state at the switch (its moments and their bias
+        correction; learning-rate schedules go on) instead of carrying it over.
+      axis_name: under `shard_map` or `pmap` with leaves split over devices: the mesh axis, or axes,
+        over which a leaf's sums are completed. Not needed under `jit` with sharded arrays.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` with a `LawnState`. Its `update` needs `params`;
+      updates have the dtypes that `inner` gives them.
+
+    Raises:
+      TypeError: if `inner` is not a `GradientTransformation`, or `switch` neither an integer nor
+        a `Switch`; on `init`, for a wrong entry of `mask` or `axes`, or a constrained integer leaf.
+      ValueError: for a `target_scale` that is not positive; on `init`, for a `mask` or `axes` that
+        does not fit the parameters; on `update`, without `params`.
+
+    Examples:
+      Two free steps, then norms that stay:
+
+      >>> import jax, jax.numpy as jnp, optax, lawn_optax
+      >>> tx = lawn_optax.lawn(optax.adam(0.1), switch=2)
+      >>> params = {'kernel': jnp.eye(3), 'bias': jnp.zeros(3)}
+      >>> state = tx.init(params)
+      >>> for step in range(5):
+      ...   grads = jax.grad(lambda p: jnp.sum((p['kernel'] + p['bias'] - 1) ** 2))(params)
+      ...   updates, state = tx.update(grads, state, params)
+      ...   params = optax.apply_updates(params, updates)
+      ...   print(f"{jnp.linalg.norm(params['kernel']):.4f}")
+      1.7493
+      1.6755
+      1.6755
+      1.6755
+      1.6755
+
+    References:
+      Algorithm 1 and section 3 of
+      `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
+    """
+    inner = optax.with_extra_args_support(check_inner(inner))
+    switch = as_switch(switch)
+    check_target_scale(target_scale)
+
+    def init(params: optax.Params) -> LawnState:
+        spheres = select_spheres(params, mask, axes, axis_name)
+        zero = jnp.zeros([], jnp.int32)
+        return LawnState(zero, zero, zero_norms(spheres, params), switch.init(), inner.init(params))
+
+    def update(updates, state, params=None, **extra_args):
+        g, w = updates, require_params(params, "lawn")
+        spheres = select_spheres(w, mask, axes, axis_name)
+
+        # The switch, and c = ||w|| at the first constrained update: equation (1).
+        now, switch_state = switch.update(state.steps, state.switch, extra_args)
+        constrained = now | (state.constrained_steps > 0)
+        first = constrained & (state.constrained_steps == 0)
+        norms = capture(spheres, w, state.norms, when=first)
+        held = jax.tree.map(lambda c: constrained & (c > 0), norms)
+        c = scale_norms(norms, target_scale, state.constrained_steps)
+        inner_state = _reset(inner, w, state.inner, when=first) if reset_inner else state.inner
+
+        # Algorithm 1.
+        g_p = optax.tree.cast_like(project(spheres, w, g, held), g)  # line 4
+        extra_args = {**extra_args, "held": held}  # for links of `inner` that project
+        r, inner_state = inner.update(g_p, inner_state, w, **extra_args)  # lines 5-8
+        r_p = project(spheres, w, r, held)  # line 9
+        step = optax.tree.cast_like(rescale(spheres, w, r_p, c, held), r)  # lines 10-11
+
+        return step, LawnState(
+            steps=optax.safe_increment(state.steps),
+            constrained_steps=jnp.where(
+                constrained, optax.safe_increment(state.constrained_steps), 0
+            ),
+            norms=norms,
+            switch=switch_state,
+            inner=inner_state,
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def check_inner(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`inner`, or a clear error where it is something else."""
+    if not isinstance(inner, optax.GradientTransformation):
+        raise TypeError(
+            f"inner={inner!r} must be an optax.GradientTransformation, such as optax.adam(1e-3);"
+            " of an optax.MultiSteps, pass .gradient_transformation()."
+        )
+    return inner
+
+
+def _reset(
+    inner: optax.GradientTransformation,
+    params: optax.Params,
+    state: optax.OptState,
+    when: jax.Array,
+) -> optax.OptState:
+    """`inner.init(params)` where `when` is true; schedules keep their place in either case."""
+
+    def select(old: Any, new: Any) -> Any:
+        if isinstance(old, optax.ScaleByScheduleState):
+            return old
+        if isinstance(old, optax.InjectStatefulHyperparamsState):
+            return old._replace(inner_state=reset(old.inner_state, new.inner_state))
+        return jnp.where(when, new, old).astype(old.dtype)
+
+    def reset(old: Any, new: Any) -> Any:
+        return jax.tree.map(select, old, new, is_leaf=_has_schedule)
+
+    return reset(state, inner.init(params))
+
+
+def _has_schedule(x: Any) -> bool:
+    return isinstance(x, (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState))

@@ -1,0 +1,306 @@
+"""Ready-made optimizers, each one visible composition of the pieces below it.
+
+Defaults are the paper's (section 4): `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-6`, momentum 0.9.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lawn_optax._geometry import AxisName
+from lawn_optax._lawn import check_inner, lawn
+from lawn_optax._selection import AxesOrFn, MaskOrFn
+from lawn_optax._switches import Switch
+from lawn_optax._transforms import (
+    project_to_tangent,
+    resize,
+    scale_by_capped_trust_ratio,
+    steps_on_norms,
+)
+
+
+def adam_lawn(
+    learning_rate: optax.ScalarOrSchedule,
+    switch: Switch | int | jax.Array,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    target_scale: optax.ScalarOrSchedule = 1.0,
+    reset_inner: bool = False,
+    axis_name: AxisName | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Adam-LAWN: `lawn` around `optax.adam`, the paper's main optimizer.
+
+    Args:
+      learning_rate: a float or a schedule of the update, from 0; the paper warms it up and lets it
+        decay linearly to 0, see `schedules.warmup_linear_decay`.
+      switch: when to constrain; see `lawn`.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      mask: which leaves are constrained; see `lawn`.
+      axes: which axes a norm runs over; see `lawn`.
+      target_scale: factor on the captured norms; see `lawn`.
+      reset_inner: forget the moments at the switch; see `lawn`.
+      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` with a `LawnState`.
+
+    Raises:
+      TypeError, ValueError: as `lawn`.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> tx = lawn_optax.adam_lawn(1e-3, lawn_optax.at_epoch(0.5, steps_per_epoch=500))
+      >>> params = {'kernel': jnp.eye(2), 'bias': jnp.zeros(2)}
+      >>> lawn_optax.diagnostics.is_constrained(tx.init(params)).item()
+      False
+
+    References:
+      Algorithm 1 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
+    """
+    return lawn(
+        optax.adam(learning_rate, b1=b1, b2=b2, eps=eps),
+        switch,
+        mask=mask,
+        axes=axes,
+        target_scale=target_scale,
+        reset_inner=reset_inner,
+        axis_name=axis_name,
+    )
+
+
+def lamb_lawn(
+    learning_rate: optax.ScalarOrSchedule,
+    switch: Switch | int | jax.Array,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    target_scale: optax.ScalarOrSchedule = 1.0,
+    reset_inner: bool = False,
+    axis_name: AxisName | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """LAMB-LAWN: `lawn` around LAMB, its Adam direction projected before the trust ratio.
+
+    A constrained step therefore moves by exactly `learning_rate` relative to the norm held; the
+    paper leaves the order open. Until the switch this is `optax.lamb` without weight decay.
+
+    Args:
+      learning_rate: a float or a schedule of the update: the size of a step relative to the weights.
+      switch: when to constrain; see `lawn`.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      mask: which leaves are constrained; see `lawn`.
+      axes: which axes a norm, and with it a trust ratio, runs over; see `lawn`.
+      target_scale: factor on the captured norms; see `lawn`.
+      reset_inner: forget the moments at the switch; see `lawn`.
+      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` with a `LawnState`.
+
+    Raises:
+      TypeError, ValueError: as `lawn`.
+
+    Examples:
+      The angle of a step is that of its learning rate, whatever the gradient's size:
+
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> w, g = jnp.array([[1., 2., 2.]]), jnp.array([[1e3, -2e3, 5e2]])
+      >>> tx = lawn_optax.lamb_lawn(0.1, switch=0)
+      >>> step, _ = tx.update(g, tx.init(w), w)
+      >>> cosine = jnp.vdot(w, w + step) / 9
+      >>> print(f"{jnp.tan(jnp.arccos(cosine)):.4f}")
+      0.1000
+
+    References:
+      `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, section 4;
+      `Large Batch Optimization for Deep Learning <https://arxiv.org/abs/1904.00962>`_.
+    """
+    spheres: dict[str, Any] = {"mask": mask, "axes": axes, "axis_name": axis_name}
+    return lawn(
+        optax.chain(
+            optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+            project_to_tangent(**spheres),
+            scale_by_capped_trust_ratio(jnp.inf, **spheres),
+            optax.scale_by_learning_rate(learning_rate),
+        ),
+        switch,
+        target_scale=target_scale,
+        reset_inner=reset_inner,
+        **spheres,
+    )
+
+
+def sgd_lawn(
+    learning_rate: optax.ScalarOrSchedule,
+    switch: Switch | int | jax.Array,
+    *,
+    momentum: float | None = 0.9,
+    nesterov: bool = False,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    target_scale: optax.ScalarOrSchedule = 1.0,
+    reset_inner: bool = False,
+    axis_name: AxisName | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """SGD-LAWN: `lawn` around `optax.sgd` with momentum.
+
+    Args:
+      learning_rate: a float or a schedule of the update, from 0.
+      switch: when to constrain; see `lawn`.
+      momentum: decay of the trace of gradients; None for none.
+      nesterov: whether to look ahead, as `optax.sgd`.
+      mask: which leaves are constrained; see `lawn`.
+      axes: which axes a norm runs over; see `lawn`.
+      target_scale: factor on the captured norms; see `lawn`.
+      reset_inner: forget the trace at the switch; see `lawn`.
+      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` with a `LawnState`.
+
+    Raises:
+      TypeError, ValueError: as `lawn`.
+
+    Examples:
+      A step along the weights is no step at all:
+
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> w = jnp.array([[3., 4.]])
+      >>> tx = lawn_optax.sgd_lawn(0.1, switch=0)
+      >>> step, _ = tx.update(w, tx.init(w), w)
+      >>> print(jnp.abs(step).max())
+      0.0
+
+    References:
+      `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, section 3.
+    """
+    return lawn(
+        optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov),
+        switch,
+        mask=mask,
+        axes=axes,
+        target_scale=target_scale,
+        reset_inner=reset_inner,
+        axis_name=axis_name,
+    )
+
+
+def lamb_plus(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+    max_ratio: float = 1.0,
+    mask: MaskOrFn = None,
+) -> optax.GradientTransformationExtraArgs:
+    """LAMB+: LAMB with its trust ratio capped, a baseline of the paper. It constrains nothing.
+
+    Args:
+      learning_rate: a float or a schedule of the update, from 0.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      weight_decay: strength of the decoupled weight decay; the paper's ImageNet runs have 0.01.
+      max_ratio: the cap on the trust ratio; `jnp.inf` gives `optax.lamb`.
+      mask: the leaves that decay, as in `optax.lamb`; by default all.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs`.
+
+    Raises:
+      ValueError: if `max_ratio` is not positive; on `update`, without `params`.
+
+    Examples:
+      Large weights no longer blow a step up:
+
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> w, g = jnp.array([3e3, 4e3]), jnp.array([1., 1.])
+      >>> for tx in (optax.lamb(0.1), lawn_optax.lamb_plus(0.1)):
+      ...   print(jnp.linalg.norm(tx.update(g, tx.init(w), w)[0]).round(2))
+      500.0
+      0.14
+
+    References:
+      Appendix B.3.3 of
+      `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
+    """
+    return optax.chain(
+        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+        optax.add_decayed_weights(weight_decay, mask),
+        scale_by_capped_trust_ratio(max_ratio),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def hyperball(
+    inner: optax.GradientTransformation,
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    target_scale: optax.ScalarOrSchedule = 1.0,
+    axis_name: AxisName | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Fixed norms and relative steps from the first update, around any direction.
+
+    .. math::
+      w \leftarrow c \, N(w - \eta c \, N(u)), \qquad N(x) = x / \lVert x \rVert
+
+    With `optax.scale_by_adam()` inside it is AdamH, with `optax.contrib.scale_by_muon()` MuonH:
+    LAMB-LAWN with a free phase of zero and no tangent projection. Free leaves take the step
+    :math:`-\eta u`.
+
+    Args:
+      inner: gives the direction `u`, pointing uphill, without a learning rate.
+      learning_rate: a float or a schedule of the update: the size of a step relative to `c`.
+      mask: which leaves are constrained; see `lawn`.
+      axes: which axes a norm runs over; see `lawn`.
+      target_scale: factor on the captured norms; see `lawn`.
+      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs`.
+
+    Raises:
+      TypeError: if `inner` is not a `GradientTransformation`.
+      TypeError, ValueError: on `init`, for a mask or axes that do not fit; see `lawn`.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> w, g = jnp.array([[3., 4.]]), jnp.array([[1., -1.]])
+      >>> tx = lawn_optax.hyperball(optax.scale_by_adam(), 0.1)
+      >>> step, _ = tx.update(g, tx.init(w), w)
+      >>> print(f"{jnp.linalg.norm(w + step):.4f}")
+      5.0000
+    """
+    check_inner(inner)
+
+    def relative_step(spheres, u, c, held, count):
+        rate = learning_rate(count) if callable(learning_rate) else learning_rate
+        return jax.tree.map(lambda d: -rate * d, resize(spheres, u, c, held))
+
+    return optax.chain(
+        inner,
+        steps_on_norms(
+            "hyperball",
+            relative_step,
+            mask=mask,
+            axes=axes,
+            target_scale=target_scale,
+            axis_name=axis_name,
+        ),
+    )

@@ -1,0 +1,262 @@
+"""Which leaves are constrained, and over which axes: from `mask` and `axes` to one sphere a leaf.
+
+Trees given by the user are matched to the parameters by path, component by whole component, so a
+plain dict fits a `FrozenDict`, an `nnx.State` or a module of the same names, and a prefix fits
+the whole subtree below it.
+"""
+
+import fnmatch
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lawn_optax._geometry import AxisName, Free, Sphere
+
+Path = tuple[str, ...]
+MaskOrFn = Any | Callable[[optax.Params], Any] | None
+AxesOrFn = Any | Callable[[optax.Params], Any] | None
+
+
+def select_spheres(
+    params: optax.Params, mask: MaskOrFn, axes: AxesOrFn, axis_name: AxisName | None
+) -> Any:
+    """The tree of `params` with a `Sphere` at each constrained leaf and `Free()` at each other.
+
+    Raises:
+      ValueError: for a `mask` or `axes` that does not fit `params` or constrains nothing.
+      TypeError: for an entry of the wrong type, or a constrained leaf that is not inexact.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    paths = [path for path, leaf in leaves_with_paths(params) if not _is_masked(leaf)]
+    constrained = _select(params, paths, leaves, mask)
+    if leaves and not any(constrained):
+        raise ValueError(
+            f"mask={_name(mask)} selects none of the {len(leaves)} parameters, so nothing would be"
+            f" constrained. They are {_listing(paths)}. By default a leaf needs two dimensions or"
+            " more; pass mask= with True at the leaves to constrain."
+        )
+    axes_tree = axes(params) if callable(axes) else axes
+    axes_of = _match("axes", axes_tree, params, paths, is_leaf=_is_axes)
+    return jax.tree.unflatten(
+        treedef,
+        [
+            Sphere(_resolve_axes(path, leaf, entry), axis_name) if is_constrained else Free()
+            for path, leaf, entry, is_constrained in zip(
+                paths, leaves, axes_of, constrained, strict=True
+            )
+        ],
+    )
+
+
+def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:
+    """A mask: of the leaves constrained by default, those that one of `patterns` matches.
+
+    A pattern is one or more path components separated by `/`, each matched whole, with the shell's
+    wildcards: `"head"` matches `head/kernel` and `decoder/head/kernel`, never `overhead/kernel`.
+
+    Args:
+      *patterns: at least one pattern.
+
+    Returns:
+      A callable from parameters to a tree of bools, for `mask=`.
+
+    Raises:
+      ValueError: without a pattern, or, on use, for a pattern that matches no parameter.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> params = {'head': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)},
+      ...           'overhead': {'kernel': jnp.ones((2, 3))}}
+      >>> lawn_optax.only_paths('head')(params)
+      {'head': {'bias': False, 'kernel': True}, 'overhead': {'kernel': False}}
+    """
+    return _path_mask(patterns, keep_matches=True)
+
+
+def except_paths(*patterns: str) -> Callable[[optax.Params], Any]:
+    """A mask: of the leaves constrained by default, those that none of `patterns` matches.
+
+    Patterns, results and errors are those of `only_paths`.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> params = {'embed': jnp.ones((5, 2)), 'out': {'kernel': jnp.ones((2, 3))}}
+      >>> lawn_optax.except_paths('embed')(params)
+      {'embed': False, 'out': {'kernel': True}}
+    """
+    return _path_mask(patterns, keep_matches=False)
+
+
+def require_params(params: optax.Params | None, transform: str) -> optax.Params:
+    """`params`, or a clear error where `update` was called without them."""
+    if params is None:
+        raise ValueError(
+            f"params=None: {transform} needs the current parameters. Call"
+            " update(grads, state, params)."
+        )
+    return params
+
+
+def leaves_with_paths(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list:
+    """`(path components, leaf)` of each leaf, `optax.MaskedNode`s included as leaves."""
+    stop = lambda x: _is_masked(x) or (is_leaf is not None and is_leaf(x))
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)
+    return [(_components(path), leaf) for path, leaf in flat]
+
+
+def constrained_by_default(leaf: jax.Array) -> bool:
+    """Kernels and embeddings are constrained; biases and normalisation scales are not."""
+    return jnp.ndim(leaf) >= 2
+
+
+def _select(params: Any, paths: list[Path], leaves: list, mask: MaskOrFn) -> list[bool]:
+    """One bool a leaf."""
+    if mask is None:
+        constrained = [constrained_by_default(leaf) for leaf in leaves]
+    else:
+        tree = mask(params) if callable(mask) else mask
+        constrained = _match("mask", tree, params, paths)
+    for path, leaf, entry in zip(paths, leaves, constrained, strict=True):
+        if not isinstance(entry, (bool, jnp.bool_)):
+            raise TypeError(
+                f"mask has {entry!r} for parameter {_join(path)!r}: it must be True or False, known"
+                " before tracing."
+            )
+        dtype = jnp.result_type(leaf)
+        if entry and not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"parameter {_join(path)!r} has dtype {dtype} and cannot be kept on a sphere: give"
+                " it False in mask=, or a floating dtype."
+            )
+    return [bool(entry) for entry in constrained]
+
+
+def _resolve_axes(path: Path, leaf: jax.Array, axes: Any) -> tuple[int, ...]:
+    """`axes` of one leaf as sorted non-negative integers; None means all of them."""
+    ndim = jnp.ndim(leaf)
+    if axes is None:
+        return tuple(range(ndim))
+    resolved = []
+    for axis in axes if isinstance(axes, tuple) else (axes,):
+        try:
+            axis = operator.index(axis)
+        except Exception as error:  # a tracer raises an error of its own
+            raise TypeError(
+                f"axes={axes!r} for parameter {_join(path)!r}: axes must be Python integers, known"
+                " before tracing (under optax.inject_hyperparams, name 'axes' in static_args)."
+            ) from error
+        if not -ndim <= axis < ndim:
+            raise ValueError(
+                f"axes={axes!r} is out of range for parameter {_join(path)!r} of shape"
+                f" {jnp.shape(leaf)}: use axes from {-ndim} to {ndim - 1}, or a tree of axes that"
+                " names each leaf's own."
+            )
+        resolved.append(axis % ndim)
+    if len(set(resolved)) < len(resolved) or not resolved:
+        raise ValueError(
+            f"axes={axes!r} for parameter {_join(path)!r} names "
+            f"{'an axis twice' if resolved else 'no axis'}: name each axis that the norm runs over"
+            " once, or None for all of them."
+        )
+    return tuple(sorted(resolved))
+
+
+def _match(
+    name: str,
+    tree: Any,
+    params: Any,
+    paths: list[Path],
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> list:
+    """The entry of `tree`, itself or of a prefix, for each of `paths`."""
+    entries = dict(leaves_with_paths(tree, is_leaf))
+    lengths = sorted({len(prefix) for prefix in entries}, reverse=True)
+    used = set()
+    matched = []
+    for path in paths:
+        prefix = next((path[:n] for n in lengths if path[:n] in entries), None)
+        if prefix is None:
+            raise ValueError(
+                f"{name} has no entry for parameter {_join(path)!r}: it has {_listing(entries)}."
+                f" Give {name} the tree of the parameters, or a prefix of it."
+            )
+        used.add(prefix)
+        matched.append(entries[prefix])
+    absent = {path[:n] for path, leaf in leaves_with_paths(params) for n in range(len(path) + 1)}
+    for prefix, entry in entries.items():
+        if prefix not in used and prefix not in absent and entry is not None:
+            raise ValueError(
+                f"{name} has an entry for {_join(prefix)!r}, which is no parameter: they are"
+                f" {_listing(paths)}. Give {name} the tree of the parameters, or a prefix of it."
+            )
+    return matched
+
+
+def _path_mask(patterns: tuple[str, ...], keep_matches: bool) -> Callable[[optax.Params], Any]:
+    if not patterns:
+        raise ValueError("patterns=(): give at least one path, such as 'head' or 'layers/0'.")
+    split = {pattern: tuple(pattern.strip("/").split("/")) for pattern in patterns}
+
+    def mask(params: optax.Params) -> Any:
+        leaves, treedef = jax.tree.flatten(params)
+        paths = [path for path, leaf in leaves_with_paths(params) if not _is_masked(leaf)]
+        for pattern, parts in split.items():
+            if not any(_contains(path, parts) for path in paths):
+                raise ValueError(
+                    f"pattern {pattern!r} matches no parameter: they are {_listing(paths)}."
+                    " Whole path components are matched; use * inside one."
+                )
+        matches = [any(_contains(path, parts) for parts in split.values()) for path in paths]
+        return jax.tree.unflatten(
+            treedef,
+            [
+                constrained_by_default(leaf) and match == keep_matches
+                for leaf, match in zip(leaves, matches, strict=True)
+            ],
+        )
+
+    return mask
+
+
+def _contains(path: Path, parts: Path) -> bool:
+    """Whether a run of whole components of `path` matches `parts`."""
+    starts = range(len(path) - len(parts) + 1)
+    return any(
+        all(fnmatch.fnmatchcase(path[start + i], part) for i, part in enumerate(parts))
+        for start in starts
+    )
+
+
+def _components(path: jax.tree_util.KeyPath) -> Path:
+    """Names of a key path, without the `.value` that Flax boxes put behind a variable's own."""
+    if path and path[-1] == jax.tree_util.GetAttrKey("value"):
+        path = path[:-1]
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def _is_masked(x: Any) -> bool:
+    return isinstance(x, optax.MaskedNode)
+
+
+def _is_axes(x: Any) -> bool:
+    """Whether `x` is one leaf's axes: None, or a tuple that is not a container of axes itself."""
+    containers = (tuple, list, dict, type(None))
+    return x is None or (isinstance(x, tuple) and not any(isinstance(i, containers) for i in x))
+
+
+def _join(path: Path) -> str:
+    return "/".join(path)
+
+
+def _listing(paths: Any, most: int = 8) -> str:
+    names = [repr(_join(path)) for path in paths]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "none"
+
+
+def _name(mask: MaskOrFn) -> str:
+    return getattr(mask, "__name__", type(mask).__name__) if callable(mask) else repr(mask)

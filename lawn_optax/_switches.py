@@ -1,0 +1,152 @@
+"""When to constrain: the conditions that end the free phase.
+
+A `Switch` is asked at the start of every update, with the number of updates made before it. Once
+it has said yes, `lawn` stays constrained and its later answers do not matter.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Switch(NamedTuple):
+    """A condition on the course of training, for `lawn(inner, switch)`.
+
+    Attributes:
+      init: `init() -> state`, a pytree of arrays.
+      update: `update(count, state, extra_args) -> (constrain, state)`, with `count` an int32
+        scalar, the updates made before this one; `extra_args` the keyword arguments of the
+        optimizer's `update`; `constrain` a bool scalar.
+    """
+
+    init: Callable[[], Any]
+    update: Callable[[jax.Array, Any, Mapping[str, Any]], tuple[jax.Array, Any]]
+
+
+def at_step(n: int | jax.Array) -> Switch:
+    """Constrains from update number `n` on, counting from 0.
+
+    Args:
+      n: how many updates are free, at least 0; 0 constrains from the initial weights. A traced
+        int32 scalar may stand here, so that `jax.vmap` runs a whole grid of free phases at once.
+
+    Returns:
+      A stateless `Switch`.
+
+    Raises:
+      TypeError: if `n` is not an integer.
+      ValueError: if `n` is negative or not a scalar.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> switch = lawn_optax.at_step(2)
+      >>> [bool(switch.update(jnp.int32(t), switch.init(), {})[0]) for t in range(4)]
+      [False, False, True, True]
+    """
+    if isinstance(n, jax.Array):
+        if not jnp.issubdtype(n.dtype, jnp.integer):
+            raise TypeError(f"n has dtype {n.dtype}: a step is an integer; cast it to int32.")
+        if n.ndim:
+            raise ValueError(f"n has shape {n.shape}: a step is a scalar; use jax.vmap for a grid.")
+    else:
+        n = _integer("n", n, "or give a fraction of an epoch to at_epoch(epochs, steps_per_epoch)")
+    if not isinstance(n, jax.core.Tracer) and n < 0:
+        raise ValueError(f"n={n} must be at least 0; 0 constrains from the initial weights.")
+    return Switch(init=lambda: (), update=lambda count, state, extra_args: (count >= n, state))
+
+
+def at_epoch(epochs: float | jax.Array, steps_per_epoch: int) -> Switch:
+    """Constrains after `epochs` of free training: the paper's `E_free`.
+
+    Args:
+      epochs: length of the free phase, a fraction allowed, at least 0; rounded to the nearest
+        step, halves to even. A traced scalar may stand here.
+      steps_per_epoch: updates an epoch, at least 1.
+
+    Returns:
+      A stateless `Switch`.
+
+    Raises:
+      TypeError: if `steps_per_epoch` is not an integer or `epochs` not a number.
+      ValueError: if `epochs` is negative or not finite, or `steps_per_epoch` below 1.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> switch = lawn_optax.at_epoch(0.16, steps_per_epoch=100)
+      >>> [bool(switch.update(jnp.int32(t), switch.init(), {})[0]) for t in (15, 16)]
+      [False, True]
+
+    References:
+      Section 3 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
+    """
+    if not isinstance(steps_per_epoch, jax.Array):
+        steps_per_epoch = _integer("steps_per_epoch", steps_per_epoch, "the updates in an epoch")
+    if not isinstance(steps_per_epoch, jax.core.Tracer) and steps_per_epoch < 1:
+        raise ValueError(f"steps_per_epoch={steps_per_epoch} must be at least 1.")
+    if isinstance(epochs, jax.core.Tracer):
+        return at_step(jnp.round(epochs * steps_per_epoch).astype(jnp.int32))
+    if isinstance(epochs, bool) or not isinstance(epochs, (int, float, jax.Array)):
+        try:
+            epochs = (
+                float(operator.index(epochs)) if not hasattr(epochs, "dtype") else float(epochs)
+            )
+        except TypeError as error:
+            raise TypeError(
+                f"epochs={epochs!r} must be a number of epochs, such as 0.5."
+            ) from error
+    if not 0 <= epochs < math.inf:
+        raise ValueError(
+            f"epochs={epochs} must be finite and at least 0; 0 constrains from the initial weights."
+        )
+    if isinstance(steps_per_epoch, jax.core.Tracer):
+        return at_step(jnp.round(epochs * steps_per_epoch).astype(jnp.int32))
+    return at_step(round(float(epochs) * int(steps_per_epoch)))
+
+
+def as_switch(switch: Switch | int | jax.Array) -> Switch:
+    """A `Switch` as it is, an integer as `at_step` of it."""
+    if isinstance(switch, Switch):
+        return switch
+    if callable(switch) or isinstance(switch, (str, float, tuple)) or switch is None:
+        raise TypeError(
+            f"switch={switch!r} must be a number of free updates, at_step(n),"
+            " at_epoch(epochs, steps_per_epoch) or at_median_margin()."
+        )
+    return at_step(switch)
+
+
+def _integer(name: str, value: Any, remedy: str) -> int:
+    """`value` as a Python int; a bool or a float is a mistake."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} must be an integer: {remedy}.") from None
+
+
+class MedianMarginState(NamedTuple):
+    """State of `at_median_margin`."""
+
+    steps: jax.Array
+    mean: jax.Array
+
+
+def at_median_margin(threshold: float = 2.5, *, decay: float = 0.9, min_steps: int = 0) -> Switch:
+    """PLACEHOLDER."""
+
+    def init():
+        return MedianMarginState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32))
+
+    def update(count, state, extra_args):
+        if extra_args.get("margin") is None:
+            raise ValueError("margin=")
+        m = jnp.median(jnp.asarray(extra_args["margin"], jnp.float32))
+        mean = decay * state.mean + (1 - decay) * m
+        return (mean >= threshold) & (count >= min_steps), MedianMarginState(state.steps + 1, mean)
+
+    return Switch(init, update)

@@ -1,0 +1,386 @@
+"""Seeing what is constrained, and how training with constrained norms goes.
+
+Results about layers are flat dicts from a leaf's path, such as `"dense/kernel"`, to an array with
+one number a norm: ready for a log.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lawn_optax._geometry import Sphere
+from lawn_optax._lawn import LawnState
+from lawn_optax._selection import AxesOrFn, MaskOrFn, leaves_with_paths, select_spheres
+from lawn_optax._transforms import RescaleToNormsState
+
+
+class LeafSummary(NamedTuple):
+    """One parameter in a `Summary`.
+
+    Attributes:
+      path: its place in the tree, components joined by `/`.
+      shape: its shape.
+      constrained: whether it is, or will be after the switch, kept on its spheres.
+      axes: the axes that a norm runs over; None for a free leaf.
+      norm: `||w||`, one number a norm; for a free leaf, of the whole leaf.
+      captured: the norm captured at the switch, of the same shape; None where there is none yet.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    constrained: bool
+    axes: tuple[int, ...] | None
+    norm: np.ndarray
+    captured: np.ndarray | None
+
+
+class Summary(tuple[LeafSummary, ...]):
+    """The leaves of a tree, as `describe` saw them; prints as a table."""
+
+    def __str__(self) -> str:
+        """A table with a row a leaf."""
+        header = ("parameter", "shape", "constrained", "axes", "norm", "captured")
+        rows = [header, *(_cells(leaf) for leaf in self)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def describe(
+    params: optax.Params,
+    state: Any = None,
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+) -> Summary:
+    """Tells of each parameter whether it is constrained, over which axes, and its norms.
+
+    Args:
+      params: the parameters, concrete.
+      state: an optimizer state that holds one of `lawn` or `rescale_to_norms`, however wrapped;
+        without it no captured norm is shown.
+      mask: as given to the optimizer.
+      axes: as given to the optimizer.
+
+    Returns:
+      A tuple of `LeafSummary`; `print` shows it as a table.
+
+    Raises:
+      TypeError, ValueError: for a mask or axes that do not fit, as `lawn`.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> params = {'dense': {'kernel': 3 * jnp.eye(2), 'bias': jnp.zeros(2)}}
+      >>> tx = lawn_optax.adam_lawn(1e-3, switch=100, axes=0)
+      >>> print(lawn_optax.describe(params, tx.init(params), axes=0))
+      parameter     shape   constrained  axes  norm   captured
+      ------------  ------  -----------  ----  -----  --------
+      dense/bias    (2,)    free         -     0      -
+      dense/kernel  (2, 2)  yes          (0,)  3 (2)  not yet
+    """
+    captured = captured_norms(state) if state is not None else {}
+    rows = []
+    for path, sphere, leaf in _leaves(params, mask, axes):
+        constrained = isinstance(sphere, Sphere)
+        whole = Sphere(tuple(range(jnp.ndim(leaf))))
+        norm = np.asarray((sphere if constrained else whole).norm(leaf))
+        of_leaf = np.asarray(captured[path]) if path in captured else None
+        axes_of = sphere.axes if constrained else None
+        rows.append(LeafSummary(path, jnp.shape(leaf), constrained, axes_of, norm, of_leaf))
+    return Summary(rows)
+
+
+def is_constrained(state: Any) -> jax.Array:
+    """Whether the switch has happened.
+
+    Args:
+      state: an optimizer state that holds one of `lawn`, however wrapped.
+
+    Returns:
+      A bool scalar; of several `lawn`s, whether all have switched.
+
+    Raises:
+      ValueError: if there is no such state in `state`.
+    """
+    counts = [_array(s.constrained_steps) for s in _states(state) if isinstance(s, LawnState)]
+    if not counts:
+        raise ValueError("state holds no LawnState: give the state of an optimizer made by lawn.")
+    return jnp.all(jnp.stack([count > 0 for count in counts]))
+
+
+def captured_norms(state: Any) -> dict[str, jax.Array]:
+    """The norms captured so far.
+
+    Args:
+      state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
+
+    Returns:
+      A dict from paths to norms; empty before the switch.
+
+    Raises:
+      ValueError: if there is no such state in `state`.
+    """
+    states = _states(state)
+    if not states:
+        raise ValueError(
+            "state holds no norms: give the state of an optimizer made by lawn or rescale_to_norms."
+        )
+    norms: dict[str, jax.Array] = {}
+    for found in states:
+        count = found.constrained_steps if isinstance(found, LawnState) else found.steps
+        if _array(count) > 0:
+            leaves = leaves_with_paths(found.norms)
+            norms |= {
+                "/".join(path): c for path, c in leaves if not isinstance(c, optax.MaskedNode)
+            }
+    return norms
+
+
+def weight_norms(
+    params: optax.Params, *, mask: MaskOrFn = None, axes: AxesOrFn = None
+) -> dict[str, jax.Array]:
+    """`||w||` of each constrained leaf.
+
+    Args:
+      params: the parameters.
+      mask: as given to the optimizer.
+      axes: as given to the optimizer.
+
+    Returns:
+      A dict from paths to norms.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> lawn_optax.diagnostics.weight_norms({'kernel': jnp.array([[3., 4.]])})
+      {'kernel': Array(5., dtype=float32)}
+    """
+    return {path: s.norm(w) for path, s, w in _leaves(params, mask, axes) if isinstance(s, Sphere)}
+
+
+def norm_drift(
+    params: optax.Params,
+    state: Any,
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    target_scale: float = 1.0,
+) -> dict[str, jax.Array]:
+    """`||w|| / (target_scale c) - 1` of each leaf with captured norms; 0 where `c` is 0.
+
+    Args:
+      params: the parameters after a constrained update.
+      state: the optimizer's state, concrete.
+      mask: as given to the optimizer.
+      axes: as given to the optimizer.
+      target_scale: as given to the optimizer, a schedule's value.
+
+    Returns:
+      A dict from paths to relative errors; empty before the switch.
+    """
+    norms = weight_norms(params, mask=mask, axes=axes)
+    return {
+        path: jnp.where(c > 0, norms[path] / jnp.where(c > 0, target_scale * c, 1) - 1, 0.0)
+        for path, c in captured_norms(state).items()
+    }
+
+
+def gradient_cosine(
+    params: optax.Params, grads: optax.Updates, *, mask: MaskOrFn = None, axes: AxesOrFn = None
+) -> dict[str, jax.Array]:
+    """`cos(w, g)` of each constrained leaf: the share of a gradient that line 4 takes away.
+
+    At a minimum on the spheres the gradient vanishes or this is -1 or 1 (appendix D of the paper).
+
+    Args:
+      params: the parameters.
+      grads: a tree like `params`.
+      mask: as given to the optimizer.
+      axes: as given to the optimizer.
+
+    Returns:
+      A dict from paths to cosines; 0 where either is 0.
+    """
+    return _per_sphere(_cosine, params, grads, mask, axes)
+
+
+def angular_step(
+    params: optax.Params, updates: optax.Updates, *, mask: MaskOrFn = None, axes: AxesOrFn = None
+) -> dict[str, jax.Array]:
+    """The angle in radians by which an update turns each constrained leaf.
+
+    Args:
+      params: the parameters before the update.
+      updates: what the optimizer returned, a tree like `params`.
+      mask: as given to the optimizer.
+      axes: as given to the optimizer.
+
+    Returns:
+      A dict from paths to angles from 0 to pi.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> w, update = jnp.array([[1., 0.]]), jnp.array([[-1., 1.]])
+      >>> angle = lawn_optax.diagnostics.angular_step({'w': w}, {'w': update})['w']
+      >>> print(f"{jnp.degrees(angle):.1f}")
+      90.0
+    """
+    return _per_sphere(_angle, params, updates, mask, axes)
+
+
+def flat_zone_share(margins: jax.Array, *, threshold: float = 2.5) -> jax.Array:
+    """Share of examples whose loss is flat: those with a margin of at least `threshold`.
+
+    Args:
+      margins: `(examples,)`, from `metrics.logit_margin`.
+      threshold: where the zone begins, in logits.
+
+    Returns:
+      A scalar between 0 and 1.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> print(lawn_optax.diagnostics.flat_zone_share(jnp.array([-1., 2., 3., 4.])))
+      0.5
+
+    References:
+      Appendix A of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
+    """
+    return jnp.mean(jnp.asarray(margins) >= threshold)
+
+
+def escape_value(
+    loss: Callable[[optax.Params, Any], jax.Array],
+    params: optax.Params,
+    examples: Any,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    key: jax.Array,
+    iterations: int = 30,
+) -> jax.Array:
+    r"""The left side of the paper's escape condition (4): above 1, SGD leaves this minimum.
+
+    .. math::
+      \lambda_{max}\left\{ (I - \eta H)^2 + \frac{\eta^2 (m - B)}{B (m - 1)} \Sigma \right\}
+
+    with the Hessian H of the mean loss and the covariance :math:`\Sigma` of the gradients of single
+    examples, both applied without being formed. Power iteration, from below.
+
+    Args:
+      loss: `loss(params, example) -> scalar`, of one example.
+      params: where to look; the condition is meant at a minimum.
+      examples: a pytree of arrays with the `m >= 2` training examples along the first axis.
+      learning_rate: the step size :math:`\eta` of SGD.
+      batch_size: B, from 1 to m.
+      key: for the starting vector.
+      iterations: of the power method, at least 1.
+
+    Returns:
+      A scalar, the Rayleigh quotient of the last iterate.
+
+    Raises:
+      ValueError: if `batch_size` is not between 1 and `m`, or `m` is below 2.
+
+    References:
+      Equation (4) in appendix C of
+      `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
+    """
+    m = jax.tree.leaves(examples)[0].shape[0]
+    if not 1 <= batch_size <= m or m < 2:
+        raise ValueError(
+            f"batch_size={batch_size} must be between 1 and the number of examples, {m}, which must"
+            " be at least 2."
+        )
+    w, unravel = jax.flatten_util.ravel_pytree(params)
+    losses = jax.vmap(lambda w, example: loss(unravel(w), example), in_axes=(None, 0))
+    mean_gradient = jax.grad(lambda w: jnp.mean(losses(w, examples)))
+    noise = learning_rate**2 * (m - batch_size) / (batch_size * (m - 1))
+
+    def i_minus_eta_h(v: jax.Array) -> jax.Array:
+        return v - learning_rate * jax.jvp(mean_gradient, (w,), (v,))[1]
+
+    def covariance(v: jax.Array) -> jax.Array:
+        # Sigma v = mean_i (g_i - mean g) <g_i - mean g, v>: a Jacobian and its transpose.
+        along = jax.jvp(lambda w: losses(w, examples), (w,), (v,))[1]
+        _, pull_back = jax.vjp(lambda w: losses(w, examples), w)
+        return pull_back((along - jnp.mean(along)) / m)[0]
+
+    def apply(v: jax.Array) -> jax.Array:
+        return i_minus_eta_h(i_minus_eta_h(v)) + noise * covariance(v)
+
+    def iterate(v: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        image = apply(v)
+        return image / jnp.linalg.norm(image), jnp.vdot(v, image)
+
+    start = jax.random.normal(key, w.shape, w.dtype)
+    _, quotients = jax.lax.scan(iterate, start / jnp.linalg.norm(start), length=iterations)
+    return quotients[-1]
+
+
+def _cosine(sphere: Sphere, w: jax.Array, d: jax.Array) -> jax.Array:
+    size = sphere.norm(w) * sphere.norm(d)
+    return jnp.where(size > 0, sphere.inner(w, d) / jnp.where(size > 0, size, 1), 0.0)
+
+
+def _angle(sphere: Sphere, w: jax.Array, d: jax.Array) -> jax.Array:
+    # Between w and w + d; atan2 keeps small angles, where the cosine would lose them.
+    tangent = sphere.project(w, d)
+    return jnp.atan2(sphere.norm(tangent) * sphere.norm(w), sphere.inner(w, w + d))
+
+
+def _per_sphere(
+    fn: Callable[[Sphere, jax.Array, jax.Array], jax.Array],
+    params: optax.Params,
+    tree: Any,
+    mask: MaskOrFn,
+    axes: AxesOrFn,
+) -> dict[str, jax.Array]:
+    rows = zip(_leaves(params, mask, axes), jax.tree.leaves(tree), strict=True)
+    return {path: fn(s, w, d) for (path, s, w), d in rows if isinstance(s, Sphere)}
+
+
+def _leaves(params: Any, mask: MaskOrFn, axes: AxesOrFn) -> list:
+    """`(path, sphere, leaf)` of each parameter."""
+    spheres = jax.tree.leaves(select_spheres(params, mask, axes, None))
+    leaves = [x for x in leaves_with_paths(params) if not isinstance(x[1], optax.MaskedNode)]
+    return [("/".join(path), s, w) for (path, w), s in zip(leaves, spheres, strict=True)]
+
+
+def _states(state: Any) -> list:
+    """Every state that holds norms, wherever it is."""
+    holds_norms = lambda x: isinstance(x, (LawnState, RescaleToNormsState))
+    found = [x for x in jax.tree.leaves(state, is_leaf=holds_norms) if holds_norms(x)]
+    return found + [s for x in found if isinstance(x, LawnState) for s in _states(x.inner)]
+
+
+def _array(x: Any) -> jax.Array:
+    """A scalar out of whatever box a training framework puts it in."""
+    return jnp.asarray(jax.tree.leaves(x)[0])
+
+
+def _cells(leaf: LeafSummary) -> tuple[str, ...]:
+    captured = "-" if not leaf.constrained else "not yet"
+    return (
+        leaf.path,
+        str(leaf.shape),
+        "yes" if leaf.constrained else "free",
+        "-" if leaf.axes is None else str(leaf.axes),
+        _range(leaf.norm),
+        captured if leaf.captured is None else _range(leaf.captured),
+    )
+
+
+def _range(values: np.ndarray) -> str:
+    """One number, or the smallest and largest of several and how many they are."""
+    if values.size == 0:
+        return "none"
+    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
+    several = f" ({math.prod(values.shape)})" if values.ndim else ""
+    return (low if low == high else f"{low} to {high}") + several

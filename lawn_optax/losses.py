@@ -1,0 +1,92 @@
+"""Losses of the papers that Optax does not have; it has cross-entropy, smoothing and the rest."""
+
+import jax
+import jax.numpy as jnp
+
+
+def softmax_focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2.0) -> jax.Array:
+    r"""Focal loss over classes: cross-entropy with well-classified examples weighted down.
+
+    .. math::
+      -\sum_k y_k (1 - p_k)^\gamma \log p_k, \qquad p = \mathrm{softmax}(z)
+
+    Args:
+      logits: `(..., classes)`, unnormalised log-probabilities.
+      labels: `(...)` integer classes, or `(..., classes)` probabilities.
+      gamma: focusing exponent, at least 0; 0 is cross-entropy. The paper tries 0.5, 2 and 5.
+
+    Returns:
+      `(...)`, the loss of each example, in the dtype of the logits. Its gradient is finite for any
+      finite logits.
+
+    Raises:
+      ValueError: if `gamma` is negative, or `labels` fits `logits` in neither way.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> logits, labels = jnp.array([[2., 0.], [0., 1.]]), jnp.array([0, 0])
+      >>> loss = lawn_optax.losses.softmax_focal_loss(logits, labels, gamma=0.)
+      >>> bool(jnp.allclose(
+      ...     loss, optax.softmax_cross_entropy_with_integer_labels(logits, labels)))
+      True
+
+    References:
+      `Focal Loss for Dense Object Detection <https://arxiv.org/abs/1708.02002>`_, equation (4);
+      section 4.5 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
+    """
+    if not isinstance(gamma, jax.core.Tracer) and not gamma >= 0:
+        raise ValueError(f"gamma={gamma} must be at least 0; 0 is cross-entropy.")
+    targets = _probabilities(logits, labels)
+    log_p = jax.nn.log_softmax(logits, axis=-1)
+    weight = jnp.exp(gamma * _log_one_minus_softmax(log_p))
+    return -jnp.sum(targets * weight * log_p, axis=-1)
+
+
+def flooding(loss: jax.Array, level: float) -> jax.Array:
+    r"""Keeps a mean loss from falling below a level: :math:`|L - b| + b`.
+
+    Args:
+      loss: scalar, the mean loss of a batch.
+      level: the flood level `b`, at least 0, in the unit of the loss.
+
+    Returns:
+      Scalar; its gradient is that of the loss above the level, and its opposite below.
+
+    Raises:
+      ValueError: if `level` is negative.
+
+    Examples:
+      >>> import jax, lawn_optax
+      >>> [float(jax.grad(lawn_optax.losses.flooding)(loss, 0.1)) for loss in (0.3, 0.05)]
+      [1.0, -1.0]
+
+    References:
+      `Do We Need Zero Training Loss After Achieving Zero Training Error?
+      <https://arxiv.org/abs/2002.08709>`_, equation (2).
+    """
+    if not isinstance(level, jax.core.Tracer) and not level >= 0:
+        raise ValueError(f"level={level} must be at least 0, the lowest loss to allow.")
+    return jnp.abs(loss - level) + level
+
+
+def _log_one_minus_softmax(log_p: jax.Array) -> jax.Array:
+    """`log(1 - p)` from `log p`, without cancellation and with finite gradients."""
+    p = jnp.exp(log_p)
+    # Only the largest p can come near 1, where 1 - p cancels: sum the others there.
+    largest = jax.nn.one_hot(jnp.argmax(p, axis=-1), p.shape[-1], dtype=bool)
+    others = jnp.sum(jnp.where(largest, 0, p), axis=-1, keepdims=True)
+    return jnp.log(jnp.maximum(jnp.where(largest, others, 1 - p), jnp.finfo(p.dtype).tiny))
+
+
+def _probabilities(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    if jnp.shape(labels) == jnp.shape(logits):
+        return labels
+    if jnp.shape(labels) == jnp.shape(logits)[:-1] and jnp.issubdtype(
+        jnp.result_type(labels), jnp.integer
+    ):
+        return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    raise ValueError(
+        f"labels of shape {jnp.shape(labels)} and dtype {jnp.result_type(labels)} do not fit logits"
+        f" of shape {jnp.shape(logits)}: give integers of shape {jnp.shape(logits)[:-1]}, or"
+        " probabilities of the logits' shape."
+    )

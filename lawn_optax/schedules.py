@@ -1,0 +1,107 @@
+"""Learning-rate schedules of the papers: a warm-up to a peak, then a decay to the end.
+
+eta(t) = eta_0    + (eta_peak - eta_0)   (t / t_warmup)^p_warmup                t < t_warmup
+eta(t) = eta_end  + (eta_peak - eta_end) (1 - (t - t_warmup) / t_decay)^p       afterwards
+"""
+
+import optax
+
+
+def warmup_linear_decay(
+    peak_value: float,
+    warmup_steps: int,
+    total_steps: int,
+    *,
+    init_value: float = 0.0,
+    end_value: float = 0.0,
+) -> optax.Schedule:
+    """Linear warm-up, then linear decay: the paper's schedule for every optimizer.
+
+    Args:
+      peak_value: the learning rate reached at step `warmup_steps`.
+      warmup_steps: length of the warm-up, at least 0; 0 starts at the peak.
+      total_steps: step at which `end_value` is reached, at least `warmup_steps`.
+      init_value: the learning rate at step 0, where there is a warm-up.
+      end_value: the learning rate from step `total_steps` on.
+
+    Returns:
+      A schedule: from the step, counted from 0, to the learning rate.
+
+    Raises:
+      ValueError: if the steps are negative or `total_steps` is below `warmup_steps`.
+
+    Examples:
+      >>> import lawn_optax
+      >>> schedule = lawn_optax.schedules.warmup_linear_decay(1.0, 2, 6)
+      >>> [float(schedule(step)) for step in range(8)]
+      [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+
+    References:
+      Section 3 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
+    """
+    return warmup_polynomial_decay(
+        peak_value,
+        warmup_steps,
+        total_steps,
+        power=1.0,
+        init_value=init_value,
+        end_value=end_value,
+    )
+
+
+def warmup_polynomial_decay(
+    peak_value: float,
+    warmup_steps: int,
+    total_steps: int,
+    *,
+    power: float = 2.0,
+    warmup_power: float = 1.0,
+    init_value: float = 0.0,
+    end_value: float = 0.0,
+) -> optax.Schedule:
+    """Polynomial warm-up, then polynomial decay: Nado et al.'s schedule at large batches.
+
+    Args:
+      peak_value: the learning rate reached at step `warmup_steps`.
+      warmup_steps: length of the warm-up, at least 0; 0 starts at the peak.
+      total_steps: step at which `end_value` is reached, at least `warmup_steps`.
+      power: exponent of the decay, positive; 2 in most of their pipelines.
+      warmup_power: exponent of the warm-up, positive; 1 is linear.
+      init_value: the learning rate at step 0, where there is a warm-up.
+      end_value: the learning rate from step `total_steps` on.
+
+    Returns:
+      A schedule: from the step, counted from 0, to the learning rate.
+
+    Raises:
+      ValueError: if the steps are negative, `total_steps` is below `warmup_steps`, or a power is
+        not positive.
+
+    Examples:
+      >>> import lawn_optax
+      >>> schedule = lawn_optax.schedules.warmup_polynomial_decay(1.0, 2, 6, warmup_power=2.0)
+      >>> [float(schedule(step)) for step in range(7)]
+      [0.0, 0.25, 1.0, 0.5625, 0.25, 0.0625, 0.0]
+
+    References:
+      Appendices B and D of `A Large Batch Optimizer Reality Check
+      <https://arxiv.org/abs/2102.06356>`_.
+    """
+    if not 0 <= warmup_steps <= total_steps:
+        raise ValueError(
+            f"warmup_steps={warmup_steps} and total_steps={total_steps}: the warm-up must be at"
+            " least 0 steps long and end within the total."
+        )
+    if not (power > 0 and warmup_power > 0):
+        raise ValueError(
+            f"power={power} and warmup_power={warmup_power} must be positive; 1 is linear."
+        )
+    # A polynomial schedule over no steps is constant: Optax warns of it, so leave it out.
+    decay = optax.constant_schedule(end_value)
+    if total_steps > warmup_steps:
+        decay = optax.polynomial_schedule(peak_value, end_value, power, total_steps - warmup_steps)
+    if warmup_steps == 0:
+        return decay
+    # Optax's polynomial runs as (1 - t/T)^p: read backwards it is the warm-up.
+    rising = optax.polynomial_schedule(peak_value, init_value, warmup_power, warmup_steps)
+    return optax.join_schedules([lambda step: rising(warmup_steps - step), decay], [warmup_steps])
