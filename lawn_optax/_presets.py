@@ -95,7 +95,7 @@ def lamb_lawn(
     paper leaves the order open. Until the switch this is `optax.lamb` without weight decay.
 
     Args:
-      learning_rate: a float or a schedule of the update: the size of a step relative to the weights.
+      learning_rate: a float or a schedule of the update: the size of a step relative to the norm.
       switch: when to constrain; see `lawn`.
       b1: decay of the first moment.
       b2: decay of the second moment.
@@ -260,9 +260,9 @@ def hyperball(
     .. math::
       w \leftarrow c \, N(w - \eta c \, N(u)), \qquad N(x) = x / \lVert x \rVert
 
-    With `optax.scale_by_adam()` inside it is AdamH, with `optax.contrib.scale_by_muon()` MuonH:
-    LAMB-LAWN with a free phase of zero and no tangent projection. Free leaves take the step
-    :math:`-\eta u`.
+    With `optax.scale_by_adam()` inside it is AdamH: LAMB-LAWN with a free phase of zero and no
+    tangent projection. With `optax.contrib.muon(learning_rate=-1.0)`, whose updates then point
+    uphill, it is MuonH. Free leaves take the step :math:`-\eta u`.
 
     Args:
       inner: gives the direction `u`, pointing uphill, without a learning rate.

@@ -80,7 +80,14 @@ def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:
 def except_paths(*patterns: str) -> Callable[[optax.Params], Any]:
     """A mask: of the leaves constrained by default, those that none of `patterns` matches.
 
-    Patterns, results and errors are those of `only_paths`.
+    Args:
+      *patterns: at least one pattern, as for `only_paths`.
+
+    Returns:
+      A callable from parameters to a tree of bools, for `mask=`.
+
+    Raises:
+      ValueError: as `only_paths`.
 
     Examples:
       >>> import jax.numpy as jnp, lawn_optax

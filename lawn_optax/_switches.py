@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 class Switch(NamedTuple):
@@ -107,6 +108,97 @@ def at_epoch(epochs: float | jax.Array, steps_per_epoch: int) -> Switch:
     return at_step(round(float(epochs) * int(steps_per_epoch)))
 
 
+class MedianMarginState(NamedTuple):
+    """State of `at_median_margin`.
+
+    Attributes:
+      steps: int32 scalar; the finite margins averaged so far.
+      average: float32 scalar; their running average, from 0.
+    """
+
+    steps: jax.Array
+    average: jax.Array
+
+
+def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int = 0) -> Switch:
+    r"""Constrains when the training loss begins to flatten: the automatic switch.
+
+    The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
+    weights, which the forward pass has at hand (see `metrics.logit_margin`). Their median
+    :math:`x_t`, `t` counted from 0, is averaged from :math:`a = 0` on, and the update that brings
+    the average to the threshold is the first constrained one:
+
+    .. math::
+      a \leftarrow a + \min\left(1 - \beta,\ \frac{3}{t + 3}\right) (x_t - a)
+
+    That is an exponential moving average whose window grows with training, to about a third of the
+    steps taken. Early in training the median shoots past the threshold for a few steps while the
+    output bias learns the class prior; a window in proportion ignores that at every batch size,
+    without knowing how long an epoch is. The price is a switch that comes about a quarter of the
+    steps taken so far after the crossing for good.
+
+    A margin that is not finite is left out. Where one class is so frequent that predicting it
+    alone gives a lasting median near the threshold, raise the threshold, or set `min_steps`.
+
+    Args:
+      threshold: the median margin, in logits, at which most losses are flat; finite.
+      decay: :math:`\beta`, from 0 to below 1: smooths the first `3 / (1 - decay)` steps.
+      min_steps: updates that are free in any case, at least 0.
+
+    Returns:
+      A `Switch` with a `MedianMarginState`. `margin` may be a scalar, the median itself, or an
+      array of per-example margins, of any shape and floating dtype. Under `shard_map`, give the
+      same margin on every device.
+
+    Raises:
+      TypeError: if `min_steps` is not an integer.
+      ValueError: if an argument is out of its range; on `update`, without `margin=`.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> tx = lawn_optax.adam_lawn(0.1, lawn_optax.at_median_margin())
+      >>> w = jnp.ones((2, 2))
+      >>> state = tx.init(w)
+      >>> for margin in jnp.linspace(0., 8., 40):   # a margin that rises steadily
+      ...   _, state = tx.update(w, state, w, margin=margin)
+      >>> int(state.steps - state.constrained_steps)   # it was 2.7 at step 13
+      21
+
+    References:
+      Section 3 and appendix A of
+      `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, which proposes
+      such a switch as future work.
+    """
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold={threshold} must be finite: a margin in logits, such as 2.5.")
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay={decay} must be at least 0 and below 1, such as 0.9.")
+    min_steps = _integer("min_steps", min_steps, "the updates that are free in any case")
+    if min_steps < 0:
+        raise ValueError(f"min_steps={min_steps} must be at least 0.")
+
+    def init() -> MedianMarginState:
+        return MedianMarginState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32))
+
+    def update(
+        count: jax.Array, state: MedianMarginState, extra_args: Mapping[str, Any]
+    ) -> tuple[jax.Array, MedianMarginState]:
+        if extra_args.get("margin") is None:
+            raise ValueError(
+                "margin=None: at_median_margin needs the minibatch's margins. Call"
+                " update(grads, state, params, margin=logit_margin(logits, labels))."
+            )
+        x = jnp.median(jnp.asarray(extra_args["margin"], jnp.float32))
+        finite = jnp.isfinite(x)
+        weight = jnp.minimum(1 - decay, 3 / (state.steps + 3))
+        average = jnp.where(finite, state.average + weight * (x - state.average), state.average)
+        steps = jnp.where(finite, optax.safe_increment(state.steps), state.steps)
+        constrain = finite & (average >= threshold) & (count >= min_steps)
+        return constrain, MedianMarginState(steps, average)
+
+    return Switch(init, update)
+
+
 def as_switch(switch: Switch | int | jax.Array) -> Switch:
     """A `Switch` as it is, an integer as `at_step` of it."""
     if isinstance(switch, Switch):
@@ -127,26 +219,3 @@ def _integer(name: str, value: Any, remedy: str) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name}={value!r} must be an integer: {remedy}.") from None
-
-
-class MedianMarginState(NamedTuple):
-    """State of `at_median_margin`."""
-
-    steps: jax.Array
-    mean: jax.Array
-
-
-def at_median_margin(threshold: float = 2.5, *, decay: float = 0.9, min_steps: int = 0) -> Switch:
-    """PLACEHOLDER."""
-
-    def init():
-        return MedianMarginState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32))
-
-    def update(count, state, extra_args):
-        if extra_args.get("margin") is None:
-            raise ValueError("margin=")
-        m = jnp.median(jnp.asarray(extra_args["margin"], jnp.float32))
-        mean = decay * state.mean + (1 - decay) * m
-        return (mean >= threshold) & (count >= min_steps), MedianMarginState(state.steps + 1, mean)
-
-    return Switch(init, update)

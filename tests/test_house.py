@@ -1,0 +1,109 @@
+"""The house itself: which way imports point, what is public, what is documented, what it needs."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lawn_optax as lo
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "lawn_optax"
+FLOORS = [
+    {"_geometry", "_switches", "schedules", "losses", "metrics"},
+    {"_selection"},
+    {"_transforms"},
+    {"_lawn"},
+    {"_presets", "baselines", "diagnostics"},
+    {"__init__"},
+]
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or ""} | {f"{node.module}.{a.name}" for a in node.names}
+    return names
+
+
+def floor(module: str) -> int:
+    return next(i for i, modules in enumerate(FLOORS) if module in modules)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_floor_imports_lower_floors_only(module):
+    for name in imported(PACKAGE / f"{module}.py"):
+        parts = name.split(".")
+        if parts[0] == "lawn_optax" and len(parts) > 1 and parts[1] in MODULES:
+            assert floor(parts[1]) < floor(module), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_library_imports_jax_and_optax_alone(module):
+    own = {"lawn_optax", "jax", "optax", "numpy"}  # NumPy comes with JAX
+    names = {name.split(".")[0] for name in imported(PACKAGE / f"{module}.py")}
+    assert names <= own | set(sys.stdlib_module_names)
+
+
+def test_imports_between_packages_point_one_way():
+    forbidden = {
+        "lawn_optax": {"examples", "benchmarks", "tests"},
+        "examples": {"benchmarks", "tests"},
+        "benchmarks": {"tests"},
+    }
+    for package, above in forbidden.items():
+        for path in (ROOT / package).rglob("*.py"):
+            assert not {name.split(".")[0] for name in imported(path)} & above, path
+
+
+def public_objects():
+    for name in lo.__all__:
+        value = getattr(lo, name)
+        if not inspect.ismodule(value):
+            yield name, value
+            continue
+        for inner, member in vars(value).items():
+            if not inner.startswith("_") and getattr(member, "__module__", "") == value.__name__:
+                yield f"{name}.{inner}", member
+
+
+@pytest.mark.parametrize(("name", "value"), list(public_objects()))
+def test_public_names_are_documented(name, value):
+    doc = inspect.getdoc(value)
+    assert doc, name
+    if inspect.isfunction(value):
+        arguments = inspect.signature(value).parameters
+        assert "Returns:" in doc, name
+        for argument in arguments:
+            assert f"{argument}:" in doc, f"{name} does not explain {argument}"
+
+
+def test_all_lists_what_there_is():
+    assert sorted(lo.__all__) == lo.__all__
+    for name in lo.__all__:
+        assert hasattr(lo, name)
+    for module in pkgutil.iter_modules(lo.__path__):
+        importlib.import_module(f"lawn_optax.{module.name}")
+
+
+def test_importing_it_starts_no_backend_and_no_framework():
+    code = (
+        "import sys, lawn_optax, jax;"
+        "assert not jax._src.xla_bridge._backends;"
+        "assert not {'flax', 'chex', 'tensorflow', 'matplotlib'} & set(sys.modules) - {'chex'}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_it_is_typed():
+    assert (PACKAGE / "py.typed").exists()
