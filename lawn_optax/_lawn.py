@@ -180,7 +180,7 @@ def _reset(
             return old
         if isinstance(old, optax.InjectStatefulHyperparamsState):
             return old._replace(inner_state=reset(old.inner_state, new.inner_state))
-        return jnp.where(when, new, old).astype(old.dtype)
+        return jnp.where(when, new, old)
 
     def reset(old: Any, new: Any) -> Any:
         return jax.tree.map(select, old, new, is_leaf=_has_schedule)

@@ -1,0 +1,1 @@
+"""Measurements: what LAWN costs, and the records of what was run."""
