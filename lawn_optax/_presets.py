@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from lawn_optax._geometry import AxisName
 from lawn_optax._lawn import check_inner, lawn
@@ -25,9 +26,9 @@ def adam_lawn(
     learning_rate: optax.ScalarOrSchedule,
     switch: Switch | int | jax.Array,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-6,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-6,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
@@ -80,9 +81,9 @@ def lamb_lawn(
     learning_rate: optax.ScalarOrSchedule,
     switch: Switch | int | jax.Array,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-6,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-6,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
@@ -146,7 +147,7 @@ def sgd_lawn(
     learning_rate: optax.ScalarOrSchedule,
     switch: Switch | int | jax.Array,
     *,
-    momentum: float | None = 0.9,
+    momentum: ArrayLike | None = 0.9,
     nesterov: bool = False,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
@@ -200,11 +201,11 @@ def sgd_lawn(
 def lamb_plus(
     learning_rate: optax.ScalarOrSchedule,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-6,
-    weight_decay: float = 0.0,
-    max_ratio: float = 1.0,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-6,
+    weight_decay: ArrayLike = 0.0,
+    max_ratio: float | jax.Array = 1.0,
     mask: MaskOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     """LAMB+: LAMB with its trust ratio capped, a baseline of the paper. It constrains nothing.

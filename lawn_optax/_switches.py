@@ -112,11 +112,11 @@ class MedianMarginState(NamedTuple):
     """State of `at_median_margin`.
 
     Attributes:
-      steps: int32 scalar; the finite margins averaged so far.
+      averaged: int32 scalar; how many margins, the finite ones, are in the average.
       average: float32 scalar; their running average, from 0.
     """
 
-    steps: jax.Array
+    averaged: jax.Array
     average: jax.Array
 
 
@@ -190,11 +190,11 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
             )
         x = jnp.median(jnp.asarray(extra_args["margin"], jnp.float32))
         finite = jnp.isfinite(x)
-        weight = jnp.minimum(1 - decay, 3 / (state.steps + 3))
+        weight = jnp.minimum(1 - decay, 3 / (state.averaged + 3))
         average = jnp.where(finite, state.average + weight * (x - state.average), state.average)
-        steps = jnp.where(finite, optax.safe_increment(state.steps), state.steps)
+        averaged = jnp.where(finite, optax.safe_increment(state.averaged), state.averaged)
         constrain = finite & (average >= threshold) & (count >= min_steps)
-        return constrain, MedianMarginState(steps, average)
+        return constrain, MedianMarginState(averaged, average)
 
     return Switch(init, update)
 

@@ -170,7 +170,7 @@ def steps_on_norms(
 
 
 def scale_by_capped_trust_ratio(
-    max_ratio: float = 1.0,
+    max_ratio: float | jax.Array = 1.0,
     *,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,

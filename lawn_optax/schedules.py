@@ -5,15 +5,16 @@ eta(t) = eta_end  + (eta_peak - eta_end) (1 - (t - t_warmup) / t_decay)^p       
 """
 
 import optax
+from jax.typing import ArrayLike
 
 
 def warmup_linear_decay(
-    peak_value: float,
+    peak_value: ArrayLike,
     warmup_steps: int,
     total_steps: int,
     *,
-    init_value: float = 0.0,
-    end_value: float = 0.0,
+    init_value: ArrayLike = 0.0,
+    end_value: ArrayLike = 0.0,
 ) -> optax.Schedule:
     """Linear warm-up, then linear decay: the paper's schedule for every optimizer.
 
@@ -50,14 +51,14 @@ def warmup_linear_decay(
 
 
 def warmup_polynomial_decay(
-    peak_value: float,
+    peak_value: ArrayLike,
     warmup_steps: int,
     total_steps: int,
     *,
     power: float = 2.0,
     warmup_power: float = 1.0,
-    init_value: float = 0.0,
-    end_value: float = 0.0,
+    init_value: ArrayLike = 0.0,
+    end_value: ArrayLike = 0.0,
 ) -> optax.Schedule:
     """Polynomial warm-up, then polynomial decay: Nado et al.'s schedule at large batches.
 

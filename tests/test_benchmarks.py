@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from benchmarks import overhead, trees
+from benchmarks import overhead, report, trees
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,12 @@ def test_overhead_prints_and_records(tmp_path, capsys, monkeypatch):
 def test_overhead_refuses_unknown_names():
     with pytest.raises(ValueError, match=r"trees holds 'oak': choose from block, ncf"):
         overhead.Config(trees=("oak",))
+
+
+def test_the_readme_shows_what_the_records_say():
+    report.main(report.Config(check=True))
+
+
+def test_a_section_that_is_missing_is_named():
+    with pytest.raises(ValueError, match=r"no section <!-- table -->"):
+        report.fill("text", "table", "body")

@@ -93,7 +93,7 @@ def test_multi_steps_with_the_automatic_switch():
     for t in range(12):
         margin = jnp.float32(9.0 if t >= 7 else 0.0)
         _, state = tx.update(PARAMS, state, PARAMS, margin=margin)
-    assert state.inner_opt_state.switch.steps == 3
+    assert state.inner_opt_state.switch.averaged == 3
     assert state.inner_opt_state.constrained_steps == 2
 
 

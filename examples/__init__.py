@@ -1,0 +1,1 @@
+"""Real models on real data, each trained by the same short loop with any of the optimizers."""

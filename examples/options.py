@@ -1,0 +1,171 @@
+"""The options that the examples share, and the one road from them to an optimizer."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import optax
+
+import lawn_optax
+from lawn_optax import schedules
+
+OptimizerName = Literal[
+    "sgd",
+    "adam",
+    "adamw",
+    "lamb",
+    "lamb_plus",
+    "adam_lawn",
+    "lamb_lawn",
+    "sgd_lawn",
+    "hyperball",
+]
+WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus")
+
+Scalar = Any  # A float or a float32 scalar, a traced one too.
+
+
+class Plan(NamedTuple):
+    """What of an optimizer is fixed when a program is compiled.
+
+    Attributes:
+      optimizer: its name.
+      steps_per_epoch: updates in an epoch.
+      warmup_steps: updates until the learning rate peaks.
+      total_steps: updates until it is back at 0.
+    """
+
+    optimizer: OptimizerName
+    steps_per_epoch: int
+    warmup_steps: int
+    total_steps: int
+
+
+class Knobs(NamedTuple):
+    """What of an optimizer is tuned, and may be traced: so one program runs a whole grid.
+
+    Attributes:
+      learning_rate: the peak.
+      weight_decay: of kernels and embeddings.
+      free_epochs: epochs before LAWN's switch; None for the automatic one.
+    """
+
+    learning_rate: Scalar
+    weight_decay: Scalar = 0.0
+    free_epochs: Scalar | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every run has, whatever its optimizer."""
+
+    epochs: int = 20
+    """Passes over the training set."""
+    warmup_epochs: float = 1.0
+    """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    batch_size: int = 100
+    """Training examples in a batch."""
+    seeds: int = 5
+    """How many seeds to train, all vmapped in one jit."""
+    first_seed: int = 0
+    """The first of them; the others follow it."""
+    out: Path | None = None
+    """JSONL file to append one record a seed to."""
+
+    @property
+    def all_seeds(self) -> range:
+        """The seeds themselves."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} must lie between 0 and epochs={self.epochs}."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Common):
+    """A run of one optimizer at one setting."""
+
+    optimizer: OptimizerName = "adam_lawn"
+    """adam and adamw are one: Adam with decoupled weight decay, by default none."""
+    learning_rate: float = 1e-3
+    """Peak of the learning rate."""
+    weight_decay: float = 0.0
+    """Of kernels and embeddings, times the learning rate; for sgd it is added to the gradient."""
+    free_epochs: float | Literal["auto"] = "auto"
+    """Epochs before LAWN fixes the norms; auto: when the median margin reaches 2.5."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.optimizer not in get_args(OptimizerName):
+            raise ValueError(
+                f"optimizer={self.optimizer!r} must be one of {get_args(OptimizerName)}."
+            )
+        if self.weight_decay and self.optimizer not in WITH_DECAY:
+            raise ValueError(
+                f"weight_decay={self.weight_decay} with optimizer={self.optimizer!r}: norms that"
+                f" are fixed cannot decay; leave it 0, or take one of {WITH_DECAY}."
+            )
+
+    def config(self) -> dict[str, Any]:
+        """All that shapes the result, for a record."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != "out"}
+
+    def plan(self, steps_per_epoch: int) -> Plan:
+        """What of these options is compiled into a program."""
+        warmup_steps = round(self.warmup_epochs * steps_per_epoch)
+        return Plan(self.optimizer, steps_per_epoch, warmup_steps, self.epochs * steps_per_epoch)
+
+    def knobs(self) -> Knobs:
+        """What of these options may be traced."""
+        free_epochs = None if self.free_epochs == "auto" else self.free_epochs
+        return Knobs(self.learning_rate, self.weight_decay, free_epochs)
+
+
+def make_optimizer(plan: Plan, knobs: Knobs) -> optax.GradientTransformationExtraArgs:
+    """The optimizer that the options name.
+
+    Args:
+      plan: from `Options.plan`.
+      knobs: from `Options.knobs`, or with traced scalars in their place.
+
+    Returns:
+      An optimizer whose `update` takes `margin=`, whether it needs it or not.
+    """
+    learning_rate, weight_decay, free_epochs = knobs
+    rate = schedules.warmup_linear_decay(learning_rate, plan.warmup_steps, plan.total_steps)
+    if free_epochs is None:
+        switch = lawn_optax.at_median_margin()
+    else:
+        switch = lawn_optax.at_epoch(free_epochs, plan.steps_per_epoch)
+    tx: optax.GradientTransformation
+    match plan.optimizer:
+        case "sgd":
+            decay = optax.add_decayed_weights(weight_decay, _decays)
+            tx = optax.chain(decay, optax.sgd(rate, momentum=0.9))
+        case "adam" | "adamw":
+            tx = optax.adamw(rate, eps=1e-8, weight_decay=weight_decay, mask=_decays)
+        case "lamb":
+            tx = optax.lamb(rate, eps=1e-6, weight_decay=weight_decay, mask=_decays)
+        case "lamb_plus":
+            tx = lawn_optax.lamb_plus(rate, weight_decay=weight_decay, mask=_decays)
+        case "adam_lawn":
+            tx = lawn_optax.adam_lawn(rate, switch)
+        case "lamb_lawn":
+            tx = lawn_optax.lamb_lawn(rate, switch)
+        case "sgd_lawn":
+            tx = lawn_optax.sgd_lawn(rate, switch)
+        case "hyperball":
+            tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate)
+    return optax.with_extra_args_support(tx)
+
+
+def _decays(params: optax.Params) -> optax.Params:
+    """The leaves that LAWN would constrain: kernels and embeddings."""
+    return jax.tree.map(lambda w: w.ndim >= 2, params)

@@ -1,0 +1,192 @@
+"""Training: the one loop of all examples, with every seed and setting of a run vmapped.
+
+task.batches(key) -> scan of train steps -> task.evaluate(model) -> one row of the curve
+"""
+
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tqdm
+from flax import nnx
+
+from examples.options import Knobs, Options, Plan, make_optimizer
+from lawn_optax import diagnostics
+
+
+class Task(Protocol):
+    """What differs between examples: a pytree with the data as leaves, so no program holds it."""
+
+    score: str
+    """The name in `evaluate`'s result that the progress bar shows."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates in an epoch."""
+
+    def model(self, rngs: nnx.Rngs) -> nnx.Module:
+        """The network, initialised."""
+
+    def batches(self, key: jax.Array) -> Any:
+        """One epoch, shuffled or sampled on the device: leaves `(steps_per_epoch, batch, ...)`."""
+
+    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+        """Losses and logit margins of the examples of a batch, both `(batch,)`."""
+
+    def evaluate(self, model: Any) -> dict[str, jax.Array]:
+        """Scalars by name, on what is not trained on."""
+
+
+class State(NamedTuple):
+    """All that training changes, so all that a checkpoint needs; each leaf with an axis of runs.
+
+    Attributes:
+      params: the weights.
+      rest: what else the model holds, such as batch statistics and the state of dropout.
+      opt_state: the optimizer's state.
+      key: for the batches of the epochs to come.
+    """
+
+    params: nnx.State
+    rest: nnx.State
+    opt_state: optax.OptState
+    key: jax.Array
+
+
+class Result(NamedTuple):
+    """What `train` returns.
+
+    Attributes:
+      state: the last state.
+      curve: name -> `(runs, epochs)` float array. `train_loss` and `margin_p50` (medians of the
+        batches) are means over an epoch's steps, `norm/<path>` and what `task.evaluate` gives are
+        taken at its end; `constrained_epochs` counts up from LAWN's switch.
+      wall_s: seconds for all the runs together, compilation included.
+    """
+
+    state: State
+    curve: dict[str, np.ndarray]
+    wall_s: float
+
+
+def init(task: Task, plan: Plan, knobs: Knobs, seeds: jax.Array) -> State:
+    """The state before the first step of every run; `knobs` and `seeds` have a leading axis."""
+    params, rest, key = _init_model(task, seeds)
+    opt_state = jax.vmap(lambda k, w: make_optimizer(plan, k).init(w))(knobs, params)
+    return State(params, rest, opt_state, key)
+
+
+@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
+def train_epoch(
+    task: Task, plan: Plan, knobs: Knobs, state: State
+) -> tuple[State, dict[str, jax.Array]]:
+    """One epoch of every run: the next state, and `(runs,)` metrics by name."""
+    structure = _structure(task)
+
+    def one(knobs: Knobs, state: State) -> tuple[State, dict[str, jax.Array]]:
+        tx = make_optimizer(plan, knobs)
+
+        def loss(params: nnx.State, rest: nnx.State, batch: Any) -> tuple[jax.Array, Any]:
+            model = nnx.merge(structure, params, rest)
+            model.train()
+            losses, margins = task.loss(model, batch)
+            rest = nnx.as_pure(nnx.state(model, nnx.Not(nnx.Param)))
+            return jnp.mean(losses), (margins, rest)
+
+        def step(state: State, batch: Any) -> tuple[State, tuple[jax.Array, jax.Array]]:
+            params, rest, opt_state, key = state
+            value_and_grad = jax.value_and_grad(loss, has_aux=True)
+            (value, (margins, rest)), grads = value_and_grad(params, rest, batch)
+            margin = jnp.median(margins)
+            updates, opt_state = tx.update(grads, opt_state, params, margin=margin)
+            params = optax.apply_updates(params, updates)
+            return State(params, rest, opt_state, key), (value, margin)
+
+        key, epoch_key = jax.random.split(state.key)
+        state, (losses, margins) = jax.lax.scan(
+            step, state._replace(key=key), task.batches(epoch_key)
+        )
+        metrics = {"train_loss": jnp.mean(losses), "margin_p50": jnp.mean(margins)}
+        norms = diagnostics.weight_norms(state.params)
+        metrics |= {f"norm/{path}": norm for path, norm in norms.items()}
+        constrained = optax.tree.get(state.opt_state, "constrained_steps")
+        if constrained is not None:
+            metrics["constrained_epochs"] = constrained / plan.steps_per_epoch
+        return state, metrics
+
+    return jax.vmap(one)(knobs, state)
+
+
+@jax.jit
+def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> dict[str, jax.Array]:
+    """`task.evaluate` of every run: `(runs,)` by name."""
+    structure = _structure(task)
+
+    def one(params: nnx.State, rest: nnx.State) -> dict[str, jax.Array]:
+        model = nnx.merge(structure, params, rest)
+        model.eval()
+        return task.evaluate(model)
+
+    return jax.vmap(one)(params, rest)
+
+
+def train(
+    task: Task,
+    options: Options,
+    *,
+    knobs: Knobs | None = None,
+    seeds: Sequence[int] | None = None,
+    every_epoch: bool = True,
+    title: str | None = None,
+) -> Result:
+    """Trains all the runs side by side, with a progress bar.
+
+    Args:
+      task: the data, the model and how it is judged.
+      options: how to train.
+      knobs: arrays `(runs,)` in place of the options' own learning rate, decay and free epochs.
+      seeds: one a run, in place of the options' own.
+      every_epoch: whether to evaluate after every epoch, or only after the last.
+      title: what the progress bar is called; None for no bar.
+    """
+    start = time.perf_counter()
+    seeds = options.all_seeds if seeds is None else seeds
+    plan = options.plan(task.steps_per_epoch)
+    spread = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), len(seeds))
+    knobs = jax.tree.map(spread, knobs or options.knobs())
+    state = init(task, plan, knobs, jnp.asarray(seeds))
+    curve: dict[str, list[np.ndarray]] = {}
+    bar = tqdm.trange(options.epochs, desc=title, disable=title is None, leave=False)
+    for epoch in bar:
+        state, row = train_epoch(task, plan, knobs, state)
+        if every_epoch or epoch == options.epochs - 1:
+            row |= evaluate(task, state.params, state.rest)
+        for name, values in jax.device_get(row).items():
+            curve.setdefault(name, []).append(values)
+        shown = {"loss": "train_loss", task.score: task.score, "margin": "margin_p50"}
+        bar.set_postfix({k: f"{curve[n][-1].mean():.3f}" for k, n in shown.items() if n in curve})
+    wall_s = time.perf_counter() - start
+    return Result(state, {name: np.stack(rows, axis=1) for name, rows in curve.items()}, wall_s)
+
+
+@jax.jit
+def _init_model(task: Task, seeds: jax.Array) -> tuple[nnx.State, nnx.State, jax.Array]:
+    """`(params, rest, key)` of every seed."""
+
+    def one(seed: jax.Array) -> tuple[nnx.State, nnx.State, jax.Array]:
+        key, init_key = jax.random.split(jax.random.key(seed))
+        _, params, rest = nnx.split(task.model(nnx.Rngs(init_key)), nnx.Param, ...)
+        return nnx.as_pure(params), nnx.as_pure(rest), key
+
+    # A map, because XLA takes seconds longer to compile initialisers that are vmapped.
+    return jax.lax.map(one, seeds)
+
+
+def _structure(task: Task) -> nnx.GraphDef:
+    """The model without its arrays, made without computing them."""
+    return nnx.graphdef(nnx.eval_shape(lambda: task.model(nnx.Rngs(jax.random.key(0)))))

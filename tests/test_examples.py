@@ -1,0 +1,85 @@
+"""Each example takes a training step, from its own front door."""
+
+import json
+
+import numpy as np
+import pytest
+
+from examples import digits, quickstart, training
+from examples.options import Options
+
+
+@pytest.mark.filterwarnings("ignore:.*tight_layout.*")
+def test_quickstart(tmp_path, capsys):
+    quickstart.main(
+        quickstart.Config(
+            epochs=1,
+            warmup_epochs=0,
+            batch_size=1000,
+            seeds=1,
+            learning_rates=(1e-3,),
+            weight_decays=(0.0,),
+            free_epochs=(0.0,),
+            picture=tmp_path / "picture.png",
+            out=tmp_path / "records.jsonl",
+        )
+    )
+    assert capsys.readouterr().out.count("| Adam-LAWN") == 4
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+    found = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert len(found) == 8
+    for record in found:
+        assert set(record) == {"config", "seed", "versions", "device", "wall_s", "curve", "final"}
+        assert record["final"]["accuracy"] == record["curve"]["accuracy"][-1]
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    ["sgd", "adam", "lamb", "lamb_plus", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball"],
+)
+def test_every_optimizer_learns_and_lawn_holds_its_norms(optimizer):
+    task = digits.load(noise=0.0, batch_size=250)
+    rate = 0.05 if optimizer.startswith("sgd") else 0.01
+    free = {"free_epochs": 1.0} if optimizer.endswith("lawn") else {}
+    options = Options(optimizer=optimizer, learning_rate=rate, epochs=4, seeds=1, **free)
+    curve = training.train(task, options).curve
+    assert curve["accuracy"][0, -1] > 0.6
+    assert curve["train_loss"][0, -1] < curve["train_loss"][0, 0]
+    if free:
+        norms = curve["norm/layer2/kernel"][0]
+        np.testing.assert_allclose(norms[1:], norms[0], rtol=3e-6)
+        assert curve["constrained_epochs"][0, -1] == 3
+
+
+def test_seeds_train_side_by_side_as_they_would_alone():
+    task = digits.load(noise=0.2, batch_size=250)
+    options = Options(epochs=2, seeds=2, free_epochs=0.5, learning_rate=0.01)
+    together = training.train(task, options).curve
+    alone = training.train(task, options, seeds=[1]).curve
+    for name in ("train_loss", "margin_p50", "norm/layer3/kernel"):
+        np.testing.assert_allclose(together[name][1], alone[name][0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, r"epochs=0 must be at least 1"),
+        ({"warmup_epochs": 30.0}, r"warmup_epochs=30.0 must lie between 0 and epochs=20"),
+        ({"optimizer": "adamm"}, r"optimizer='adamm' must be one of"),
+        ({"weight_decay": 0.1}, r"weight_decay=0.1 with optimizer='adam_lawn'"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
+
+
+def test_digits_are_split_once_and_noise_is_what_it_says():
+    clean, noisy = digits.load(0.0, 100), digits.load(0.2, 100)
+    assert [len(part[1]) for part in (clean.train, clean.validation, clean.test)] == [
+        1000,
+        400,
+        397,
+    ]
+    assert int(np.sum(clean.train[1] != noisy.train[1])) == 200
+    np.testing.assert_array_equal(clean.test[1], noisy.test[1])
