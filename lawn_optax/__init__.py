@@ -14,9 +14,11 @@ _selection    which leaves, which axes
 _transforms   the links of a chain
 _lawn         Algorithm 1
 _presets      each one composition        diagnostics, baselines
+_describe     the table of what is constrained
 """
 
 from lawn_optax import baselines, diagnostics, losses, metrics, schedules
+from lawn_optax._describe import describe
 from lawn_optax._lawn import LawnState, lawn
 from lawn_optax._presets import adam_lawn, hyperball, lamb_lawn, lamb_plus, sgd_lawn
 from lawn_optax._selection import except_paths, only_paths
@@ -27,7 +29,6 @@ from lawn_optax._transforms import (
     rescale_to_norms,
     scale_by_capped_trust_ratio,
 )
-from lawn_optax.diagnostics import describe
 
 __version__ = "0.1.0"
 

@@ -31,7 +31,7 @@ def select_spheres(
       TypeError: for an entry of the wrong type, or a constrained leaf that is not inexact.
     """
     leaves, treedef = jax.tree.flatten(params)
-    paths = [path for path, leaf in leaves_with_paths(params) if not _is_masked(leaf)]
+    paths = [path for path, _ in _parameters(params)]
     constrained = _select(params, paths, leaves, mask)
     if leaves and not any(constrained):
         raise ValueError(
@@ -50,6 +50,13 @@ def select_spheres(
             )
         ],
     )
+
+
+def spheres_by_path(params: optax.Params, mask: MaskOrFn, axes: AxesOrFn) -> list:
+    """`(path, sphere, leaf)` of each parameter, the path's components joined by `/`."""
+    spheres = jax.tree.leaves(select_spheres(params, mask, axes, None))
+    rows = zip(_parameters(params), spheres, strict=True)
+    return [(_join(path), sphere, leaf) for (path, leaf), sphere in rows]
 
 
 def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:
@@ -118,6 +125,11 @@ def leaves_with_paths(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -
 def constrained_by_default(leaf: jax.Array) -> bool:
     """Kernels and embeddings are constrained; biases and normalisation scales are not."""
     return jnp.ndim(leaf) >= 2
+
+
+def _parameters(params: Any) -> list:
+    """`(path components, leaf)` of each leaf that is a parameter."""
+    return [(path, leaf) for path, leaf in leaves_with_paths(params) if not _is_masked(leaf)]
 
 
 def _select(params: Any, paths: list[Path], leaves: list, mask: MaskOrFn) -> list[bool]:
@@ -210,7 +222,7 @@ def _path_mask(patterns: tuple[str, ...], keep_matches: bool) -> Callable[[optax
 
     def mask(params: optax.Params) -> Any:
         leaves, treedef = jax.tree.flatten(params)
-        paths = [path for path, leaf in leaves_with_paths(params) if not _is_masked(leaf)]
+        paths = [path for path, _ in _parameters(params)]
         for pattern, parts in split.items():
             if not any(_contains(path, parts) for path in paths):
                 raise ValueError(

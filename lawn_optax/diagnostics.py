@@ -1,100 +1,21 @@
-"""Seeing what is constrained, and how training with constrained norms goes.
+"""How training with constrained norms goes: norms, drift, angles, flatness, escape.
 
 Results about layers are flat dicts from a leaf's path, such as `"dense/kernel"`, to an array with
 one number a norm: ready for a log.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from lawn_optax._geometry import Sphere
 from lawn_optax._lawn import LawnState
-from lawn_optax._selection import AxesOrFn, MaskOrFn, leaves_with_paths, select_spheres
+from lawn_optax._selection import AxesOrFn, MaskOrFn, leaves_with_paths, spheres_by_path
 from lawn_optax._transforms import RescaleToNormsState
-
-
-class LeafSummary(NamedTuple):
-    """One parameter in a `Summary`.
-
-    Attributes:
-      path: its place in the tree, components joined by `/`.
-      shape: its shape.
-      constrained: whether it is, or will be after the switch, kept on its spheres.
-      axes: the axes that a norm runs over; None for a free leaf.
-      norm: `||w||`, one number a norm; for a free leaf, of the whole leaf.
-      captured: the norm captured at the switch, of the same shape; None where there is none yet.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    constrained: bool
-    axes: tuple[int, ...] | None
-    norm: np.ndarray
-    captured: np.ndarray | None
-
-
-class Summary(tuple[LeafSummary, ...]):
-    """The leaves of a tree, as `describe` saw them; prints as a table."""
-
-    def __str__(self) -> str:
-        """A table with a row a leaf."""
-        header = ("parameter", "shape", "constrained", "axes", "norm", "captured")
-        rows = [header, *(_cells(leaf) for leaf in self)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join(line.rstrip() for line in lines)
-
-
-def describe(
-    params: optax.Params,
-    state: Any = None,
-    *,
-    mask: MaskOrFn = None,
-    axes: AxesOrFn = None,
-) -> Summary:
-    """Tells of each parameter whether it is constrained, over which axes, and its norms.
-
-    Args:
-      params: the parameters, concrete.
-      state: an optimizer state that holds one of `lawn` or `rescale_to_norms`, however wrapped;
-        without it no captured norm is shown.
-      mask: as given to the optimizer.
-      axes: as given to the optimizer.
-
-    Returns:
-      A tuple of `LeafSummary`; `print` shows it as a table.
-
-    Raises:
-      TypeError, ValueError: for a mask or axes that do not fit, as `lawn`.
-
-    Examples:
-      >>> import jax.numpy as jnp, lawn_optax
-      >>> params = {'dense': {'kernel': 3 * jnp.eye(2), 'bias': jnp.zeros(2)}}
-      >>> tx = lawn_optax.adam_lawn(1e-3, switch=100, axes=0)
-      >>> print(lawn_optax.describe(params, tx.init(params), axes=0))
-      parameter     shape   constrained  axes  norm   captured
-      ------------  ------  -----------  ----  -----  --------
-      dense/bias    (2,)    free         -     0      -
-      dense/kernel  (2, 2)  yes          (0,)  3 (2)  not yet
-    """
-    captured = captured_norms(state) if state is not None else {}
-    rows = []
-    for path, sphere, leaf in _leaves(params, mask, axes):
-        constrained = isinstance(sphere, Sphere)
-        whole = Sphere(tuple(range(jnp.ndim(leaf))))
-        norm = np.asarray((sphere if constrained else whole).norm(leaf))
-        of_leaf = np.asarray(captured[path]) if path in captured else None
-        axes_of = sphere.axes if constrained else None
-        rows.append(LeafSummary(path, jnp.shape(leaf), constrained, axes_of, norm, of_leaf))
-    return Summary(rows)
 
 
 def is_constrained(state: Any) -> jax.Array:
@@ -161,7 +82,11 @@ def weight_norms(
       >>> lawn_optax.diagnostics.weight_norms({'kernel': jnp.array([[3., 4.]])})
       {'kernel': Array(5., dtype=float32)}
     """
-    return {path: s.norm(w) for path, s, w in _leaves(params, mask, axes) if isinstance(s, Sphere)}
+    return {
+        path: s.norm(w)
+        for path, s, w in spheres_by_path(params, mask, axes)
+        if isinstance(s, Sphere)
+    }
 
 
 def norm_drift(
@@ -342,15 +267,8 @@ def _per_sphere(
     mask: MaskOrFn,
     axes: AxesOrFn,
 ) -> dict[str, jax.Array]:
-    rows = zip(_leaves(params, mask, axes), jax.tree.leaves(tree), strict=True)
+    rows = zip(spheres_by_path(params, mask, axes), jax.tree.leaves(tree), strict=True)
     return {path: fn(s, w, d) for (path, s, w), d in rows if isinstance(s, Sphere)}
-
-
-def _leaves(params: Any, mask: MaskOrFn, axes: AxesOrFn) -> list:
-    """`(path, sphere, leaf)` of each parameter."""
-    spheres = jax.tree.leaves(select_spheres(params, mask, axes, None))
-    leaves = [x for x in leaves_with_paths(params) if not isinstance(x[1], optax.MaskedNode)]
-    return [("/".join(path), s, w) for (path, w), s in zip(leaves, spheres, strict=True)]
 
 
 def _states(state: Any) -> list:
@@ -363,24 +281,3 @@ def _states(state: Any) -> list:
 def _array(x: Any) -> jax.Array:
     """A scalar out of whatever box a training framework puts it in."""
     return jnp.asarray(jax.tree.leaves(x)[0])
-
-
-def _cells(leaf: LeafSummary) -> tuple[str, ...]:
-    captured = "-" if not leaf.constrained else "not yet"
-    return (
-        leaf.path,
-        str(leaf.shape),
-        "yes" if leaf.constrained else "free",
-        "-" if leaf.axes is None else str(leaf.axes),
-        _range(leaf.norm),
-        captured if leaf.captured is None else _range(leaf.captured),
-    )
-
-
-def _range(values: np.ndarray) -> str:
-    """One number, or the smallest and largest of several and how many they are."""
-    if values.size == 0:
-        return "none"
-    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
-    several = f" ({math.prod(values.shape)})" if values.ndim else ""
-    return (low if low == high else f"{low} to {high}") + several

@@ -20,6 +20,7 @@ FLOORS = [
     {"_transforms"},
     {"_lawn"},
     {"_presets", "baselines", "diagnostics"},
+    {"_describe"},
     {"__init__"},
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
