@@ -1,5 +1,7 @@
 """Invariants on random trees, dtypes, masks, axes and inner optimizers."""
 
+import os
+
 import chex
 import hypothesis
 import hypothesis.strategies as st
@@ -15,9 +17,10 @@ from lawn_optax._geometry import Sphere
 from lawn_optax._selection import select_spheres
 from lawn_optax._transforms import project
 
-hypothesis.settings.register_profile("ordinary", max_examples=50, deadline=None)
+# Ordinarily the same examples every time; HYPOTHESIS_PROFILE=nightly looks for new ones.
+hypothesis.settings.register_profile("ordinary", max_examples=50, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None)
-hypothesis.settings.load_profile("ordinary")
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
 
 INNER = {
     "sgd": lambda: optax.sgd(0.1),
