@@ -23,6 +23,9 @@ OptimizerName = Literal[
 ]
 WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus")
 
+# Where files are and how often they are written.
+SHAPES_NOTHING = ("out", "data_dir", "checkpoint_dir", "checkpoint_every", "tensorboard")
+
 Scalar = Any  # A float or a float32 scalar, a traced one too.
 
 
@@ -100,9 +103,17 @@ class Options(Common):
     """Of kernels and embeddings, times the learning rate; for sgd it is added to the gradient."""
     free_epochs: float | Literal["auto"] = "auto"
     """Epochs before LAWN fixes the norms; auto: when the median margin reaches 2.5."""
+    checkpoint_dir: Path | None = None
+    """Where to keep a checkpoint; the same command given again goes on from it."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints."""
+    tensorboard: Path | None = None
+    """Where to write TensorBoard event files."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every={self.checkpoint_every} must be at least 1.")
         if self.optimizer not in get_args(OptimizerName):
             raise ValueError(
                 f"optimizer={self.optimizer!r} must be one of {get_args(OptimizerName)}."
@@ -115,7 +126,7 @@ class Options(Common):
 
     def config(self) -> dict[str, Any]:
         """All that shapes the result, for a record."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k != "out"}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in SHAPES_NOTHING}
 
     def plan(self, steps_per_epoch: int) -> Plan:
         """What of these options is compiled into a program."""

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -51,7 +52,10 @@ def test_every_optimizer_learns_and_lawn_holds_its_norms(optimizer):
         assert curve["constrained_epochs"][0, -1] == 3
 
 
-def test_seeds_train_side_by_side_as_they_would_alone():
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])  # mapped on one, vmapped on the other
+def test_seeds_train_side_by_side_as_they_would_alone(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    jax.clear_caches()
     task = digits.load(noise=0.2, batch_size=250)
     options = Options(epochs=2, seeds=2, free_epochs=0.5, learning_rate=0.01)
     together = training.train(task, options).curve
@@ -67,6 +71,7 @@ def test_seeds_train_side_by_side_as_they_would_alone():
         ({"warmup_epochs": 30.0}, r"warmup_epochs=30.0 must lie between 0 and epochs=20"),
         ({"optimizer": "adamm"}, r"optimizer='adamm' must be one of"),
         ({"weight_decay": 0.1}, r"weight_decay=0.1 with optimizer='adam_lawn'"),
+        ({"checkpoint_every": 0}, r"checkpoint_every=0 must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):
@@ -83,3 +88,11 @@ def test_digits_are_split_once_and_noise_is_what_it_says():
     ]
     assert int(np.sum(clean.train[1] != noisy.train[1])) == 200
     np.testing.assert_array_equal(clean.test[1], noisy.test[1])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8])
+def test_the_median_is_that_of_numpy(size):
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(size=size).astype(np.float32).round(1)
+        np.testing.assert_array_equal(training._median(x), np.median(x))
+    assert np.isnan(training._median(np.full(size, np.nan, np.float32)))

@@ -1,0 +1,37 @@
+"""TensorBoard event files: a folder a run, a point an epoch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorboardX
+
+
+class Events:
+    """Writes the curves of some runs while they are trained."""
+
+    def __init__(self, folder: Path, seeds: Sequence[int], epoch: int):
+        """Opens the files.
+
+        Args:
+          folder: where the folders of the runs go.
+          seeds: of each run.
+          epoch: epochs done; points of later ones, of a run that was killed, are dropped.
+        """
+        names = [f"run-{run}-seed-{seed}" for run, seed in enumerate(seeds)]
+        self._writers = [
+            tensorboardX.SummaryWriter(str(folder.expanduser() / name), purge_step=epoch + 1)
+            for name in names
+        ]
+
+    def write(self, epoch: int, row: Mapping[str, np.ndarray]) -> None:
+        """Adds a point to every curve: name -> `(runs,)` values."""
+        for run, writer in enumerate(self._writers):
+            for name, values in row.items():
+                writer.add_scalar(name, values[run], epoch)
+            writer.flush()
+
+    def close(self) -> None:
+        """Closes the files."""
+        for writer in self._writers:
+            writer.close()

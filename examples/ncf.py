@@ -1,0 +1,68 @@
+"""Item recommendation: neural collaborative filtering on MovieLens and Pinterest.
+
+python -m examples.ncf --dataset movielens-100k --free-epochs 4
+
+2 CPU cores, 0.6 s an epoch: a minute. Expect HR@10 of 66.7 after the last epoch (one seed), where
+Adam at the same learning rate has 58.1.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from examples import interactions, ranking, records, tables, training
+from examples.options import Options
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Options):
+    """Trains a recommender and reports how high it ranks the items held out."""
+
+    dataset: interactions.DatasetName
+    """Who interacted with what."""
+    data_dir: Path | None = None
+    """Where the files are; by default they are downloaded."""
+    epochs: int = 100
+    """Passes over the training set; the paper has 300, or 500 for its two largest batches."""
+    warmup_epochs: float = 10.0
+    """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    learning_rate: float = 3e-3
+    """Peak of the learning rate."""
+    batch_size: int = 10_000
+    """Training examples in a batch, the four negatives of each positive included."""
+    seeds: int = 1
+    """How many seeds to train, all vmapped in one jit."""
+    loss: Literal["bce", "focal"] = "bce"
+    """Binary cross-entropy, or the focal loss."""
+    gamma: float = 2.0
+    """How much the focal loss turns from the examples that are classified well."""
+    tower: tuple[int, ...] = (256, 128, 64)
+    """Widths of both embeddings together and of the layers after them."""
+    negatives_seed: int = 0
+    """Fixes the 99 negatives to rank each held-out item among, where none are published."""
+
+
+def main(config: Config) -> None:
+    """Trains, and prints the last epoch and the best."""
+    data_dir = str(config.data_dir) if config.data_dir else None
+    data = interactions.load(config.dataset, data_dir, negatives_seed=config.negatives_seed)
+    gamma = config.gamma if config.loss == "focal" else None
+    task = ranking.make_task(data, config.batch_size, config.tower, gamma)
+    result = training.train(task, config, title=config.optimizer)
+    rows = []
+    for metric, name in {"HR@10": "hr_at_10", "NDCG@10": "ndcg_at_10"}.items():
+        percent = 100 * result.curve[name]
+        ends = percent[:, -1], percent.max(axis=1)
+        rows.append((metric, *(tables.mean_and_error(values, digits=2) for values in ends)))
+    print(tables.markdown((config.optimizer, "last epoch", "best epoch"), rows))
+    print(f"\n{config.seeds} seed(s), {config.epochs} epochs, {result.wall_s:.0f} s")
+    if config.out:
+        about = {"example": "ncf", **config.config()}
+        found = records.make_records(about, config.all_seeds, result)
+        records.append_records(config.out, found)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
