@@ -1,6 +1,6 @@
 """What an optimizer step costs: memory traffic, time, temporary memory, compilation.
 
-    python -m benchmarks.overhead --trees ncf resnet50 --out benchmarks/records/overhead.jsonl
+    python -m benchmarks.overhead --trees ncf resnet50 --out runs/overhead.jsonl
 
 Traffic and arithmetic are XLA's own count for one compiled step without donation. Time is a scan
 of steps with its state donated, every optimizer in turn in each window, as a ratio to Adam's in
@@ -184,4 +184,4 @@ def device() -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(tyro.cli(Config, prog="python -m benchmarks.overhead"))

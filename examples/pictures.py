@@ -44,7 +44,6 @@ def draw(path: Path, rows: Mapping[str, Runs]) -> None:
             for axes, (name, label) in zip(row, panels.items(), strict=True):
                 _panel(axes, name, runs)
                 axes.set_title(label)
-            row[0].set_yscale("log")
             row[0].set_ylabel(title, fontsize=10)
         for axes in grid[-1]:
             axes.set(xlabel="epoch", xlim=(0, None))
@@ -65,7 +64,9 @@ def _panel(axes: Axes, name: str, runs: Runs) -> None:
         axes.plot(x, y, style, color=color, label=method)
         switch = _switch(records)
         if switch is not None:
-            axes.plot(switch, np.interp(switch, x, y), "o", color=color)
+            # From the switch on a norm stays; anything else is between two epochs.
+            height = y[-1] if name.startswith("norm/") else np.interp(switch, x, y)
+            axes.plot(switch, height, "o", color=color)
 
 
 def _switch(records: Sequence[Record]) -> float | None:

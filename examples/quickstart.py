@@ -49,7 +49,7 @@ class Config(Common):
     """Seeds to choose a setting by."""
     noise: float = 0.2
     """Share of wrong training labels in the second half of the table."""
-    picture: Path | None = Path("quickstart.png")
+    picture: Path | None = Path("runs/quickstart.png")
     """Where to draw the curves."""
 
     def __post_init__(self) -> None:
@@ -180,4 +180,4 @@ def _labels(noise: float) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(tyro.cli(Config, prog="python -m examples.quickstart"))

@@ -7,14 +7,19 @@ ready made           adam_lawn, lamb_lawn, sgd_lawn, lamb_plus, hyperball
 which leaves         only_paths, except_paths, describe
 modules              schedules, baselines, losses, metrics, diagnostics
 
-The floors of the house, each built on those above it in this list:
+>>> import optax, lawn_optax
+>>> optimizer = lawn_optax.lawn(optax.adam(1e-3), switch=2000)   # 2000 free updates
 
-_geometry     one leaf on its sphere      _switches    when to constrain
-_selection    which leaves, which axes
-_transforms   the links of a chain
-_lawn         Algorithm 1
-_presets      each one composition        diagnostics, baselines
-_describe     the table of what is constrained
+Modules, each importing only from lines below its own:
+
+    _describe
+    _presets         diagnostics     baselines
+    _lawn            Algorithm 1
+    _transforms      the links of a chain
+    _selection       which leaves, over which axes
+    _geometry        one leaf on its sphere
+    _switches        when to constrain
+    schedules        losses          metrics
 """
 
 from lawn_optax import baselines, diagnostics, losses, metrics, schedules

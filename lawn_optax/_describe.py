@@ -3,13 +3,14 @@
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from lawn_optax._geometry import Sphere
-from lawn_optax._selection import AxesOrFn, MaskOrFn, spheres_by_path
-from lawn_optax.diagnostics import captured_norms
+from lawn_optax._selection import AxesOrFn, MaskOrFn, parameters_with_paths, spheres_by_path
+from lawn_optax.diagnostics import norms_by_path
 
 
 class LeafSummary(NamedTuple):
@@ -56,9 +57,9 @@ def describe(
 
     Args:
       params: the parameters, concrete.
-      state: an optimizer state that holds one of `lawn` or `rescale_to_norms`, however wrapped;
-        without it no captured norm is shown.
-      mask: as given to the optimizer.
+      state: an optimizer state that holds one of `lawn` or `rescale_to_norms`, however wrapped:
+        it tells which leaves are constrained, and their captured norms.
+      mask: as given to the optimizer; not needed with a state.
       axes: as given to the optimizer.
 
     Returns:
@@ -66,6 +67,7 @@ def describe(
 
     Raises:
       TypeError, ValueError: for a mask or axes that do not fit, as `lawn`.
+      ValueError: for a mask or axes that are not those of the optimizer that `state` is of.
 
     Examples:
       >>> import jax.numpy as jnp, lawn_optax
@@ -77,16 +79,38 @@ def describe(
       dense/bias    (2,)    free         -     0      -
       dense/kernel  (2, 2)  yes          (0,)  3 (2)  not yet
     """
-    captured = captured_norms(state) if state is not None else {}
+    held = norms_by_path(state) if state is not None else {}
+    if state is not None and mask is None:
+        mask = _mask_of(params, held)
     rows = []
     for path, sphere, leaf in spheres_by_path(params, mask, axes):
         constrained = isinstance(sphere, Sphere)
         whole = Sphere(tuple(range(jnp.ndim(leaf))))
         norm = np.asarray((sphere if constrained else whole).norm(leaf))
-        of_leaf = np.asarray(captured[path]) if path in captured else None
+        if state is not None:
+            _check_agreement(path, norm if constrained else None, held.get(path))
+        of_leaf = np.asarray(held[path][0]) if path in held and held[path][1] else None
         axes_of = sphere.axes if constrained else None
         rows.append(LeafSummary(path, jnp.shape(leaf), constrained, axes_of, norm, of_leaf))
     return Summary(rows)
+
+
+def _mask_of(params: optax.Params, held: dict[str, Any]) -> Any:
+    """The mask that an optimizer was made with, from the norms in its state."""
+    paths = ["/".join(path) for path, _ in parameters_with_paths(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), [path in held for path in paths])
+
+
+def _check_agreement(path: str, norm: np.ndarray | None, held: tuple[Any, bool] | None) -> None:
+    """Refuses a leaf that `mask` and `axes` describe otherwise than the optimizer's state does."""
+    ours = None if norm is None else norm.shape
+    theirs = None if held is None else jnp.shape(held[0])
+    if ours != theirs:
+        shown = lambda shape: "is free" if shape is None else f"has norms of shape {shape}"
+        raise ValueError(
+            f"mask and axes say that {path!r} {shown(ours)}; in the optimizer's state it"
+            f" {shown(theirs)}. Give describe the mask= and axes= that the optimizer was given."
+        )
 
 
 def _cells(leaf: LeafSummary) -> tuple[str, ...]:

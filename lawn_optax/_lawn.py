@@ -61,8 +61,8 @@ def lawn(
       r_p &= r - \frac{\langle w, r\rangle}{\langle w, w\rangle} w \\
       w_{next} &= c \, \frac{w + r_p}{\|w + r_p\|}
 
-    Weight decay inside `inner` acts on free leaves only: the third line removes it from the others.
-    A leaf or slice whose captured norm is 0 stays free.
+    Weight decay inside `inner` has its usual effect in the free phase and on free leaves; on a
+    constrained one the third line removes it. A leaf or slice whose captured norm is 0 stays free.
 
     Args:
       inner: any optimizer, learning rate included.
@@ -137,9 +137,10 @@ def lawn(
         c = scale_norms(norms, target_scale, state.constrained_steps)
         inner_state = _reset(inner, w, state.inner, when=first) if reset_inner else state.inner
 
-        # Algorithm 1.
-        g_p = optax.tree.cast_like(project(spheres, w, g, held), g)  # line 4
         extra_args = {**extra_args, "held": held}  # for links of `inner` that project
+
+        # Algorithm 1; the learning rate of line 10 is the inner optimizer's.
+        g_p = optax.tree.cast_like(project(spheres, w, g, held), g)  # line 4
         r, inner_state = inner.update(g_p, inner_state, w, **extra_args)  # lines 5-8
         r_p = project(spheres, w, r, held)  # line 9
         step = optax.tree.cast_like(rescale(spheres, w, r_p, c, held), r)  # lines 10-11

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lawn_optax._geometry import AxisName, Free, Sphere
@@ -31,7 +32,7 @@ def select_spheres(
       TypeError: for an entry of the wrong type, or a constrained leaf that is not inexact.
     """
     leaves, treedef = jax.tree.flatten(params)
-    paths = [path for path, _ in _parameters(params)]
+    paths = [path for path, _ in parameters_with_paths(params)]
     constrained = _select(params, paths, leaves, mask)
     if leaves and not any(constrained):
         raise ValueError(
@@ -55,8 +56,19 @@ def select_spheres(
 def spheres_by_path(params: optax.Params, mask: MaskOrFn, axes: AxesOrFn) -> list:
     """`(path, sphere, leaf)` of each parameter, the path's components joined by `/`."""
     spheres = jax.tree.leaves(select_spheres(params, mask, axes, None))
-    rows = zip(_parameters(params), spheres, strict=True)
+    rows = zip(parameters_with_paths(params), spheres, strict=True)
     return [(_join(path), sphere, leaf) for (path, leaf), sphere in rows]
+
+
+def align(tree: Any, params: optax.Params) -> Any:
+    """`tree`, made for more parameters, on those of them that are in `params`.
+
+    Wrappers such as `optax.masked` put `optax.MaskedNode`s into the parameters, but not into what
+    they pass on with them.
+    """
+    entries = dict(leaves_with_paths(tree))
+    paths = [path for path, _ in parameters_with_paths(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), [entries[path] for path in paths])
 
 
 def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:
@@ -122,14 +134,14 @@ def leaves_with_paths(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -
     return [(_components(path), leaf) for path, leaf in flat]
 
 
+def parameters_with_paths(params: Any) -> list:
+    """`(path components, leaf)` of each leaf that is a parameter."""
+    return [(path, leaf) for path, leaf in leaves_with_paths(params) if not _is_masked(leaf)]
+
+
 def constrained_by_default(leaf: jax.Array) -> bool:
     """Kernels and embeddings are constrained; biases and normalisation scales are not."""
     return jnp.ndim(leaf) >= 2
-
-
-def _parameters(params: Any) -> list:
-    """`(path components, leaf)` of each leaf that is a parameter."""
-    return [(path, leaf) for path, leaf in leaves_with_paths(params) if not _is_masked(leaf)]
 
 
 def _select(params: Any, paths: list[Path], leaves: list, mask: MaskOrFn) -> list[bool]:
@@ -140,7 +152,7 @@ def _select(params: Any, paths: list[Path], leaves: list, mask: MaskOrFn) -> lis
         tree = mask(params) if callable(mask) else mask
         constrained = _match("mask", tree, params, paths)
     for path, leaf, entry in zip(paths, leaves, constrained, strict=True):
-        if not isinstance(entry, (bool, jnp.bool_)):
+        if not isinstance(entry, (bool, np.bool_)):
             raise TypeError(
                 f"mask has {entry!r} for parameter {_join(path)!r}: it must be True or False, known"
                 " before tracing."
@@ -222,7 +234,7 @@ def _path_mask(patterns: tuple[str, ...], keep_matches: bool) -> Callable[[optax
 
     def mask(params: optax.Params) -> Any:
         leaves, treedef = jax.tree.flatten(params)
-        paths = [path for path, _ in _parameters(params)]
+        paths = [path for path, _ in parameters_with_paths(params)]
         for pattern, parts in split.items():
             if not any(_contains(path, parts) for path in paths):
                 raise ValueError(

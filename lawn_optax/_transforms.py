@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from lawn_optax._geometry import AxisName, Sphere
-from lawn_optax._selection import AxesOrFn, MaskOrFn, require_params, select_spheres
+from lawn_optax._selection import AxesOrFn, MaskOrFn, align, require_params, select_spheres
 
 
 def project_to_tangent(
@@ -68,7 +68,7 @@ def project_to_tangent(
         del extra_args
         params = require_params(params, "project_to_tangent")
         spheres = select_spheres(params, mask, axes, axis_name)
-        held = True if held is None else held
+        held = True if held is None else align(held, params)
         return optax.tree.cast_like(project(spheres, params, updates, held), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)

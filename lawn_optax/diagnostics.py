@@ -48,20 +48,7 @@ def captured_norms(state: Any) -> dict[str, jax.Array]:
     Raises:
       ValueError: if there is no such state in `state`.
     """
-    states = _states(state)
-    if not states:
-        raise ValueError(
-            "state holds no norms: give the state of an optimizer made by lawn or rescale_to_norms."
-        )
-    norms: dict[str, jax.Array] = {}
-    for found in states:
-        count = found.constrained_steps if isinstance(found, LawnState) else found.steps
-        if _array(count) > 0:
-            leaves = leaves_with_paths(found.norms)
-            norms |= {
-                "/".join(path): c for path, c in leaves if not isinstance(c, optax.MaskedNode)
-            }
-    return norms
+    return {path: c for path, (c, captured) in norms_by_path(state).items() if captured}
 
 
 def weight_norms(
@@ -269,6 +256,32 @@ def _per_sphere(
 ) -> dict[str, jax.Array]:
     rows = zip(spheres_by_path(params, mask, axes), jax.tree.leaves(tree), strict=True)
     return {path: fn(s, w, d) for (path, s, w), d in rows if isinstance(s, Sphere)}
+
+
+def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
+    """The norms that a state holds, and whether they are captured yet.
+
+    Args:
+      state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
+
+    Returns:
+      A dict from the path of each constrained parameter to its norms, zeros until they are
+      captured, and whether they are.
+
+    Raises:
+      ValueError: if there is no such state in `state`.
+    """
+    norms: dict[str, tuple[jax.Array, bool]] = {}
+    for found in _states(state):
+        count = found.constrained_steps if isinstance(found, LawnState) else found.steps
+        for path, c in leaves_with_paths(found.norms):
+            if not isinstance(c, optax.MaskedNode):
+                norms["/".join(path)] = (c, bool(_array(count) > 0))
+    if not norms:
+        raise ValueError(
+            "state holds no norms: give the state of an optimizer made by lawn or rescale_to_norms."
+        )
+    return norms
 
 
 def _states(state: Any) -> list:

@@ -82,6 +82,29 @@ def test_norms_of_several_optimizers_are_put_together():
     assert diagnostics.is_constrained(state)
 
 
+def test_the_state_tells_what_is_constrained():
+    params = {"embedding": jnp.ones((6, 4)), "out": {"kernel": jnp.ones((4, 2))}}
+    for tx in (
+        lo.adam_lawn(0.1, 1, mask=lo.except_paths("embedding")),
+        optax.masked(lo.adam_lawn(0.1, 1), {"embedding": False, "out": True}),
+    ):
+        for state in (tx.init(params), train(tx, params, lambda t, p: p, 2)[1]):
+            embedding, kernel = lo.describe(params, state)
+            assert (embedding.constrained, kernel.constrained) == (False, True)
+            assert embedding.captured is None
+
+
+def test_a_description_that_is_not_the_optimizers_is_refused():
+    state = lo.adam_lawn(0.1, 1, axes=0).init(PARAMS)
+    with pytest.raises(
+        ValueError, match=r"'dense/kernel' has norms of shape \(\); in the .* \(2,\)"
+    ):
+        lo.describe(PARAMS, state)
+    state = lo.adam_lawn(0.1, 1).init(PARAMS)
+    with pytest.raises(ValueError, match=r"'dense/bias' has norms .* it is free. Give describe"):
+        lo.describe(PARAMS, state, mask={"dense": True})
+
+
 def test_a_state_without_norms_is_named():
     state = optax.adam(0.1).init(PARAMS)
     with pytest.raises(ValueError, match="state holds no norms"):

@@ -49,6 +49,17 @@ def test_projection_is_orthogonal_on_constrained_leaves_only(weights):
             np.testing.assert_array_equal(projected[name], grads[name])
 
 
+@pytest.mark.parametrize("mask", [{"dense": True, "conv": False, "embedding": False}])
+def test_a_link_may_stand_in_a_wrapper_inside_lawn(mask, weights, gradient):
+    params = {name: jnp.float32(weights[name]) for name in mask}
+    grads = lambda t, p: {name: gradient(t, p)[name] for name in p}
+    inner = optax.masked(optax.chain(lo.project_to_tangent(), optax.scale(3.0)), mask)
+    tx = lo.lawn(optax.chain(inner, optax.sgd(0.1)), 2)
+    history, _ = train(tx, params, grads, 5)
+    for name in mask:
+        np.testing.assert_allclose(norm(history[-1][name]), norm(history[1][name]), rtol=3e-6)
+
+
 def test_links_keep_dtypes():
     params = {"w": jnp.ones((3, 2), jnp.bfloat16)}
     for tx in (lo.project_to_tangent(), lo.rescale_to_norms(), lo.scale_by_capped_trust_ratio()):
