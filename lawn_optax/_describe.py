@@ -3,13 +3,18 @@
 import math
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from lawn_optax._geometry import Sphere
-from lawn_optax._selection import AxesOrFn, MaskOrFn, parameters_with_paths, spheres_by_path
+from lawn_optax._selection import (
+    AxesOrFn,
+    MaskOrFn,
+    leaves_by_path,
+    replace_leaves,
+    select_spheres,
+)
 from lawn_optax.diagnostics import norms_by_path
 
 
@@ -82,23 +87,22 @@ def describe(
     held = norms_by_path(state) if state is not None else {}
     if state is not None and mask is None:
         mask = _mask_of(params, held)
+    spheres = select_spheres(params, mask, axes, None)
     rows = []
-    for path, sphere, leaf in spheres_by_path(params, mask, axes):
-        constrained = isinstance(sphere, Sphere)
-        whole = Sphere(tuple(range(jnp.ndim(leaf))))
-        norm = np.asarray((sphere if constrained else whole).norm(leaf))
+    for path, leaf in leaves_by_path(params).items():
+        sphere = spheres.get(path)
+        norm = np.asarray((sphere or Sphere(tuple(range(jnp.ndim(leaf))))).norm(leaf))
         if state is not None:
-            _check_agreement(path, norm if constrained else None, held.get(path))
-        of_leaf = np.asarray(held[path][0]) if path in held and held[path][1] else None
-        axes_of = sphere.axes if constrained else None
-        rows.append(LeafSummary(path, jnp.shape(leaf), constrained, axes_of, norm, of_leaf))
+            _check_agreement(path, norm if sphere else None, held.get(path))
+        captured = np.asarray(held[path][0]) if path in held and held[path][1] else None
+        axes_of = sphere.axes if sphere else None
+        rows.append(LeafSummary(path, jnp.shape(leaf), bool(sphere), axes_of, norm, captured))
     return Summary(rows)
 
 
 def _mask_of(params: optax.Params, held: dict[str, Any]) -> Any:
     """The mask that an optimizer was made with, from the norms in its state."""
-    paths = ["/".join(path) for path, _ in parameters_with_paths(params)]
-    return jax.tree.unflatten(jax.tree.structure(params), [path in held for path in paths])
+    return replace_leaves(params, {path: path in held for path in leaves_by_path(params)})
 
 
 def _check_agreement(path: str, norm: np.ndarray | None, held: tuple[Any, bool] | None) -> None:

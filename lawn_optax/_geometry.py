@@ -11,11 +11,9 @@ the lines being those of Algorithm 1 of arXiv 2108.05839. Sums are accumulated i
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 AxisName = str | Sequence[str]
 
@@ -58,9 +56,8 @@ class Sphere:
         return jnp.where(ww > 0, jnp.sqrt(jnp.where(ww > 0, ww, 1)), jnp.zeros_like(ww))
 
     def zero_norm(self, w: jax.Array) -> jax.Array:
-        """Zeros of the shape and dtype of `norm(w)`; looks at no value and sums nothing."""
-        shape = [size for axis, size in enumerate(w.shape) if axis not in self.axes]
-        return jnp.zeros(shape, jnp.finfo(_widen(jnp.zeros((), w.dtype)).dtype).dtype)
+        """Zeros of the shape, dtype and sharding of `norm(w)`, before there is a mesh axis."""
+        return jnp.zeros_like(jnp.sum(jnp.abs(_widen(w)), axis=self.axes))
 
     def project(self, w: jax.Array, d: jax.Array, held: jax.Array | bool = True) -> jax.Array:
         """The part of `d` tangent to the sphere at `w`; `d` itself where not `held` or `w` is 0."""
@@ -74,11 +71,15 @@ class Sphere:
         """The update from `w` to `c (w + r) / ||w + r||`; `r` itself where not `held`.
 
         The norm is summed from `w + r`. The closed form `<w,w> + <r,r>` of a tangent `r` would
-        save that sweep, and cancels where `r` was nearly parallel to `w` before its projection.
+        save that sweep, and cancels where `r` was nearly parallel to `w` before its projection. A
+        step so large that its norm overflows is not taken.
         """
         w, r = _widen(w), _widen(r)
-        s = _ratio(c, self.norm(w + r), otherwise=0.0)
-        return jnp.where(self._spread(held), self._spread(s) * r + self._spread(s - 1) * w, r)
+        size = self.norm(w + r)
+        s = _ratio(c, size, otherwise=0.0)
+        update = self._spread(s) * r + self._spread(s - 1) * w
+        update = jnp.where(self._spread(jnp.isinf(size)), 0, update)
+        return jnp.where(self._spread(held), update, r)
 
     def resize(self, u: jax.Array, c: jax.Array, held: jax.Array | bool = True) -> jax.Array:
         """`c u / ||u||`, and 0 where `u` is; `u` itself where not `held`."""
@@ -95,29 +96,3 @@ class Sphere:
         """One number a sphere, shaped to broadcast against the leaf."""
         per_sphere = jnp.asarray(per_sphere)
         return per_sphere if per_sphere.ndim == 0 else jnp.expand_dims(per_sphere, self.axes)
-
-
-class Free:
-    """What an unconstrained leaf lives on: no sphere, so every operation is the identity."""
-
-    def norm(self, w: Any) -> optax.MaskedNode:
-        """No norm: a node without leaves, so that state trees hold nothing here."""
-        del w
-        return optax.MaskedNode()
-
-    zero_norm = norm
-
-    def project(self, w: Any, d: jax.Array, held: Any = True) -> jax.Array:
-        """`d`."""
-        del w, held
-        return d
-
-    def rescale(self, w: Any, r: jax.Array, c: Any, held: Any = True) -> jax.Array:
-        """`r`."""
-        del w, c, held
-        return r
-
-    def resize(self, u: jax.Array, c: Any, held: Any = True) -> jax.Array:
-        """`u`."""
-        del c, held
-        return u

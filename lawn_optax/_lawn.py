@@ -11,7 +11,9 @@ from lawn_optax._selection import AxesOrFn, MaskOrFn, require_params, select_sph
 from lawn_optax._switches import Switch, as_switch
 from lawn_optax._transforms import (
     capture,
+    check_state,
     check_target_scale,
+    inside_lawn,
     project,
     rescale,
     scale_norms,
@@ -26,9 +28,9 @@ class LawnState(NamedTuple):
       steps: int32 scalar; the updates emitted so far.
       constrained_steps: int32 scalar; how many of them were constrained. 0 means still free, and
         it is this number, not the norms, that says so: a restored checkpoint never recaptures.
-      norms: tree of `params` with the captured norms `c`, before `target_scale`: one float32 each
-        (float64 for float64 weights) in the shape that `axes` leave, zeros before the switch;
-        `optax.MaskedNode` at free leaves.
+      norms: the captured norms `c`, before `target_scale`, by the path of their parameter, such as
+        `"dense/kernel"`: one float32 each (float64 for float64 weights), in the shape that `axes`
+        leave; zeros before the switch.
       switch: the switch's own state.
       inner: the inner optimizer's state.
     """
@@ -78,8 +80,9 @@ def lawn(
         first axis, `(1, 2)` means one for each layer. Never guessed from a shape.
       target_scale: the norms held are `target_scale * c`: a positive number, or a schedule of the
         constrained step, from 0.
-      reset_inner: re-initialise the inner state at the switch (its moments and their bias
-        correction; learning-rate schedules go on) instead of carrying it over.
+      reset_inner: re-initialise the inner state at the switch instead of carrying it over: moments,
+        their bias correction and all else but learning-rate schedules and injected
+        hyperparameters, which go on.
       axis_name: under `shard_map` or `pmap` with leaves split over devices: the mesh axis, or axes,
         over which a leaf's sums are completed. Not needed under `jit` with sharded arrays.
 
@@ -121,27 +124,34 @@ def lawn(
 
     def init(params: optax.Params) -> LawnState:
         spheres = select_spheres(params, mask, axes, axis_name)
-        zero = jnp.zeros([], jnp.int32)
-        return LawnState(zero, zero, zero_norms(spheres, params), switch.init(), inner.init(params))
+        return LawnState(
+            steps=jnp.zeros([], jnp.int32),
+            constrained_steps=jnp.zeros([], jnp.int32),
+            norms=zero_norms(spheres, params),
+            switch=switch.init(),
+            inner=inner.init(params),
+        )
 
     def update(updates, state, params=None, **extra_args):
         g, w = updates, require_params(params, "lawn")
         spheres = select_spheres(w, mask, axes, axis_name)
+        check_state("lawn", state, LawnState, spheres, w)
 
         # The switch, and c = ||w|| at the first constrained update: equation (1).
         now, switch_state = switch.update(state.steps, state.switch, extra_args)
         constrained = now | (state.constrained_steps > 0)
         first = constrained & (state.constrained_steps == 0)
         norms = capture(spheres, w, state.norms, when=first)
-        held = jax.tree.map(lambda c: constrained & (c > 0), norms)
+        held = {path: constrained & (norms[path] > 0) for path in spheres}
         c = scale_norms(norms, target_scale, state.constrained_steps)
         inner_state = _reset(inner, w, state.inner, when=first) if reset_inner else state.inner
 
-        extra_args = {**extra_args, "held": held}  # for links of `inner` that project
+        for_inner = {k: x for k, x in extra_args.items() if k not in switch.extra_args}
 
         # Algorithm 1; the learning rate of line 10 is the inner optimizer's.
         g_p = optax.tree.cast_like(project(spheres, w, g, held), g)  # line 4
-        r, inner_state = inner.update(g_p, inner_state, w, **extra_args)  # lines 5-8
+        with inside_lawn(constrained, held):
+            r, inner_state = inner.update(g_p, inner_state, w, **for_inner)  # lines 5-8
         r_p = project(spheres, w, r, held)  # line 9
         step = optax.tree.cast_like(rescale(spheres, w, r_p, c, held), r)  # lines 10-11
 

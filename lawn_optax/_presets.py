@@ -93,7 +93,8 @@ def lamb_lawn(
     """LAMB-LAWN: `lawn` around LAMB, its Adam direction projected before the trust ratio.
 
     A constrained step therefore moves by exactly `learning_rate` relative to the norm held; the
-    paper leaves the order open. Until the switch this is `optax.lamb` without weight decay.
+    paper leaves the order open. Until the switch this is `optax.lamb` without weight decay, but for
+    norms that are summed in float32 whatever the leaf's dtype, and run over `axes`.
 
     Args:
       learning_rate: a float or a schedule of the update: the size of a step relative to the norm.

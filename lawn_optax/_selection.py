@@ -5,6 +5,7 @@ plain dict fits a `FrozenDict`, an `nnx.State` or a module of the same names, an
 the whole subtree below it.
 """
 
+import collections
 import fnmatch
 import operator
 from collections.abc import Callable
@@ -15,60 +16,53 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lawn_optax._geometry import AxisName, Free, Sphere
+from lawn_optax._geometry import AxisName, Sphere
 
 Path = tuple[str, ...]
+_VALUE = jax.tree_util.GetAttrKey("value")
+
 MaskOrFn = Any | Callable[[optax.Params], Any] | None
 AxesOrFn = Any | Callable[[optax.Params], Any] | None
 
 
 def select_spheres(
     params: optax.Params, mask: MaskOrFn, axes: AxesOrFn, axis_name: AxisName | None
-) -> Any:
-    """The tree of `params` with a `Sphere` at each constrained leaf and `Free()` at each other.
+) -> dict[str, Sphere]:
+    """The sphere of each constrained parameter, by its path.
 
     Raises:
       ValueError: for a `mask` or `axes` that does not fit `params` or constrains nothing.
       TypeError: for an entry of the wrong type, or a constrained leaf that is not inexact.
     """
-    leaves, treedef = jax.tree.flatten(params)
-    paths = [path for path, _ in parameters_with_paths(params)]
-    constrained = _select(params, paths, leaves, mask)
-    if leaves and not any(constrained):
+    parameters = _parameters(params)
+    if not parameters:
+        return {}
+    paths = [path for path, _ in parameters]
+    constrained = _select(params, parameters, mask)
+    if not any(constrained):
         raise ValueError(
-            f"mask={_name(mask)} selects none of the {len(leaves)} parameters, so nothing would be"
+            f"mask={_name(mask)} selects none of the {len(paths)} parameters, so nothing would be"
             f" constrained. They are {_listing(paths)}. By default a leaf needs two dimensions or"
             " more; pass mask= with True at the leaves to constrain."
         )
-    axes_tree = axes(params) if callable(axes) else axes
+    axes_tree = _called(axes, params)
     axes_of = _match("axes", axes_tree, params, paths, is_leaf=_is_axes)
-    return jax.tree.unflatten(
-        treedef,
-        [
-            Sphere(_resolve_axes(path, leaf, entry), axis_name) if is_constrained else Free()
-            for path, leaf, entry, is_constrained in zip(
-                paths, leaves, axes_of, constrained, strict=True
-            )
-        ],
-    )
+    return {
+        _join(path): Sphere(_resolve_axes(path, leaf, entry), axis_name)
+        for (path, leaf), entry, held in zip(parameters, axes_of, constrained, strict=True)
+        if held
+    }
 
 
-def spheres_by_path(params: optax.Params, mask: MaskOrFn, axes: AxesOrFn) -> list:
-    """`(path, sphere, leaf)` of each parameter, the path's components joined by `/`."""
-    spheres = jax.tree.leaves(select_spheres(params, mask, axes, None))
-    rows = zip(parameters_with_paths(params), spheres, strict=True)
-    return [(_join(path), sphere, leaf) for (path, leaf), sphere in rows]
+def leaves_by_path(tree: Any) -> dict[str, Any]:
+    """Each leaf of a tree like the parameters by its path, components joined by `/`."""
+    return {_join(path): leaf for path, leaf in _parameters(tree)}
 
 
-def align(tree: Any, params: optax.Params) -> Any:
-    """`tree`, made for more parameters, on those of them that are in `params`.
-
-    Wrappers such as `optax.masked` put `optax.MaskedNode`s into the parameters, but not into what
-    they pass on with them.
-    """
-    entries = dict(leaves_with_paths(tree))
-    paths = [path for path, _ in parameters_with_paths(params)]
-    return jax.tree.unflatten(jax.tree.structure(params), [entries[path] for path in paths])
+def replace_leaves(tree: Any, leaves: dict[str, Any]) -> Any:
+    """`tree` with some of its leaves, given by their paths, in place of its own."""
+    replaced = [leaves.get(path, leaf) for path, leaf in leaves_by_path(tree).items()]
+    return jax.tree.unflatten(jax.tree.structure(tree), replaced)
 
 
 def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:
@@ -127,37 +121,45 @@ def require_params(params: optax.Params | None, transform: str) -> optax.Params:
     return params
 
 
-def leaves_with_paths(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list:
-    """`(path components, leaf)` of each leaf, `optax.MaskedNode`s included as leaves."""
-    stop = lambda x: _is_masked(x) or (is_leaf is not None and is_leaf(x))
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)
-    return [(_components(path), leaf) for path, leaf in flat]
-
-
-def parameters_with_paths(params: Any) -> list:
-    """`(path components, leaf)` of each leaf that is a parameter."""
-    return [(path, leaf) for path, leaf in leaves_with_paths(params) if not _is_masked(leaf)]
-
-
 def constrained_by_default(leaf: jax.Array) -> bool:
     """Kernels and embeddings are constrained; biases and normalisation scales are not."""
     return jnp.ndim(leaf) >= 2
 
 
-def _select(params: Any, paths: list[Path], leaves: list, mask: MaskOrFn) -> list[bool]:
-    """One bool a leaf."""
+def _leaves_with_paths(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list:
+    """`(path components, leaf)` of each leaf, `optax.MaskedNode`s included as leaves."""
+    stop = lambda x: _is_masked(x) or (is_leaf is not None and is_leaf(x))
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)
+    siblings = collections.Counter(path[:-1] for path, _ in flat)
+    rows = []
+    for path, leaf in flat:
+        # Flax boxes a variable's array as its only child, `.value`: no name of the user's.
+        boxed = path[-1:] == (_VALUE,) and siblings[path[:-1]] == 1
+        named = path[:-1] if boxed else path
+        rows.append((tuple(jax.tree_util.keystr((k,), simple=True) for k in named), leaf))
+    return rows
+
+
+def _parameters(tree: Any) -> list:
+    """`(path components, leaf)` of each leaf that is a parameter."""
+    return [(path, leaf) for path, leaf in _leaves_with_paths(tree) if not _is_masked(leaf)]
+
+
+def _select(params: Any, parameters: list, mask: MaskOrFn) -> list[bool]:
+    """One bool a parameter."""
     if mask is None:
-        constrained = [constrained_by_default(leaf) for leaf in leaves]
+        constrained = [constrained_by_default(leaf) for _, leaf in parameters]
     else:
-        tree = mask(params) if callable(mask) else mask
-        constrained = _match("mask", tree, params, paths)
-    for path, leaf, entry in zip(paths, leaves, constrained, strict=True):
+        constrained = _match(
+            "mask", _called(mask, params), params, [path for path, _ in parameters]
+        )
+    for (path, leaf), entry in zip(parameters, constrained, strict=True):
         if not isinstance(entry, (bool, np.bool_)):
             raise TypeError(
                 f"mask has {entry!r} for parameter {_join(path)!r}: it must be True or False, known"
                 " before tracing."
             )
-        dtype = jnp.result_type(leaf)
+        dtype = getattr(leaf, "dtype", type(leaf).__name__)
         if entry and not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
                 f"parameter {_join(path)!r} has dtype {dtype} and cannot be kept on a sphere: give"
@@ -174,11 +176,14 @@ def _resolve_axes(path: Path, leaf: jax.Array, axes: Any) -> tuple[int, ...]:
     resolved = []
     for axis in axes if isinstance(axes, tuple) else (axes,):
         try:
+            if isinstance(axis, bool):
+                raise TypeError
             axis = operator.index(axis)
         except Exception as error:  # a tracer raises an error of its own
             raise TypeError(
-                f"axes={axes!r} for parameter {_join(path)!r}: axes must be Python integers, known"
-                " before tracing (under optax.inject_hyperparams, name 'axes' in static_args)."
+                f"axes={axes!r} for parameter {_join(path)!r}: axes must be an integer or a tuple"
+                " of them, known before tracing (under optax.inject_hyperparams, name 'axes' in"
+                " static_args)."
             ) from error
         if not -ndim <= axis < ndim:
             raise ValueError(
@@ -204,7 +209,7 @@ def _match(
     is_leaf: Callable[[Any], bool] | None = None,
 ) -> list:
     """The entry of `tree`, itself or of a prefix, for each of `paths`."""
-    entries = dict(leaves_with_paths(tree, is_leaf))
+    entries = dict(_leaves_with_paths(tree, is_leaf))
     lengths = sorted({len(prefix) for prefix in entries}, reverse=True)
     used = set()
     matched = []
@@ -217,7 +222,7 @@ def _match(
             )
         used.add(prefix)
         matched.append(entries[prefix])
-    absent = {path[:n] for path, leaf in leaves_with_paths(params) for n in range(len(path) + 1)}
+    absent = {path[:n] for path, _ in _leaves_with_paths(params) for n in range(len(path) + 1)}
     for prefix, entry in entries.items():
         if prefix not in used and prefix not in absent and entry is not None:
             raise ValueError(
@@ -233,22 +238,20 @@ def _path_mask(patterns: tuple[str, ...], keep_matches: bool) -> Callable[[optax
     split = {pattern: tuple(pattern.strip("/").split("/")) for pattern in patterns}
 
     def mask(params: optax.Params) -> Any:
-        leaves, treedef = jax.tree.flatten(params)
-        paths = [path for path, _ in parameters_with_paths(params)]
+        # Joined and split again, because a key may hold a "/" itself, as Haiku's do.
+        parameters = {path: tuple(path.split("/")) for path in leaves_by_path(params)}
         for pattern, parts in split.items():
-            if not any(_contains(path, parts) for path in paths):
+            if not any(_contains(path, parts) for path in parameters.values()):
                 raise ValueError(
-                    f"pattern {pattern!r} matches no parameter: they are {_listing(paths)}."
-                    " Whole path components are matched; use * inside one."
+                    f"pattern {pattern!r} matches no parameter: they are"
+                    f" {_listing(parameters.values())}. Whole path components are matched; use *"
+                    " inside one."
                 )
-        matches = [any(_contains(path, parts) for parts in split.values()) for path in paths]
-        return jax.tree.unflatten(
-            treedef,
-            [
-                constrained_by_default(leaf) and match == keep_matches
-                for leaf, match in zip(leaves, matches, strict=True)
-            ],
-        )
+        selected = []
+        for path, leaf in leaves_by_path(params).items():
+            match = any(_contains(parameters[path], parts) for parts in split.values())
+            selected.append(constrained_by_default(leaf) and match == keep_matches)
+        return jax.tree.unflatten(jax.tree.structure(params), selected)
 
     return mask
 
@@ -262,21 +265,19 @@ def _contains(path: Path, parts: Path) -> bool:
     )
 
 
-def _components(path: jax.tree_util.KeyPath) -> Path:
-    """Names of a key path, without the `.value` that Flax boxes put behind a variable's own."""
-    if path and path[-1] == jax.tree_util.GetAttrKey("value"):
-        path = path[:-1]
-    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
-
-
 def _is_masked(x: Any) -> bool:
     return isinstance(x, optax.MaskedNode)
 
 
 def _is_axes(x: Any) -> bool:
-    """Whether `x` is one leaf's axes: None, or a tuple that is not a container of axes itself."""
-    containers = (tuple, list, dict, type(None))
-    return x is None or (isinstance(x, tuple) and not any(isinstance(i, containers) for i in x))
+    """Whether `x` is one leaf's axes: None, or a plain tuple of no containers."""
+    named = hasattr(x, "_fields")
+    return x is None or (isinstance(x, tuple) and not named and jax.tree_util.all_leaves(x))
+
+
+def _called(tree: Any, params: optax.Params) -> Any:
+    """`tree`, or what it makes of `params`; a module is callable, and a tree all the same."""
+    return tree(params) if callable(tree) and jax.tree_util.all_leaves([tree]) else tree
 
 
 def _join(path: Path) -> str:

@@ -22,10 +22,12 @@ class Switch(NamedTuple):
       update: `update(count, state, extra_args) -> (constrain, state)`, with `count` an int32
         scalar, the updates made before this one; `extra_args` the keyword arguments of the
         optimizer's `update`; `constrain` a bool scalar.
+      extra_args: names of those arguments that are the switch's own, not the inner optimizer's.
     """
 
     init: Callable[[], Any]
     update: Callable[[jax.Array, Any, Mapping[str, Any]], tuple[jax.Array, Any]]
+    extra_args: tuple[str, ...] = ()
 
 
 def at_step(n: int | jax.Array) -> Switch:
@@ -48,16 +50,7 @@ def at_step(n: int | jax.Array) -> Switch:
       >>> [bool(switch.update(jnp.int32(t), switch.init(), {})[0]) for t in range(4)]
       [False, False, True, True]
     """
-    if isinstance(n, jax.Array):
-        if not jnp.issubdtype(n.dtype, jnp.integer):
-            raise TypeError(f"n has dtype {n.dtype}: a step is an integer; cast it to int32.")
-        if n.ndim:
-            raise ValueError(f"n has shape {n.shape}: a step is a scalar; use jax.vmap for a grid.")
-    else:
-        n = _integer("n", n, "or give a fraction of an epoch to at_epoch(epochs, steps_per_epoch)")
-    if not isinstance(n, jax.core.Tracer) and n < 0:
-        raise ValueError(f"n={n} must be at least 0; 0 constrains from the initial weights.")
-    return Switch(init=lambda: (), update=lambda count, state, extra_args: (count >= n, state))
+    return _at_step("n", n)
 
 
 def at_epoch(epochs: float | jax.Array, steps_per_epoch: int) -> Switch:
@@ -84,28 +77,15 @@ def at_epoch(epochs: float | jax.Array, steps_per_epoch: int) -> Switch:
     References:
       Section 3 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    if not isinstance(steps_per_epoch, jax.Array):
-        steps_per_epoch = _integer("steps_per_epoch", steps_per_epoch, "the updates in an epoch")
-    if not isinstance(steps_per_epoch, jax.core.Tracer) and steps_per_epoch < 1:
-        raise ValueError(f"steps_per_epoch={steps_per_epoch} must be at least 1.")
-    if isinstance(epochs, jax.core.Tracer):
-        return at_step(jnp.round(epochs * steps_per_epoch).astype(jnp.int32))
-    if isinstance(epochs, bool) or not isinstance(epochs, (int, float, jax.Array)):
-        try:
-            epochs = (
-                float(operator.index(epochs)) if not hasattr(epochs, "dtype") else float(epochs)
-            )
-        except TypeError as error:
-            raise TypeError(
-                f"epochs={epochs!r} must be a number of epochs, such as 0.5."
-            ) from error
+    steps = _step("steps_per_epoch", steps_per_epoch, least=1)
+    if isinstance(epochs, jax.core.Tracer) or isinstance(steps, jax.core.Tracer):
+        return at_step(jnp.round(epochs * steps).astype(jnp.int32))
+    epochs = _number("epochs", epochs)
     if not 0 <= epochs < math.inf:
         raise ValueError(
             f"epochs={epochs} must be finite and at least 0; 0 constrains from the initial weights."
         )
-    if isinstance(steps_per_epoch, jax.core.Tracer):
-        return at_step(jnp.round(epochs * steps_per_epoch).astype(jnp.int32))
-    return at_step(round(float(epochs) * int(steps_per_epoch)))
+    return at_step(round(epochs * int(steps)))
 
 
 class MedianMarginState(NamedTuple):
@@ -169,13 +149,12 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, which proposes
       such a switch as future work.
     """
+    threshold, decay = _number("threshold", threshold), _number("decay", decay)
     if not math.isfinite(threshold):
         raise ValueError(f"threshold={threshold} must be finite: a margin in logits, such as 2.5.")
     if not 0 <= decay < 1:
         raise ValueError(f"decay={decay} must be at least 0 and below 1, such as 0.9.")
-    min_steps = _integer("min_steps", min_steps, "the updates that are free in any case")
-    if min_steps < 0:
-        raise ValueError(f"min_steps={min_steps} must be at least 0.")
+    free_steps = _step("min_steps", min_steps)
 
     def init() -> MedianMarginState:
         return MedianMarginState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32))
@@ -193,10 +172,10 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
         weight = jnp.minimum(1 - decay, 3 / (state.averaged + 3))
         average = jnp.where(finite, state.average + weight * (x - state.average), state.average)
         averaged = jnp.where(finite, optax.safe_increment(state.averaged), state.averaged)
-        constrain = finite & (average >= threshold) & (count >= min_steps)
+        constrain = finite & (average >= threshold) & (count >= free_steps)
         return constrain, MedianMarginState(averaged, average)
 
-    return Switch(init, update)
+    return Switch(init, update, extra_args=("margin",))
 
 
 def as_switch(switch: Switch | int | jax.Array) -> Switch:
@@ -208,14 +187,45 @@ def as_switch(switch: Switch | int | jax.Array) -> Switch:
             f"switch={switch!r} must be a number of free updates, at_step(n),"
             " at_epoch(epochs, steps_per_epoch) or at_median_margin()."
         )
-    return at_step(switch)
+    return _at_step("switch", switch)
 
 
-def _integer(name: str, value: Any, remedy: str) -> int:
-    """`value` as a Python int; a bool or a float is a mistake."""
+def _at_step(name: str, n: int | jax.Array) -> Switch:
+    first = _step(name, n)
+    return Switch(init=lambda: (), update=lambda count, state, extra_args: (count >= first, state))
+
+
+def _step(name: str, value: Any, least: int = 0) -> int | jax.Array:
+    """A number of steps: an integer of at least `least`, or an int32 scalar that may be traced."""
+    if isinstance(value, jax.core.Tracer):
+        if value.ndim:
+            raise ValueError(
+                f"{name} has shape {value.shape}: give a scalar; jax.vmap runs a grid."
+            )
+        if not jnp.issubdtype(value.dtype, jnp.integer):
+            raise TypeError(f"{name} has dtype {value.dtype}: cast it to int32.")
+        return value
+    if getattr(value, "ndim", 0):
+        raise ValueError(f"{name} has shape {value.shape}: give a scalar; jax.vmap runs a grid.")
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)
+        value = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}={value!r} must be an integer: {remedy}.") from None
+        raise TypeError(
+            f"{name}={value!r} must be an integer, a number of steps; at_epoch(epochs,"
+            " steps_per_epoch) takes fractions of an epoch."
+        ) from None
+    if value < least:
+        raise ValueError(f"{name}={value} must be at least {least}.")
+    return min(value, jnp.iinfo(jnp.int32).max)
+
+
+def _number(name: str, value: Any) -> float:
+    """A real number as a Python float."""
+    try:
+        if isinstance(value, (bool, str)):
+            raise TypeError
+        return float(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} must be a number, such as 0.5.") from None

@@ -10,8 +10,10 @@
 is `lawn(optax.adam(1e-3), switch=0)`, written out.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +21,17 @@ import jax.numpy as jnp
 import optax
 
 from lawn_optax._geometry import AxisName, Sphere
-from lawn_optax._selection import AxesOrFn, MaskOrFn, align, require_params, select_spheres
+from lawn_optax._selection import (
+    AxesOrFn,
+    MaskOrFn,
+    leaves_by_path,
+    replace_leaves,
+    require_params,
+    select_spheres,
+)
+
+Spheres = dict[str, Sphere]
+Norms = Any  # A dict from paths to one number a norm; see `zero_norms` for the exception.
 
 
 def project_to_tangent(
@@ -31,7 +43,7 @@ def project_to_tangent(
       d \leftarrow d - \frac{\langle w, d\rangle}{\langle w, w\rangle} w
 
     A leaf or slice whose weights are all zero has no tangent space, and its updates pass. Inside
-    `lawn` this link is quiet until the switch, and on what `lawn` leaves free.
+    the inner optimizer of `lawn` this link is quiet until the switch.
 
     Args:
       mask: which leaves; see `lawn`.
@@ -64,11 +76,11 @@ def project_to_tangent(
         select_spheres(params, mask, axes, axis_name)
         return optax.EmptyState()
 
-    def update(updates, state, params=None, *, held=None, **extra_args):
+    def update(updates, state, params=None, **extra_args):
         del extra_args
         params = require_params(params, "project_to_tangent")
         spheres = select_spheres(params, mask, axes, axis_name)
-        held = True if held is None else align(held, params)
+        held = held_by_lawn(spheres, params)
         return optax.tree.cast_like(project(spheres, params, updates, held), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -79,12 +91,12 @@ class RescaleToNormsState(NamedTuple):
 
     Attributes:
       steps: int32 scalar; the updates made so far. The norms are captured at the first.
-      norms: tree of `params` with the captured norms, one float32 each (float64 for float64
-        weights) in the shape that `axes` leave; `optax.MaskedNode` at free leaves.
+      norms: the captured norms by the path of their parameter, such as `"dense/kernel"`: one
+        float32 each (float64 for float64 weights), in the shape that `axes` leave.
     """
 
     steps: jax.Array
-    norms: Any
+    norms: Norms
 
 
 def rescale_to_norms(
@@ -141,7 +153,7 @@ def rescale_to_norms(
 
 def steps_on_norms(
     name: str,
-    step: Callable[[Any, optax.Updates, Any, Any, jax.Array], optax.Updates],
+    step: Callable[[Spheres, optax.Updates, Norms, Norms, jax.Array], optax.Updates],
     *,
     mask: MaskOrFn,
     axes: AxesOrFn,
@@ -159,8 +171,9 @@ def steps_on_norms(
         del extra_args
         params = require_params(params, name)
         spheres = select_spheres(params, mask, axes, axis_name)
+        check_state(name, state, RescaleToNormsState, spheres, params)
         norms = capture(spheres, params, state.norms, when=state.steps == 0)
-        held = jax.tree.map(lambda c: c > 0, norms)
+        held = {path: c > 0 for path, c in norms.items()} if spheres else {}
         c = scale_norms(norms, target_scale, state.steps)
         r = step(spheres, updates, c, held, state.steps)
         updates = optax.tree.cast_like(rescale(spheres, params, r, c, held), updates)
@@ -214,13 +227,11 @@ def scale_by_capped_trust_ratio(
     if not isinstance(max_ratio, jax.core.Tracer) and not max_ratio > 0:
         raise ValueError(f"max_ratio={max_ratio!r} must be positive; jnp.inf means no cap.")
 
-    def spheres_of(params: optax.Params) -> Any:
+    def spheres_of(params: optax.Params) -> Spheres:
+        whole = {path: _whole_leaf(w) for path, w in leaves_by_path(params).items()}
         if axes is None and axis_name is None:
-            return jax.tree.map(_whole_leaf, params)
-        spheres = select_spheres(params, mask, axes, axis_name)
-        return jax.tree.map(
-            lambda s, w: s if isinstance(s, Sphere) else _whole_leaf(w), spheres, params
-        )
+            return whole
+        return whole | select_spheres(params, mask, axes, axis_name)
 
     def init(params: optax.Params) -> optax.EmptyState:
         spheres_of(params)
@@ -229,45 +240,79 @@ def scale_by_capped_trust_ratio(
     def update(updates, state, params=None, **extra_args):
         del extra_args
         params = require_params(params, "scale_by_capped_trust_ratio")
-        scaled = jax.tree.map(
-            lambda s, w, u: (jnp.minimum(s.trust_ratio(w, u), max_ratio) * u).astype(u.dtype),
-            spheres_of(params),
-            params,
-            updates,
-        )
+        spheres, w = spheres_of(params), leaves_by_path(params)
+        scaled = {
+            path: jnp.minimum(spheres[path].trust_ratio(w[path], u), max_ratio) * u
+            for path, u in leaves_by_path(updates).items()
+        }
+        scaled = optax.tree.cast_like(replace_leaves(updates, scaled), updates)
         return scaled, state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-# The operations of `Sphere`, on trees. `held` says of each norm whether it is constrained now.
+# The operations of `Sphere` on the constrained leaves of a tree. `held` says of each norm whether
+# it is constrained now. A leaf that is missing from the updates is left out of what is done.
 
 
-def project(spheres: Any, w: optax.Params, d: optax.Updates, held: Any = True) -> optax.Updates:
+def project(
+    spheres: Spheres, w: optax.Params, d: optax.Updates, held: Norms | None = None
+) -> optax.Updates:
     """`d - (<w, d> / <w, w>) w` on every sphere."""
-    if held is True:
-        return jax.tree.map(lambda s, w, d: s.project(w, d), spheres, w, d)
-    return jax.tree.map(lambda s, w, d, h: s.project(w, d, h), spheres, w, d, held)
+    w, of_d = leaves_by_path(w), leaves_by_path(d)
+    return replace_leaves(
+        d,
+        {
+            path: s.project(w[path], of_d[path], True if held is None else held[path])
+            for path, s in spheres.items()
+            if path in of_d
+        },
+    )
 
 
-def rescale(spheres: Any, w: optax.Params, r: optax.Updates, c: Any, held: Any) -> optax.Updates:
+def rescale(
+    spheres: Spheres, w: optax.Params, r: optax.Updates, c: Norms, held: Norms
+) -> optax.Updates:
     """`c (w + r) / ||w + r|| - w` on every sphere."""
-    return jax.tree.map(lambda s, w, r, c, h: s.rescale(w, r, c, h), spheres, w, r, c, held)
+    w, of_r = leaves_by_path(w), leaves_by_path(r)
+    return replace_leaves(
+        r,
+        {
+            path: s.rescale(w[path], of_r[path], c[path], held[path])
+            for path, s in spheres.items()
+            if path in of_r
+        },
+    )
 
 
-def resize(spheres: Any, u: optax.Updates, c: Any, held: Any) -> optax.Updates:
+def resize(spheres: Spheres, u: optax.Updates, c: Norms, held: Norms) -> optax.Updates:
     """`c u / ||u||` on every sphere."""
-    return jax.tree.map(lambda s, u, c, h: s.resize(u, c, h), spheres, u, c, held)
+    of_u = leaves_by_path(u)
+    return replace_leaves(
+        u,
+        {
+            path: s.resize(of_u[path], c[path], held[path])
+            for path, s in spheres.items()
+            if path in of_u
+        },
+    )
 
 
-def zero_norms(spheres: Any, w: optax.Params) -> Any:
+def zero_norms(spheres: Spheres, w: optax.Params) -> Norms:
     """What `capture` fills: a zero a norm."""
-    return jax.tree.map(lambda s, w: s.zero_norm(w), spheres, w)
+    leaves = leaves_by_path(w)
+    if not leaves:
+        # optax.tree.map_params initialises with a placeholder: one leaf stands for all norms.
+        return jnp.zeros([])
+    return {path: s.zero_norm(leaves[path]) for path, s in spheres.items()}
 
 
-def capture(spheres: Any, w: optax.Params, norms: Any, when: jax.Array | bool) -> Any:
+def capture(spheres: Spheres, w: optax.Params, norms: Norms, when: jax.Array | bool) -> Norms:
     """`||w||` on every sphere where `when` is true, and `norms` where it is not."""
-    now = jax.tree.map(lambda s, w: s.norm(w), spheres, w)
+    leaves = leaves_by_path(w)
+    if not leaves:
+        return norms
+    now = {path: s.norm(leaves[path]) for path, s in spheres.items()}
     return jax.tree.map(lambda new, old: jnp.where(when, new, old), now, norms)
 
 
@@ -277,13 +322,69 @@ def scale_norms(norms: Any, target_scale: optax.ScalarOrSchedule, count: jax.Arr
     return jax.tree.map(lambda c: (scale * c).astype(c.dtype), norms)
 
 
+def check_state(name: str, state: Any, kind: type, spheres: Spheres, params: optax.Params) -> None:
+    """Refuses a state that is not one of these parameters."""
+    norms_of_state = getattr(state, "norms", None)
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"state is a {type(state).__name__}, and {name} needs its own {kind.__name__}: call"
+            " update(grads, state, params)."
+        )
+    needed, found = (
+        jax.tree.map(jnp.shape, norms)
+        for norms in (jax.eval_shape(lambda: zero_norms(spheres, params)), norms_of_state)
+    )
+    if needed != found:
+        raise ValueError(
+            f"{name} needs norms of shapes {needed} for these params, and its state holds {found}:"
+            " they must be the parameters, mask and axes of init; call init anew for others."
+        )
+
+
 def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:
     """Refuses a constant that is not a positive finite number."""
-    if isinstance(target_scale, (int, float)) and not 0 < target_scale < math.inf:
+    if callable(target_scale) or isinstance(target_scale, jax.core.Tracer):
+        return
+    try:
+        positive = 0 < float(target_scale) < math.inf
+    except (TypeError, ValueError):
+        positive = False
+    if not positive:
         raise ValueError(
             f"target_scale={target_scale!r} must be positive and finite: it multiplies the captured"
             " norms. 1.0 keeps them."
         )
+
+
+# What `lawn` says to the links of its inner optimizer while that makes an update: whether the
+# switch has happened, and of each norm whether it is constrained. No extra argument, because
+# optimizers such as optax.contrib.sam and optax.lbfgs refuse those that they do not know.
+_LAWN: contextvars.ContextVar[tuple[jax.Array, Norms] | None] = contextvars.ContextVar(
+    "lawn", default=None
+)
+
+
+@contextlib.contextmanager
+def inside_lawn(constrained: jax.Array, held: Norms) -> Iterator[None]:
+    """Tells the links used within what `lawn` is about to do."""
+    token = _LAWN.set((constrained, held))
+    try:
+        yield
+    finally:
+        _LAWN.reset(token)
+
+
+def held_by_lawn(spheres: Spheres, params: optax.Params) -> Norms | None:
+    """Which norms are constrained now: what the `lawn` around says, None (all) without one."""
+    around = _LAWN.get()
+    if around is None:
+        return None
+    constrained, held = around
+    norms = jax.eval_shape(lambda: zero_norms(spheres, params))
+    return {
+        path: held[path] if jnp.shape(held.get(path)) == norms[path].shape else constrained
+        for path in spheres
+    }
 
 
 def _whole_leaf(w: jax.Array) -> Sphere:

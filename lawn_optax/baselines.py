@@ -62,7 +62,7 @@ def bounded_weight_norm(*, mask: MaskOrFn = None, axes: AxesOrFn = None) -> Repa
 
     def apply(params: optax.Params, norms: Any) -> optax.Params:
         spheres = select_spheres(params, mask, axes, None)
-        held = jax.tree.map(lambda c: c > 0, norms)
+        held = {path: norms[path] > 0 for path in spheres}
         return optax.tree.cast_like(resize(spheres, params, norms, held), params)
 
     return Reparametrization(init, apply)
@@ -134,14 +134,15 @@ def abel(
         return AbelState(
             steps=jnp.zeros([], jnp.int32),
             factor=jnp.ones([], jnp.float32),
-            norms=jnp.full(2, jnp.nan, jnp.float32),
+            norms=jnp.zeros(2, jnp.float32),
             reached_minimum=jnp.zeros([], bool),
         )
 
     def measure(state: AbelState, params: optax.Params) -> AbelState:
         now = optax.tree.norm(params, squared=True).astype(jnp.float32)
         older, old = state.norms
-        turned = (now - old) * (old - older) < 0  # never where one is not measured yet
+        measured = state.steps // steps_per_epoch
+        turned = (measured >= 2) & ((now - old) * (old - older) < 0)
         decays = turned & state.reached_minimum
         return state._replace(
             factor=jnp.where(decays, decay_factor * state.factor, state.factor),

@@ -14,7 +14,7 @@ import optax
 
 from lawn_optax._geometry import Sphere
 from lawn_optax._lawn import LawnState
-from lawn_optax._selection import AxesOrFn, MaskOrFn, leaves_with_paths, spheres_by_path
+from lawn_optax._selection import AxesOrFn, MaskOrFn, leaves_by_path, select_spheres
 from lawn_optax._transforms import RescaleToNormsState
 
 
@@ -69,11 +69,8 @@ def weight_norms(
       >>> lawn_optax.diagnostics.weight_norms({'kernel': jnp.array([[3., 4.]])})
       {'kernel': Array(5., dtype=float32)}
     """
-    return {
-        path: s.norm(w)
-        for path, s, w in spheres_by_path(params, mask, axes)
-        if isinstance(s, Sphere)
-    }
+    w = leaves_by_path(params)
+    return {path: s.norm(w[path]) for path, s in select_spheres(params, mask, axes, None).items()}
 
 
 def norm_drift(
@@ -254,8 +251,9 @@ def _per_sphere(
     mask: MaskOrFn,
     axes: AxesOrFn,
 ) -> dict[str, jax.Array]:
-    rows = zip(spheres_by_path(params, mask, axes), jax.tree.leaves(tree), strict=True)
-    return {path: fn(s, w, d) for (path, s, w), d in rows if isinstance(s, Sphere)}
+    w, d = leaves_by_path(params), leaves_by_path(tree)
+    spheres = select_spheres(params, mask, axes, None)
+    return {path: fn(s, w[path], d[path]) for path, s in spheres.items()}
 
 
 def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
@@ -274,9 +272,8 @@ def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
     norms: dict[str, tuple[jax.Array, bool]] = {}
     for found in _states(state):
         count = found.constrained_steps if isinstance(found, LawnState) else found.steps
-        for path, c in leaves_with_paths(found.norms):
-            if not isinstance(c, optax.MaskedNode):
-                norms["/".join(path)] = (c, bool(_array(count) > 0))
+        captured = bool(_array(count) > 0)
+        norms |= {path: (_array(c), captured) for path, c in found.norms.items()}
     if not norms:
         raise ValueError(
             "state holds no norms: give the state of an optimizer made by lawn or rescale_to_norms."

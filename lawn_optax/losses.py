@@ -37,9 +37,8 @@ def softmax_focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2
     if not isinstance(gamma, jax.core.Tracer) and not gamma >= 0:
         raise ValueError(f"gamma={gamma} must be at least 0; 0 is cross-entropy.")
     targets = _probabilities(logits, labels)
-    log_p = jax.nn.log_softmax(logits, axis=-1)
-    weight = jnp.exp(gamma * _log_one_minus_softmax(log_p))
-    return -jnp.sum(targets * weight * log_p, axis=-1)
+    log_p, log_q = _log_softmax_and_complement(logits)
+    return -jnp.sum(targets * jnp.exp(gamma * log_q) * log_p, axis=-1)
 
 
 def flooding(loss: jax.Array, level: float) -> jax.Array:
@@ -69,13 +68,16 @@ def flooding(loss: jax.Array, level: float) -> jax.Array:
     return jnp.abs(loss - level) + level
 
 
-def _log_one_minus_softmax(log_p: jax.Array) -> jax.Array:
-    """`log(1 - p)` from `log p`, without cancellation and with finite gradients."""
+def _log_softmax_and_complement(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`log p` and `log(1 - p)`, without cancellation and with finite gradients."""
+    log_p = jax.nn.log_softmax(logits, axis=-1)
     p = jnp.exp(log_p)
-    # Only the largest p can come near 1, where 1 - p cancels: sum the others there.
+    # Only the largest p can come near 1, where log p and 1 - p cancel: sum the others there.
     largest = jax.nn.one_hot(jnp.argmax(p, axis=-1), p.shape[-1], dtype=bool)
     others = jnp.sum(jnp.where(largest, 0, p), axis=-1, keepdims=True)
-    return jnp.log(jnp.maximum(jnp.where(largest, others, 1 - p), jnp.finfo(p.dtype).tiny))
+    log_p = jnp.where(largest & (others < 0.5), jnp.log1p(-jnp.minimum(others, 0.5)), log_p)
+    complement = jnp.where(largest, others, 1 - p)
+    return log_p, jnp.log(jnp.maximum(complement, jnp.finfo(p.dtype).tiny))
 
 
 def _probabilities(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -82,6 +82,8 @@ def expected_calibration_error(
       section 4.6 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
     probabilities, labels = jnp.asarray(probabilities), jnp.asarray(labels)
+    # Sums over many examples lose all accuracy in half precision.
+    probabilities = probabilities.astype(jnp.promote_types(probabilities.dtype, jnp.float32))
     if bins < 1:
         raise ValueError(f"bins={bins} must be at least 1; 15 is usual.")
     if probabilities.ndim != 2 or probabilities.shape[:1] != labels.shape:

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
 from helpers import max_difference, norm, train
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import lawn_optax as lo
 from lawn_optax import diagnostics
@@ -63,6 +63,7 @@ INNER = {
     "adopt": optax.contrib.adopt(0.1),
     "prodigy": optax.contrib.prodigy(1.0),
     "clipped": optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(1.0)),
+    "sam": optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.01), sync_period=2, opaque_mode=False),
     "accumulated": optax.MultiSteps(optax.adam(0.3), 1).gradient_transformation(),
 }
 
@@ -72,6 +73,76 @@ def test_around_an_optimizer(inner):
     history, _ = train(lo.lawn(INNER[inner], SWITCH), PARAMS, pull, STEPS)
     norms = [norm(p["kernel"]) for p in history]
     np.testing.assert_allclose(norms[SWITCH:], norms[SWITCH - 1], rtol=3e-6)
+
+
+def test_around_lbfgs():
+    loss = lambda p: sum(jnp.sum((w - 1.7) ** 2) for w in jax.tree.leaves(p))
+    tx = lo.lawn(optax.lbfgs(0.1), lo.at_median_margin(decay=0.0))
+    params, state = PARAMS, tx.init(PARAMS)
+    for t in range(STEPS):
+        value, grads = jax.value_and_grad(loss)(params)
+        extra = {"value": value, "grad": grads, "value_fn": loss}
+        updates, state = tx.update(grads, state, params, margin=9.0 * (t >= SWITCH), **extra)
+        before, params = params, optax.apply_updates(params, updates)
+        moved = abs(norm(params["kernel"]) / norm(before["kernel"]) - 1)
+        assert moved < 3e-6 if t >= SWITCH else moved > 0
+
+
+def test_the_state_may_be_donated_from_the_start():
+    tx = lo.adam_lawn(0.1, SWITCH)
+    step = jax.jit(tx.update, donate_argnums=1)
+    step(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+def test_a_frozen_leaf_may_have_no_gradient():
+    tx = lo.lawn(optax.sgd(0.1), 0)
+    grads = {"kernel": PARAMS["kernel"] + 1, "bias": None}
+    updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+    assert updates["bias"] is None
+    np.testing.assert_allclose(
+        norm(PARAMS["kernel"] + updates["kernel"]), norm(PARAMS["kernel"]), rtol=3e-6
+    )
+
+
+@pytest.mark.parametrize("mask", [None, {"kernel": True, "bias": False}])
+def test_optax_maps_over_the_parameters_in_its_state(mask):
+    tx = lo.adam_lawn(0.1, SWITCH, mask=mask)
+    doubled = optax.tree.map_params(tx, lambda w: w + 1, tx.init(PARAMS))
+    assert jnp.all(optax.tree.get(doubled, "mu")["kernel"] == 1)
+    assert doubled.norms["kernel"] == 0
+
+
+def test_partitioned_variables_of_nnx():
+    with jax.set_mesh(jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)):
+        init = nnx.with_partitioning(nnx.initializers.normal(), ("x", "y"))
+        model = nnx.Linear(4, 6, kernel_init=init, rngs=nnx.Rngs(0))
+        optimizer = nnx.Optimizer(model, lo.adam_lawn(0.1, 1), wrt=nnx.Param)
+        for _ in range(3):
+            grads = nnx.grad(lambda m: jnp.sum(m(jnp.ones((2, 4))) ** 2))(model)
+            optimizer.update(model, grads)
+    table = lo.describe(nnx.state(model, nnx.Param), optimizer.opt_state)
+    np.testing.assert_allclose(table[1].norm, table[1].captured, rtol=3e-6)
+
+
+@pytest.mark.parametrize("axes", [None, 0, 1])
+def test_explicit_sharding(axes):
+    with jax.set_mesh(jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Explicit,) * 2)):
+        w = jax.device_put(jnp.arange(24.0).reshape(4, 6) + 1, PartitionSpec("x", "y"))
+        tx = lo.lamb_lawn(0.1, 1, axes=axes)
+        state = tx.init(w)
+        for _ in range(3):
+            updates, state = jax.jit(tx.update)(jnp.sin(w), state, w)
+            w, before = optax.apply_updates(w, updates), w
+    np.testing.assert_allclose(norm(w, axes), norm(before, axes), rtol=3e-6)
+
+
+def test_a_state_that_is_not_its_own_is_named():
+    tx = lo.adam_lawn(0.1, SWITCH)
+    with pytest.raises(TypeError, match=r"state is a dict, and lawn needs its own LawnState: call"):
+        tx.update(PARAMS, PARAMS, tx.init(PARAMS))
+    other = {"kernel": PARAMS["kernel"], "more": PARAMS["kernel"]}
+    with pytest.raises(ValueError, match=r"lawn needs norms of shapes .*'more'.* call init anew"):
+        tx.update(other, tx.init(PARAMS), other)
 
 
 def test_multi_steps_counts_emitted_updates_only():

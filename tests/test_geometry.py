@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import inner, norm
 
-from lawn_optax._geometry import Free, Sphere
+from lawn_optax._geometry import Sphere
 
 
 def whole(w):
@@ -149,12 +149,9 @@ def test_large_sums_are_accurate():
     np.testing.assert_allclose(whole(w).norm(w), norm(w), rtol=1e-6)
 
 
-def test_free_is_the_identity():
-    free = Free()
-    assert free.project(W, "d") == "d"
-    assert free.rescale(W, "r", None) == "r"
-    assert free.resize("u", None) == "u"
-    assert jax.tree.leaves(free.norm(W)) == []
+def test_a_step_too_large_to_measure_is_not_taken():
+    np.testing.assert_array_equal(whole(W).rescale(W, 1e20 * W, jnp.float32(5)), 0 * W)
+    assert jnp.all(jnp.isnan(whole(W).rescale(W, jnp.nan * W, jnp.float32(5))))
 
 
 @pytest.mark.parametrize("method", ["project", "rescale", "norm"])

@@ -253,7 +253,9 @@ def test_refuses_what_is_no_optimizer(inner):
         lo.lawn(inner, 5)
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "scale", [0.0, -1.0, float("nan"), float("inf"), None, "a", jnp.float32(-1)]
+)
 def test_refuses_a_target_scale_that_is_no_size(scale):
     with pytest.raises(ValueError, match=r"target_scale=.* must be positive and finite"):
         lo.adam_lawn(0.1, 5, target_scale=scale)

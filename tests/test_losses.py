@@ -54,6 +54,12 @@ def test_focal_loss_keeps_its_precision_where_examples_are_easy():
     np.testing.assert_allclose(slope[0, 1], 1.5 * np.exp(-10.0 * 1.5), rtol=1e-2)
 
 
+@pytest.mark.parametrize("gap", [12.0, 18.0, 24.0])
+def test_focal_loss_of_confident_examples_keeps_its_precision(gap):
+    loss = softmax_focal_loss(jnp.array([0.0, -gap]), jnp.array(0), gamma=2.0)
+    np.testing.assert_allclose(loss, np.exp(-3 * gap), rtol=1e-4)
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("size", [1.0, 100.0, 1e4])
 def test_focal_loss_has_finite_gradients(gamma, size):

@@ -43,6 +43,13 @@ def test_calibration_errors_of_a_bin_cancel_within_it_only():
     assert expected_calibration_error(probabilities, jnp.array([0, 0, 0, 1])) == 0
 
 
+def test_calibration_error_in_half_precision():
+    probabilities = jnp.tile(jnp.array([0.75, 0.25]), (20_000, 1))
+    labels = jnp.arange(20_000) % 2
+    ece = expected_calibration_error(probabilities.astype(jnp.bfloat16), labels)
+    np.testing.assert_allclose(ece, 0.25, rtol=1e-5)
+
+
 def test_calibration_bins_are_closed_above():
     probabilities = jnp.array([[0.5, 0.5], [1.0, 0.0]])
     # With two bins, 0.5 belongs to the lower and 1.0 to the upper: no cancellation.

@@ -1,5 +1,8 @@
 """Masks and axes: every form they may have, and every mistake in them."""
 
+from typing import Any, NamedTuple
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,11 +92,47 @@ def test_axes_of_a_tuple_of_parameters():
     assert constrained(params, axes=(0, 1)) == {"0": (0, 1), "1": (0, 1)}
 
 
+class Pair(NamedTuple):
+    """Parameters, a mask or axes, by name."""
+
+    value: Any
+    query: Any
+
+
+def test_a_named_tuple_is_a_tree_not_the_axes_of_one_leaf():
+    params = Pair(jnp.ones((3, 4)), jnp.ones((3, 4)))
+    assert constrained(params, axes=Pair(0, 1)) == {"value": (0,), "query": (1,)}
+
+
+def test_a_field_may_be_called_value():
+    params = Pair(jnp.ones((3, 4)), jnp.ones((3, 4)))
+    assert list(constrained(params, lo.only_paths("value"))) == ["value"]
+    assert list(constrained({"a": params}, {"a": {"value": True, "query": False}})) == ["a/value"]
+
+
+def test_a_module_may_be_the_mask():
+    net = eqx.filter(eqx.nn.MLP(3, 2, 8, 1, key=jax.random.key(0)), eqx.is_array)
+    mask = jax.tree.map(lambda w: w.ndim == 2, net)
+    assert set(constrained(net, mask)) == {"layers/0/weight", "layers/1/weight"}
+    axes = jax.tree.map(lambda w: w.ndim - 1, net)
+    assert set(constrained(net, axes=axes).values()) == {(1,)}
+
+
+def test_patterns_match_inside_keys_that_hold_a_slash():
+    params = {"mlp/~/linear_0": {"w": jnp.ones((2, 2))}, "mlp/~/linear_1": {"w": jnp.ones((2, 2))}}
+    assert list(constrained(params, lo.only_paths("linear_0"))) == ["mlp/~/linear_0/w"]
+
+
+def test_a_leaf_that_is_no_array_is_named():
+    with pytest.raises(TypeError, match=r"parameter 'name' has dtype str"):
+        constrained({"w": jnp.ones((2, 2)), "name": "x"}, {"w": True, "name": True})
+
+
 def test_stacked_layers_have_a_norm_each():
     w = jax.random.normal(jax.random.key(0), (5, 3, 4))  # five layers
     tx = lo.adam_lawn(0.1, 0, axes=(1, 2))
     history, state = train(tx, w, lambda t, p: p + 1, 10)
-    assert state.norms.shape == (5,)
+    assert state.norms[""].shape == (5,)
     np.testing.assert_allclose(norm(history[-1], (1, 2)), norm(w, (1, 2)), rtol=3e-6)
     # Each layer trains as it would alone.
     alone, _ = train(lo.adam_lawn(0.1, 0), w[2], lambda t, p: p + 1, 10)
@@ -113,7 +152,7 @@ def test_an_empty_tree_is_no_mistake():
 
 def test_spheres_carry_the_mesh_axis():
     spheres = select_spheres(PARAMS, None, None, "model")
-    assert spheres["head"]["kernel"] == Sphere((0, 1), "model")
+    assert spheres["head/kernel"] == Sphere((0, 1), "model")
 
 
 INTEGERS = {"w": jnp.ones((2, 2)), "table": jnp.ones((2, 2), jnp.int32)}
@@ -180,7 +219,7 @@ MISTAKES = {
         PARAMS,
         {"axes": 0.0},
         TypeError,
-        r"axes=0.0 for parameter 'encoder/kernel': axes must be Python integers",
+        r"axes=0.0 for parameter 'encoder/kernel': axes must be an integer or a tuple",
     ),
     "integer leaf": (
         INTEGERS,
@@ -213,7 +252,9 @@ def test_a_mistake_is_named_before_any_work(mistake, make):
 
 def test_traced_axes_are_refused():
     make = optax.inject_hyperparams(lo.adam_lawn)
-    with pytest.raises(TypeError, match=r"known before tracing \(under optax.inject_hyperparams"):
+    with pytest.raises(
+        TypeError, match=r"known before tracing \(under optax.inject_hyperparams, name"
+    ):
         jax.eval_shape(make(0.1, 5, axes=0).init, PARAMS)
 
 
