@@ -92,9 +92,10 @@ def lawn(
 
     Raises:
       TypeError: if `inner` is not a `GradientTransformation`, or `switch` neither an integer nor
-        a `Switch`; on `init`, for a wrong entry of `mask` or `axes`, or a constrained integer leaf.
+        a `Switch`; on `init`, for a wrong entry of `mask` or `axes`, or a constrained integer leaf;
+        on `update`, for a state that is no `LawnState`.
       ValueError: for a `target_scale` that is not positive; on `init`, for a `mask` or `axes` that
-        does not fit the parameters; on `update`, without `params`.
+        does not fit the parameters; on `update`, without `params`, or with others than on `init`.
 
     Examples:
       Two free steps, then norms that stay:
@@ -145,7 +146,6 @@ def lawn(
         held = {path: constrained & (norms[path] > 0) for path in spheres}
         c = scale_norms(norms, target_scale, state.constrained_steps)
         inner_state = _reset(inner, w, state.inner, when=first) if reset_inner else state.inner
-
         for_inner = {k: x for k, x in extra_args.items() if k not in switch.extra_args}
 
         # Algorithm 1; the learning rate of line 10 is the inner optimizer's.
