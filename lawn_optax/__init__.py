@@ -16,6 +16,7 @@ Modules, each importing only from lines below its own:
     _presets         diagnostics     baselines
     _lawn            Algorithm 1
     _transforms      the links of a chain
+    _spheres         the operations of _geometry on trees
     _selection       which leaves, over which axes
     _geometry        one leaf on its sphere
     _switches        when to constrain

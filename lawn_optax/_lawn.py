@@ -8,8 +8,7 @@ import optax
 
 from lawn_optax._geometry import AxisName
 from lawn_optax._selection import AxesOrFn, MaskOrFn, require_params, select_spheres
-from lawn_optax._switches import Switch, as_switch
-from lawn_optax._transforms import (
+from lawn_optax._spheres import (
     capture,
     check_state,
     check_target_scale,
@@ -19,6 +18,7 @@ from lawn_optax._transforms import (
     scale_norms,
     zero_norms,
 )
+from lawn_optax._switches import Switch, as_switch
 
 
 class LawnState(NamedTuple):

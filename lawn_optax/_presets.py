@@ -13,10 +13,10 @@ from jax.typing import ArrayLike
 from lawn_optax._geometry import AxisName
 from lawn_optax._lawn import check_inner, lawn
 from lawn_optax._selection import AxesOrFn, MaskOrFn
+from lawn_optax._spheres import resize
 from lawn_optax._switches import Switch
 from lawn_optax._transforms import (
     project_to_tangent,
-    resize,
     scale_by_capped_trust_ratio,
     steps_on_norms,
 )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lawn_optax._selection import AxesOrFn, MaskOrFn, require_params, select_spheres
-from lawn_optax._transforms import capture, resize, zero_norms
+from lawn_optax._spheres import capture, resize, zero_norms
 
 
 class Reparametrization(NamedTuple):

@@ -17,8 +17,8 @@ PACKAGE = ROOT / "lawn_optax"
 FLOORS = [
     {"_geometry", "_switches", "schedules", "losses", "metrics"},
     {"_selection"},
-    {"_transforms"},
-    {"_lawn"},
+    {"_spheres"},
+    {"_transforms", "_lawn"},
     {"_presets", "baselines", "diagnostics"},
     {"_describe"},
     {"__init__"},

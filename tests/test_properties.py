@@ -14,7 +14,7 @@ from helpers import norm
 
 import lawn_optax as lo
 from lawn_optax._selection import select_spheres
-from lawn_optax._transforms import project
+from lawn_optax._spheres import project
 
 # Ordinarily the same examples every time; HYPOTHESIS_PROFILE=nightly looks for new ones.
 hypothesis.settings.register_profile("ordinary", max_examples=50, deadline=None, derandomize=True)

@@ -1,0 +1,152 @@
+"""The operations of `Sphere` on trees, what the captured norms are, and who holds them now."""
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lawn_optax._geometry import Sphere
+from lawn_optax._selection import leaves_by_path, replace_leaves
+
+Spheres = dict[str, Sphere]
+Norms = Any  # A dict from paths to one number a norm; see `zero_norms` for the exception.
+
+# The operations of `Sphere` on the constrained leaves of a tree. `held` says of each norm whether
+# it is constrained now. A leaf that is missing from the updates is left out of what is done.
+
+
+def project(
+    spheres: Spheres, w: optax.Params, d: optax.Updates, held: Norms | None = None
+) -> optax.Updates:
+    """`d - (<w, d> / <w, w>) w` on every sphere."""
+    w, of_d = leaves_by_path(w), leaves_by_path(d)
+    return replace_leaves(
+        d,
+        {
+            path: s.project(w[path], of_d[path], True if held is None else held[path])
+            for path, s in spheres.items()
+            if path in of_d
+        },
+    )
+
+
+def rescale(
+    spheres: Spheres, w: optax.Params, r: optax.Updates, c: Norms, held: Norms
+) -> optax.Updates:
+    """`c (w + r) / ||w + r|| - w` on every sphere."""
+    w, of_r = leaves_by_path(w), leaves_by_path(r)
+    return replace_leaves(
+        r,
+        {
+            path: s.rescale(w[path], of_r[path], c[path], held[path])
+            for path, s in spheres.items()
+            if path in of_r
+        },
+    )
+
+
+def resize(spheres: Spheres, u: optax.Updates, c: Norms, held: Norms) -> optax.Updates:
+    """`c u / ||u||` on every sphere."""
+    of_u = leaves_by_path(u)
+    return replace_leaves(
+        u,
+        {
+            path: s.resize(of_u[path], c[path], held[path])
+            for path, s in spheres.items()
+            if path in of_u
+        },
+    )
+
+
+def zero_norms(spheres: Spheres, w: optax.Params) -> Norms:
+    """What `capture` fills: a zero a norm."""
+    leaves = leaves_by_path(w)
+    if not leaves:
+        # optax.tree.map_params initialises with a placeholder: one leaf stands for all norms.
+        return jnp.zeros([])
+    return {path: s.zero_norm(leaves[path]) for path, s in spheres.items()}
+
+
+def capture(spheres: Spheres, w: optax.Params, norms: Norms, when: jax.Array | bool) -> Norms:
+    """`||w||` on every sphere where `when` is true, and `norms` where it is not."""
+    leaves = leaves_by_path(w)
+    if not leaves:
+        return norms
+    now = {path: s.norm(leaves[path]) for path, s in spheres.items()}
+    return jax.tree.map(lambda new, old: jnp.where(when, new, old), now, norms)
+
+
+def scale_norms(norms: Any, target_scale: optax.ScalarOrSchedule, count: jax.Array) -> Any:
+    """`target_scale * norms`, a schedule being evaluated at `count`."""
+    scale = target_scale(count) if callable(target_scale) else target_scale
+    return jax.tree.map(lambda c: (scale * c).astype(c.dtype), norms)
+
+
+def check_state(name: str, state: Any, kind: type, spheres: Spheres, params: optax.Params) -> None:
+    """Refuses a state that is not one of these parameters."""
+    norms_of_state = getattr(state, "norms", None)
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"state is a {type(state).__name__}, and {name} needs its own {kind.__name__}: call"
+            " update(grads, state, params)."
+        )
+    needed, found = (
+        jax.tree.map(jnp.shape, norms)
+        for norms in (jax.eval_shape(lambda: zero_norms(spheres, params)), norms_of_state)
+    )
+    if needed != found:
+        raise ValueError(
+            f"{name} needs norms of shapes {needed} for these params, and its state holds {found}:"
+            " they must be the parameters, mask and axes of init; call init anew for others."
+        )
+
+
+def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:
+    """Refuses a constant that is not a positive finite number."""
+    if callable(target_scale) or isinstance(target_scale, jax.core.Tracer):
+        return
+    try:
+        positive = 0 < float(target_scale) < math.inf
+    except (TypeError, ValueError):
+        positive = False
+    if not positive:
+        raise ValueError(
+            f"target_scale={target_scale!r} must be positive and finite: it multiplies the captured"
+            " norms. 1.0 keeps them."
+        )
+
+
+# What `lawn` says to the links of its inner optimizer while that makes an update: whether the
+# switch has happened, and of each norm whether it is constrained. No extra argument, because
+# optimizers such as optax.contrib.sam and optax.lbfgs refuse those that they do not know.
+_LAWN: contextvars.ContextVar[tuple[jax.Array, Norms] | None] = contextvars.ContextVar(
+    "lawn", default=None
+)
+
+
+@contextlib.contextmanager
+def inside_lawn(constrained: jax.Array, held: Norms) -> Iterator[None]:
+    """Tells the links used within what `lawn` is about to do."""
+    token = _LAWN.set((constrained, held))
+    try:
+        yield
+    finally:
+        _LAWN.reset(token)
+
+
+def held_by_lawn(spheres: Spheres, params: optax.Params) -> Norms | None:
+    """Which norms are constrained now: what the `lawn` around says, None (all) without one."""
+    around = _LAWN.get()
+    if around is None:
+        return None
+    constrained, held = around
+    norms = jax.eval_shape(lambda: zero_norms(spheres, params))
+    return {
+        path: held[path] if jnp.shape(held.get(path)) == norms[path].shape else constrained
+        for path in spheres
+    }
