@@ -1,5 +1,6 @@
 """Algorithm 1 in float64 NumPy, written from the paper and independent of the library."""
 
+import abc
 from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
@@ -46,7 +47,7 @@ def project(a: np.ndarray, w: np.ndarray, axes: Axes) -> np.ndarray:
     return a - divide(inner(w, a, axes), inner(w, w, axes), otherwise=0.0) * w
 
 
-class Rule:
+class Rule(abc.ABC):
     """A rule turns gradients into directions `r`; a step is `-lr * ratio * r`."""
 
     def __init__(self, lr: Schedule):
@@ -62,9 +63,9 @@ class Rule:
         self.t += 1
         return {name: self.leaf(name, g) for name, g in gradient.items()}
 
+    @abc.abstractmethod
     def leaf(self, name: str, g: np.ndarray) -> np.ndarray:
         """The direction of one leaf."""
-        raise NotImplementedError
 
     def ratio(self, w_norm: np.ndarray, r_norm: np.ndarray) -> np.ndarray | float:
         """The trust ratio: one, save for LAMB."""

@@ -10,7 +10,6 @@ from examples import digits, quickstart, training
 from examples.options import Options
 
 
-@pytest.mark.filterwarnings("ignore:.*tight_layout.*")
 def test_quickstart(tmp_path, capsys):
     quickstart.main(
         quickstart.Config(
