@@ -53,11 +53,17 @@ class Study:
         return [dataclasses.replace(self.base, **shared, **point) for point in points]
 
 
-def movielens_100k(batch_size: int, adam: Sequence[float], lamb: Sequence[float]) -> Study:
-    """The paper's 30 of 300 epochs of warm-up, at a fraction of its epochs."""
+def movielens_100k(
+    batch_size: int, epochs: int, adam: Sequence[float], lamb: Sequence[float]
+) -> Study:
+    """The paper's 300 epochs, its 30 of warm-up and its free ones, all cut by one factor."""
     return Study(
         base=ncf.Config(
-            dataset="movielens-100k", batch_size=batch_size, epochs=40, warmup_epochs=4.0, seeds=1
+            dataset="movielens-100k",
+            batch_size=batch_size,
+            epochs=epochs,
+            warmup_epochs=epochs / 10,
+            seeds=1,
         ),
         learning_rates={
             "adam": adam,
@@ -66,15 +72,15 @@ def movielens_100k(batch_size: int, adam: Sequence[float], lamb: Sequence[float]
             "lamb_lawn": lamb,
             "sgd": (0.1, 0.3, 1.0),
         },
-        free_epochs=(0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 16.0),
+        free_epochs=tuple(share * epochs / 400 for share in (1, 5, 10, 20, 40, 60, 100, 160)),
     )
 
 
 STUDIES = {
-    "movielens-100k-1k": movielens_100k(1_000, (3e-4, 1e-3, 3e-3), (3e-3, 1e-2, 3e-2)),
-    "movielens-100k-10k": movielens_100k(10_000, (1e-3, 3e-3, 1e-2), (1e-2, 3e-2, 1e-1)),
-    "movielens-100k-100k": movielens_100k(100_000, (3e-3, 1e-2, 3e-2), (3e-2, 1e-1, 3e-1)),
-    "movielens-100k-400k": movielens_100k(400_000, (3e-3, 1e-2, 3e-2), (3e-2, 1e-1, 3e-1)),
+    "movielens-100k-1k": movielens_100k(1_000, 40, (3e-4, 1e-3, 3e-3), (3e-3, 1e-2, 3e-2)),
+    "movielens-100k-10k": movielens_100k(10_000, 40, (1e-3, 3e-3, 1e-2), (1e-2, 3e-2, 1e-1)),
+    "movielens-100k-100k": movielens_100k(100_000, 100, (3e-3, 1e-2, 3e-2), (3e-2, 1e-1, 3e-1)),
+    "movielens-100k-400k": movielens_100k(400_000, 100, (3e-3, 1e-2, 3e-2), (3e-2, 1e-1, 3e-1)),
 }
 
 
