@@ -1,12 +1,14 @@
-"""One leaf on its sphere: inner product, norm, tangent projection, rescale.
+"""One leaf on its sphere, given its inner products: tangent projection, retraction, rescale.
 
 With `<x, y> = Re sum conj(x) y` over the axes of a norm and `||w||^2 = <w, w>`,
 
-    project(w, d)    =  d - (<w, d> / <w, w>) w                 lines 4 and 9
+    tangent(w, d)    =  d - (<w, d> / <w, w>) w                 lines 4 and 9
     rescale(w, r, c) =  c (w + r) / ||w + r||  -  w             lines 10-11
+    retract(w, r, c) =  rescale(w, tangent(w, r), c)            lines 9-11
 
 the lines being those of Algorithm 1 of arXiv 2108.05839. Sums are accumulated in float32
 (float64 for float64 leaves), and results come in that precision: who stores them casts them.
+They are arguments, for a step needs few of them, taken in two sweeps over memory.
 """
 
 import dataclasses
@@ -18,7 +20,7 @@ import jax.numpy as jnp
 AxisName = str | Sequence[str]
 
 
-def _widen(x: jax.Array) -> jax.Array:
+def widen(x: jax.Array) -> jax.Array:
     """Casts to at least float32 (complex64), the precision that sums are taken in."""
     return jnp.asarray(x).astype(jnp.promote_types(jnp.result_type(x), jnp.float32))
 
@@ -32,65 +34,107 @@ def _ratio(numerator: jax.Array, denominator: jax.Array, otherwise: float) -> ja
     return jnp.where(nonzero, numerator / jnp.where(nonzero, denominator, 1), otherwise)
 
 
+def root(ww: jax.Array) -> jax.Array:
+    """`||w||` from `<w, w>`; its gradient at 0 is 0."""
+    return jnp.where(ww > 0, jnp.sqrt(jnp.where(ww > 0, ww, 1)), jnp.zeros_like(ww))
+
+
 @dataclasses.dataclass(frozen=True)
 class Sphere:
     """What a constrained leaf lives on: one sphere, or one for each slice off `axes`.
 
     Attributes:
       axes: the axes that a norm runs over, all of them non-negative.
-      axis_name: mesh axes over which a leaf's elements are spread under `shard_map`.
+      axis_name: mesh axes over which a leaf's elements are spread under `shard_map`, and its
+        inner products have to be completed.
     """
 
     axes: tuple[int, ...]
     axis_name: AxisName | None = None
 
     def inner(self, x: jax.Array, y: jax.Array) -> jax.Array:
-        """`<x, y> = Re sum conj(x) y`, one number a sphere."""
-        x, y = _widen(x), _widen(y)
-        total = jnp.sum(jnp.real(jnp.conj(x) * y), axis=self.axes)
-        return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
+        """`<x, y> = Re sum conj(x) y` of what is on this device, one number a sphere."""
+        x, y = widen(x), widen(y)
+        return jnp.sum(jnp.real(jnp.conj(x) * y), axis=self.axes)
 
     def norm(self, w: jax.Array) -> jax.Array:
-        """`||w||`, one number a sphere; its gradient at 0 is 0."""
-        ww = self.inner(w, w)
-        return jnp.where(ww > 0, jnp.sqrt(jnp.where(ww > 0, ww, 1)), jnp.zeros_like(ww))
+        """`||w||` of what is on this device, one number a sphere; its gradient at 0 is 0."""
+        return root(self.inner(w, w))
 
     def zero_norm(self, w: jax.Array) -> jax.Array:
         """Zeros of the shape, dtype and sharding of `norm(w)`, before there is a mesh axis."""
-        return jnp.zeros_like(jnp.sum(jnp.abs(_widen(w)), axis=self.axes))
+        return jnp.zeros_like(jnp.sum(jnp.abs(widen(w)), axis=self.axes))
 
-    def project(self, w: jax.Array, d: jax.Array, held: jax.Array | bool = True) -> jax.Array:
+    def tangent(
+        self,
+        w: jax.Array,
+        d: jax.Array,
+        ww: jax.Array,
+        wd: jax.Array,
+        held: jax.Array | bool = True,
+    ) -> jax.Array:
         """The part of `d` tangent to the sphere at `w`; `d` itself where not `held` or `w` is 0."""
-        a = _ratio(self.inner(w, d), self.inner(w, w), otherwise=0.0)
-        d = _widen(d)
-        return jnp.where(self._spread(held), d - self._spread(a) * _widen(w), d)
+        a, d = _ratio(wd, ww, otherwise=0.0), widen(d)
+        return jnp.where(self._spread(held), d - self._spread(a) * widen(w), d)
+
+    def retract(
+        self,
+        w: jax.Array,
+        r: jax.Array,
+        c: jax.Array,
+        ww: jax.Array,
+        wr: jax.Array,
+        rr: jax.Array,
+        held: jax.Array | bool = True,
+    ) -> jax.Array:
+        """`rescale` of the tangent part `r_p` of `r`, without a sweep for it; `r` where not `held`.
+
+        `||r_p||^2 = <r, r> - <w, r>^2 / <w, w>` is lost to rounding where `r` is many times longer
+        than `w` and nearly parallel to it. There the step is shortened to the length at which it
+        can still be told: in float32, within 15 degrees of `w`, to four times its norm. A step so
+        large that it overflows is not taken.
+        """
+        b = _ratio(wr, ww, otherwise=0.0)
+        tangent = jnp.maximum(rr - b * wr, 0)
+        longest = 0.005 * jnp.finfo(rr.dtype).eps ** -0.5  # squared, in units of <w, w>
+        excess = rr - longest * tangent
+        too_long = (excess > longest * ww) & (ww > 0)
+        shorter = jnp.sqrt(jnp.where(too_long, longest * ww / jnp.where(too_long, excess, 1), 1))
+        s = _ratio(c, root(ww + shorter**2 * tangent), otherwise=0.0)
+        of_r, of_w = s * shorter, s * (1 - shorter * b) - 1
+        update = self._spread(of_r) * widen(r) + self._spread(of_w) * widen(w)
+        update = jnp.where(self._spread(jnp.isinf(rr)), 0, update)
+        return jnp.where(self._spread(held), update, widen(r))
 
     def rescale(
-        self, w: jax.Array, r: jax.Array, c: jax.Array, held: jax.Array | bool = True
+        self,
+        w: jax.Array,
+        r: jax.Array,
+        c: jax.Array,
+        size: jax.Array,
+        held: jax.Array | bool = True,
     ) -> jax.Array:
-        """The update from `w` to `c (w + r) / ||w + r||`; `r` itself where not `held`.
+        """The update from `w` to `c (w + r) / size`; `r` itself where not `held`.
 
-        The norm is summed from `w + r`. The closed form `<w,w> + <r,r>` of a tangent `r` would
-        save that sweep, and cancels where `r` was nearly parallel to `w` before its projection. A
-        step so large that its norm overflows is not taken.
+        A step so large that its `size`, which is `||w + r||`, overflows is not taken.
         """
-        w, r = _widen(w), _widen(r)
-        size = self.norm(w + r)
+        w, r = widen(w), widen(r)
         s = _ratio(c, size, otherwise=0.0)
         update = self._spread(s) * r + self._spread(s - 1) * w
         update = jnp.where(self._spread(jnp.isinf(size)), 0, update)
         return jnp.where(self._spread(held), update, r)
 
-    def resize(self, u: jax.Array, c: jax.Array, held: jax.Array | bool = True) -> jax.Array:
-        """`c u / ||u||`, and 0 where `u` is; `u` itself where not `held`."""
-        s = _ratio(c, self.norm(u), otherwise=0.0)
-        return jnp.where(self._spread(held), self._spread(s) * _widen(u), _widen(u))
+    def resize(
+        self, u: jax.Array, c: jax.Array, size: jax.Array, held: jax.Array | bool = True
+    ) -> jax.Array:
+        """`c u / size`, and 0 where `size` is; `u` itself where not `held`."""
+        s = _ratio(c, size, otherwise=0.0)
+        return jnp.where(self._spread(held), self._spread(s) * widen(u), widen(u))
 
-    def trust_ratio(self, w: jax.Array, u: jax.Array) -> jax.Array:
+    def trust_ratio(self, ww: jax.Array, uu: jax.Array) -> jax.Array:
         """`||w|| / ||u||`, and 1 where either norm is 0; broadcasts against the leaf."""
-        w_norm, u_norm = self.norm(w), self.norm(u)
-        ratio = _ratio(w_norm, u_norm, otherwise=1.0)
-        return self._spread(jnp.where(w_norm > 0, ratio, 1.0))
+        ratio = _ratio(root(ww), root(uu), otherwise=1.0)
+        return self._spread(jnp.where(ww > 0, ratio, 1.0))
 
     def _spread(self, per_sphere: jax.Array | bool) -> jax.Array:
         """One number a sphere, shaped to broadcast against the leaf."""

@@ -12,10 +12,11 @@ from lawn_optax._spheres import (
     capture,
     check_state,
     check_target_scale,
+    inner_products,
     inside_lawn,
-    project,
-    rescale,
+    retract,
     scale_norms,
+    tangent,
     zero_norms,
 )
 from lawn_optax._switches import Switch, as_switch
@@ -65,6 +66,8 @@ def lawn(
 
     Weight decay inside `inner` has its usual effect in the free phase and on free leaves; on a
     constrained one the third line removes it. A leaf or slice whose captured norm is 0 stays free.
+    A step that float32 cannot tell from a radial one, over four times as long as the weights and
+    within 15 degrees of them, is shortened until it can.
 
     Args:
       inner: any optimizer, learning rate included.
@@ -142,18 +145,18 @@ def lawn(
         now, switch_state = switch.update(state.steps, state.switch, extra_args)
         constrained = now | (state.constrained_steps > 0)
         first = constrained & (state.constrained_steps == 0)
-        norms = capture(spheres, w, state.norms, when=first)
+        ww, wg = inner_products(spheres, (w, w), (w, g))
+        norms = capture(ww, state.norms, when=first)
         held = {path: constrained & (norms[path] > 0) for path in spheres}
         c = scale_norms(norms, target_scale, state.constrained_steps)
         inner_state = _reset(inner, w, state.inner, when=first) if reset_inner else state.inner
         for_inner = {k: x for k, x in extra_args.items() if k not in switch.extra_args}
 
         # Algorithm 1; the learning rate of line 10 is the inner optimizer's.
-        g_p = optax.tree.cast_like(project(spheres, w, g, held), g)  # line 4
+        g_p = optax.tree.cast_like(tangent(spheres, w, g, ww, wg, held), g)  # line 4
         with inside_lawn(constrained, held):
             r, inner_state = inner.update(g_p, inner_state, w, **for_inner)  # lines 5-8
-        r_p = project(spheres, w, r, held)  # line 9
-        step = optax.tree.cast_like(rescale(spheres, w, r_p, c, held), r)  # lines 10-11
+        step = optax.tree.cast_like(retract(spheres, w, r, c, ww, held), r)  # lines 9-11
 
         return step, LawnState(
             steps=optax.safe_increment(state.steps),

@@ -7,59 +7,101 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._geometry import Sphere
+from lawn_optax._geometry import Sphere, root, widen
 from lawn_optax._selection import leaves_by_path, replace_leaves
 
 Spheres = dict[str, Sphere]
+Products = dict[str, jax.Array]  # By path: one number a norm.
 Norms = Any  # A dict from paths to one number a norm; see `zero_norms` for the exception.
 
 # The operations of `Sphere` on the constrained leaves of a tree. `held` says of each norm whether
 # it is constrained now. A leaf that is missing from the updates is left out of what is done.
 
 
-def project(
-    spheres: Spheres, w: optax.Params, d: optax.Updates, held: Norms | None = None
+def inner_products(
+    spheres: Spheres, *pairs: tuple[optax.Params, optax.Updates]
+) -> Iterator[Products]:
+    """`<x, y>` on every sphere, for each pair of trees; over a mesh in one communication."""
+    partial = []
+    for x, y in pairs:
+        of_x, of_y = leaves_by_path(x), leaves_by_path(y)
+        partial.append({p: s.inner(of_x[p], of_y[p]) for p, s in spheres.items() if p in of_y})
+    axis_name = next((s.axis_name for s in spheres.values() if s.axis_name is not None), None)
+    if axis_name is None:
+        return iter(partial)
+    spread = [{p: x for p, x in sums.items() if spheres[p].axis_name} for sums in partial]
+    flat, unravel = jax.flatten_util.ravel_pytree(spread)
+    completed = unravel(jax.lax.psum(flat, axis_name))
+    return (sums | whole for sums, whole in zip(partial, completed, strict=True))
+
+
+def tangent(
+    spheres: Spheres,
+    w: optax.Params,
+    d: optax.Updates,
+    ww: Products,
+    wd: Products,
+    held: Norms | None = None,
 ) -> optax.Updates:
     """`d - (<w, d> / <w, w>) w` on every sphere."""
     w, of_d = leaves_by_path(w), leaves_by_path(d)
     return replace_leaves(
         d,
         {
-            path: s.project(w[path], of_d[path], True if held is None else held[path])
-            for path, s in spheres.items()
-            if path in of_d
+            p: spheres[p].tangent(w[p], of_d[p], ww[p], wd[p], True if held is None else held[p])
+            for p in wd
         },
+    )
+
+
+def project(
+    spheres: Spheres, w: optax.Params, d: optax.Updates, held: Norms | None = None
+) -> optax.Updates:
+    """`tangent`, with the inner products that it needs."""
+    ww, wd = inner_products(spheres, (w, w), (w, d))
+    return tangent(spheres, w, d, ww, wd, held)
+
+
+def retract(
+    spheres: Spheres,
+    w: optax.Params,
+    r: optax.Updates,
+    c: Norms,
+    ww: Products,
+    held: Norms,
+) -> optax.Updates:
+    """`c (w + r_p) / ||w + r_p|| - w` on every sphere, `r_p` being the tangent part of `r`."""
+    wr, rr = inner_products(spheres, (w, r), (r, r))
+    w, of_r = leaves_by_path(w), leaves_by_path(r)
+    return replace_leaves(
+        r,
+        {p: spheres[p].retract(w[p], of_r[p], c[p], ww[p], wr[p], rr[p], held[p]) for p in wr},
     )
 
 
 def rescale(
     spheres: Spheres, w: optax.Params, r: optax.Updates, c: Norms, held: Norms
 ) -> optax.Updates:
-    """`c (w + r) / ||w + r|| - w` on every sphere."""
-    w, of_r = leaves_by_path(w), leaves_by_path(r)
+    """`c (w + r) / ||w + r|| - w` on every sphere, whatever the direction of `r`."""
+    of_w, of_r = leaves_by_path(w), leaves_by_path(r)
+    end = {p: widen(of_w[p]) + widen(of_r[p]) for p in spheres if p in of_r}
+    (xx,) = inner_products({p: spheres[p] for p in end}, (end, end))
     return replace_leaves(
         r,
-        {
-            path: s.rescale(w[path], of_r[path], c[path], held[path])
-            for path, s in spheres.items()
-            if path in of_r
-        },
+        {p: spheres[p].rescale(of_w[p], of_r[p], c[p], root(xx[p]), held[p]) for p in end},
     )
 
 
 def resize(spheres: Spheres, u: optax.Updates, c: Norms, held: Norms) -> optax.Updates:
     """`c u / ||u||` on every sphere."""
+    (uu,) = inner_products(spheres, (u, u))
     of_u = leaves_by_path(u)
     return replace_leaves(
-        u,
-        {
-            path: s.resize(of_u[path], c[path], held[path])
-            for path, s in spheres.items()
-            if path in of_u
-        },
+        u, {p: spheres[p].resize(of_u[p], c[p], root(uu[p]), held[p]) for p in uu}
     )
 
 
@@ -72,13 +114,11 @@ def zero_norms(spheres: Spheres, w: optax.Params) -> Norms:
     return {path: s.zero_norm(leaves[path]) for path, s in spheres.items()}
 
 
-def capture(spheres: Spheres, w: optax.Params, norms: Norms, when: jax.Array | bool) -> Norms:
+def capture(ww: Products, norms: Norms, when: jax.Array | bool) -> Norms:
     """`||w||` on every sphere where `when` is true, and `norms` where it is not."""
-    leaves = leaves_by_path(w)
-    if not leaves:
+    if not ww:
         return norms
-    now = {path: s.norm(leaves[path]) for path, s in spheres.items()}
-    return jax.tree.map(lambda new, old: jnp.where(when, new, old), now, norms)
+    return {path: jnp.where(when, root(ww[path]), norms[path]) for path in ww}
 
 
 def scale_norms(norms: Any, target_scale: optax.ScalarOrSchedule, count: jax.Array) -> Any:

@@ -33,6 +33,7 @@ from lawn_optax._spheres import (
     check_state,
     check_target_scale,
     held_by_lawn,
+    inner_products,
     project,
     rescale,
     scale_norms,
@@ -178,7 +179,8 @@ def steps_on_norms(
         params = require_params(params, name)
         spheres = select_spheres(params, mask, axes, axis_name)
         check_state(name, state, RescaleToNormsState, spheres, params)
-        norms = capture(spheres, params, state.norms, when=state.steps == 0)
+        (ww,) = inner_products(spheres, (params, params))
+        norms = capture(ww, state.norms, when=state.steps == 0)
         held = {path: c > 0 for path, c in norms.items()} if spheres else {}
         c = scale_norms(norms, target_scale, state.steps)
         r = step(spheres, updates, c, held, state.steps)
@@ -246,9 +248,10 @@ def scale_by_capped_trust_ratio(
     def update(updates, state, params=None, **extra_args):
         del extra_args
         params = require_params(params, "scale_by_capped_trust_ratio")
-        spheres, w = spheres_of(params), leaves_by_path(params)
+        spheres = spheres_of(params)
+        ww, uu = inner_products(spheres, (params, params), (updates, updates))
         scaled = {
-            path: jnp.minimum(spheres[path].trust_ratio(w[path], u), max_ratio) * u
+            path: jnp.minimum(spheres[path].trust_ratio(ww[path], uu[path]), max_ratio) * u
             for path, u in leaves_by_path(updates).items()
         }
         scaled = optax.tree.cast_like(replace_leaves(updates, scaled), updates)

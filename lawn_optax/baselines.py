@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lawn_optax._selection import AxesOrFn, MaskOrFn, require_params, select_spheres
-from lawn_optax._spheres import capture, resize, zero_norms
+from lawn_optax._spheres import capture, inner_products, resize, zero_norms
 
 
 class Reparametrization(NamedTuple):
@@ -58,7 +58,8 @@ def bounded_weight_norm(*, mask: MaskOrFn = None, axes: AxesOrFn = None) -> Repa
 
     def init(params: optax.Params) -> Any:
         spheres = select_spheres(params, mask, axes, None)
-        return capture(spheres, params, zero_norms(spheres, params), when=True)
+        (ww,) = inner_products(spheres, (params, params))
+        return capture(ww, zero_norms(spheres, params), when=True)
 
     def apply(params: optax.Params, norms: Any) -> optax.Params:
         spheres = select_spheres(params, mask, axes, None)

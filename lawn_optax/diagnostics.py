@@ -240,7 +240,7 @@ def _cosine(sphere: Sphere, w: jax.Array, d: jax.Array) -> jax.Array:
 
 def _angle(sphere: Sphere, w: jax.Array, d: jax.Array) -> jax.Array:
     # Between w and w + d; atan2 keeps small angles, where the cosine would lose them.
-    tangent = sphere.project(w, d)
+    tangent = sphere.tangent(w, d, sphere.inner(w, w), sphere.inner(w, d))
     return jnp.atan2(sphere.norm(tangent) * sphere.norm(w), sphere.inner(w, w + d))
 
 

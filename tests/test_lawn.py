@@ -218,7 +218,7 @@ def test_norms_hold_where_the_step_is_nearly_parallel_to_the_weight(shape, size,
     w, other = jax.random.normal(jax.random.key(3), (2, *shape))
     tx = lo.lawn(constant_direction(size * (w + angle * other)), 0)
     update, _ = jax.jit(tx.update)(w, tx.init(w), w)
-    np.testing.assert_allclose(norm(w + update), norm(w), rtol=3e-6)
+    np.testing.assert_allclose(norm(w + update), norm(w), rtol=1e-5)
 
 
 def test_a_drifted_norm_corrects_itself(weights, gradient):
