@@ -11,7 +11,6 @@ import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
 from helpers import max_difference, norm, train
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import lawn_optax as lo
 from lawn_optax import diagnostics
@@ -110,30 +109,6 @@ def test_optax_maps_over_the_parameters_in_its_state(mask):
     doubled = optax.tree.map_params(tx, lambda w: w + 1, tx.init(PARAMS))
     assert jnp.all(optax.tree.get(doubled, "mu")["kernel"] == 1)
     assert doubled.norms["kernel"] == 0
-
-
-def test_partitioned_variables_of_nnx():
-    with jax.set_mesh(jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)):
-        init = nnx.with_partitioning(nnx.initializers.normal(), ("x", "y"))
-        model = nnx.Linear(4, 6, kernel_init=init, rngs=nnx.Rngs(0))
-        optimizer = nnx.Optimizer(model, lo.adam_lawn(0.1, 1), wrt=nnx.Param)
-        for _ in range(3):
-            grads = nnx.grad(lambda m: jnp.sum(m(jnp.ones((2, 4))) ** 2))(model)
-            optimizer.update(model, grads)
-    table = lo.describe(nnx.state(model, nnx.Param), optimizer.opt_state)
-    np.testing.assert_allclose(table[1].norm, table[1].captured, rtol=3e-6)
-
-
-@pytest.mark.parametrize("axes", [None, 0, 1])
-def test_explicit_sharding(axes):
-    with jax.set_mesh(jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Explicit,) * 2)):
-        w = jax.device_put(jnp.arange(24.0).reshape(4, 6) + 1, PartitionSpec("x", "y"))
-        tx = lo.lamb_lawn(0.1, 1, axes=axes)
-        state = tx.init(w)
-        for _ in range(3):
-            updates, state = jax.jit(tx.update)(jnp.sin(w), state, w)
-            w, before = optax.apply_updates(w, updates), w
-    np.testing.assert_allclose(norm(w, axes), norm(before, axes), rtol=3e-6)
 
 
 def test_a_state_that_is_not_its_own_is_named():
@@ -351,42 +326,3 @@ def test_norms_hold_at_absurd_learning_rates(rate):
     history, _ = train(lo.sgd_lawn(rate, 0), PARAMS, pull, STEPS)
     for params in history:
         np.testing.assert_allclose(norm(params["kernel"]), norm(PARAMS["kernel"]), rtol=3e-6)
-
-
-def mesh():
-    return Mesh(np.array(jax.devices()[:8]).reshape(4, 2), ("data", "model"))
-
-
-@pytest.mark.parametrize("axes", [None, 0, 1])
-@pytest.mark.parametrize(
-    "spec", [PartitionSpec("data"), PartitionSpec(None, "model"), PartitionSpec("data", "model")]
-)
-def test_sharded_training_equals_unsharded(spec, axes):
-    kernel = jax.random.normal(jax.random.key(0), (8, 6))
-    tx = lo.lamb_lawn(0.1, SWITCH, axes=axes)
-    placed = jax.device_put({"kernel": kernel}, NamedSharding(mesh(), spec))
-    sharded, _ = train(tx, placed, pull, STEPS)
-    plain, _ = train(tx, {"kernel": kernel}, pull, STEPS)
-    assert max_difference(sharded[-1], plain[-1]) < 1e-5
-
-
-def test_shard_map_completes_the_sums():
-    kernel = jax.random.normal(jax.random.key(0), (8, 6))
-    devices = Mesh(np.array(jax.devices()[:4]), ("model",))
-
-    def run(kernel, **options):
-        tx = lo.lamb_lawn(0.1, SWITCH, **options)
-        params = {"kernel": kernel}
-        state = tx.init(params)
-        for t in range(STEPS):
-            updates, state = tx.update(pull(t, params), state, params)
-            params = optax.apply_updates(params, updates)
-        return params["kernel"]
-
-    split = jax.shard_map(
-        lambda kernel: run(kernel, axis_name="model"),
-        mesh=devices,
-        in_specs=PartitionSpec("model"),
-        out_specs=PartitionSpec("model"),
-    )
-    np.testing.assert_allclose(jax.jit(split)(kernel), jax.jit(run)(kernel), rtol=1e-5, atol=1e-6)
