@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._geometry import AxisName
-from lawn_optax._selection import AxesOrFn, MaskOrFn, require_params, select_spheres
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, require_params, select_spheres
 from lawn_optax._spheres import (
     capture,
     check_state,
@@ -51,7 +50,7 @@ def lawn(
     axes: AxesOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
     reset_inner: bool = False,
-    axis_name: AxisName | None = None,
+    axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Logit Attenuating Weight Normalization, around any optimizer.
 
@@ -86,8 +85,11 @@ def lawn(
       reset_inner: re-initialise the inner state at the switch instead of carrying it over: moments,
         their bias correction and all else but learning-rate schedules and injected
         hyperparameters, which go on.
-      axis_name: under `shard_map` or `pmap` with leaves split over devices: the mesh axis, or axes,
-        over which a leaf's sums are completed. Not needed under `jit` with sharded arrays.
+      axis_name: under `shard_map` or `pmap` with leaves split over devices: the mesh axis, or tuple
+        of axes, over which every leaf's sums are completed; or a tree or prefix of such entries,
+        with None for a leaf that each device has whole. The `PartitionSpec`s that `shard_map` is
+        given are such a tree, and make each sum over just the mesh axes that split it. Not needed
+        under `jit` with sharded arrays.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with a `LawnState`. Its `update` needs `params`;
@@ -95,10 +97,11 @@ def lawn(
 
     Raises:
       TypeError: if `inner` is not a `GradientTransformation`, or `switch` neither an integer nor
-        a `Switch`; on `init`, for a wrong entry of `mask` or `axes`, or a constrained integer leaf;
-        on `update`, for a state that is no `LawnState`.
-      ValueError: for a `target_scale` that is not positive; on `init`, for a `mask` or `axes` that
-        does not fit the parameters; on `update`, without `params`, or with others than on `init`.
+        a `Switch`; on `init`, for a wrong entry of `mask`, `axes` or `axis_name`, or a
+        constrained integer leaf; on `update`, for a state that is no `LawnState`.
+      ValueError: for a `target_scale` that is not positive; on `init`, for a `mask`, `axes` or
+        `axis_name` that does not fit the parameters; on `update`, without `params`, or with others
+        than on `init`.
 
     Examples:
       Two free steps, then norms that stay:

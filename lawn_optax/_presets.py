@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from lawn_optax._geometry import AxisName
 from lawn_optax._lawn import check_inner, lawn
-from lawn_optax._selection import AxesOrFn, MaskOrFn
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn
 from lawn_optax._spheres import resize
 from lawn_optax._switches import Switch
 from lawn_optax._transforms import (
@@ -33,7 +32,7 @@ def adam_lawn(
     axes: AxesOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
     reset_inner: bool = False,
-    axis_name: AxisName | None = None,
+    axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Adam-LAWN: `lawn` around `optax.adam`, the paper's main optimizer.
 
@@ -88,7 +87,7 @@ def lamb_lawn(
     axes: AxesOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
     reset_inner: bool = False,
-    axis_name: AxisName | None = None,
+    axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     """LAMB-LAWN: `lawn` around LAMB, its Adam direction projected before the trust ratio.
 
@@ -154,7 +153,7 @@ def sgd_lawn(
     axes: AxesOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
     reset_inner: bool = False,
-    axis_name: AxisName | None = None,
+    axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     """SGD-LAWN: `lawn` around `optax.sgd` with momentum.
 
@@ -255,7 +254,7 @@ def hyperball(
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
-    axis_name: AxisName | None = None,
+    axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Fixed norms and relative steps from the first update, around any direction.
 

@@ -15,23 +15,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 
-from lawn_optax._geometry import AxisName, Sphere
+from lawn_optax._geometry import Sphere
 
 Path = tuple[str, ...]
 _VALUE = jax.tree_util.GetAttrKey("value")
 
 MaskOrFn = Any | Callable[[optax.Params], Any] | None
 AxesOrFn = Any | Callable[[optax.Params], Any] | None
+AxisNameOrFn = Any | Callable[[optax.Params], Any] | None
 
 
 def select_spheres(
-    params: optax.Params, mask: MaskOrFn, axes: AxesOrFn, axis_name: AxisName | None
+    params: optax.Params, mask: MaskOrFn, axes: AxesOrFn, axis_name: AxisNameOrFn
 ) -> dict[str, Sphere]:
     """The sphere of each constrained parameter, by its path.
 
     Raises:
-      ValueError: for a `mask` or `axes` that does not fit `params` or constrains nothing.
+      ValueError: for a `mask`, `axes` or `axis_name` that does not fit `params`, or a `mask` that
+        constrains nothing.
       TypeError: for an entry of the wrong type, or a constrained leaf that is not inexact.
     """
     parameters = _parameters(params)
@@ -47,11 +50,16 @@ def select_spheres(
         )
     axes_tree = _called(axes, params)
     axes_of = _match("axes", axes_tree, params, paths, is_leaf=_is_axes)
-    return {
-        _join(path): Sphere(_resolve_axes(path, leaf, entry), axis_name)
-        for (path, leaf), entry, held in zip(parameters, axes_of, constrained, strict=True)
-        if held
-    }
+    name_tree = _called(axis_name, params)
+    names_of = _match("axis_name", name_tree, params, paths, is_leaf=_is_axis_name)
+    spheres = {}
+    for (path, leaf), entry, names, held in zip(
+        parameters, axes_of, names_of, constrained, strict=True
+    ):
+        if held:
+            resolved = _resolve_axes(path, leaf, entry)
+            spheres[_join(path)] = Sphere(resolved, _resolve_axis_name(path, resolved, names))
+    return spheres
 
 
 def leaves_by_path(tree: Any) -> dict[str, Any]:
@@ -201,6 +209,24 @@ def _resolve_axes(path: Path, leaf: jax.Array, axes: Any) -> tuple[int, ...]:
     return tuple(sorted(resolved))
 
 
+def _resolve_axis_name(path: Path, axes: tuple[int, ...], entry: Any) -> tuple[str, ...] | None:
+    """The mesh axes over which a sum over `axes` of one leaf is spread; None for none of them."""
+    if isinstance(entry, PartitionSpec):
+        entry = tuple(
+            name
+            for axis, split in enumerate(entry)
+            if axis in axes and split is not None
+            for name in (split if isinstance(split, tuple) else (split,))
+        )
+    names = entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"axis_name has {entry!r} for parameter {_join(path)!r}: give the name of a mesh axis,"
+            " a tuple of names, a PartitionSpec, or None for a leaf that every device has whole."
+        )
+    return names or None
+
+
 def _match(
     name: str,
     tree: Any,
@@ -273,6 +299,12 @@ def _is_axes(x: Any) -> bool:
     """Whether `x` is one leaf's axes: None, or a plain tuple of no containers."""
     named = hasattr(x, "_fields")
     return x is None or (isinstance(x, tuple) and not named and jax.tree_util.all_leaves(x))
+
+
+def _is_axis_name(x: Any) -> bool:
+    """Whether `x` is one leaf's mesh axes: None, a `PartitionSpec`, or a tuple of names."""
+    named = isinstance(x, tuple) and all(isinstance(name, str) for name in x)
+    return x is None or isinstance(x, PartitionSpec) or named
 
 
 def _called(tree: Any, params: optax.Params) -> Any:

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._geometry import AxisName, Sphere
+from lawn_optax._geometry import Sphere
 from lawn_optax._selection import (
     AxesOrFn,
+    AxisNameOrFn,
     MaskOrFn,
     leaves_by_path,
     replace_leaves,
@@ -42,7 +43,7 @@ from lawn_optax._spheres import (
 
 
 def project_to_tangent(
-    *, mask: MaskOrFn = None, axes: AxesOrFn = None, axis_name: AxisName | None = None
+    *, mask: MaskOrFn = None, axes: AxesOrFn = None, axis_name: AxisNameOrFn = None
 ) -> optax.GradientTransformationExtraArgs:
     r"""Removes the part of the updates that would change a weight norm.
 
@@ -111,7 +112,7 @@ def rescale_to_norms(
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
-    axis_name: AxisName | None = None,
+    axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Makes every step end on the spheres that its first update finds the weights on.
 
@@ -165,7 +166,7 @@ def steps_on_norms(
     mask: MaskOrFn,
     axes: AxesOrFn,
     target_scale: optax.ScalarOrSchedule,
-    axis_name: AxisName | None,
+    axis_name: AxisNameOrFn,
 ) -> optax.GradientTransformationExtraArgs:
     """Captures norms at its first update, then takes `step(spheres, u, c, held, count)` on them."""
     check_target_scale(target_scale)
@@ -195,7 +196,7 @@ def scale_by_capped_trust_ratio(
     *,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
-    axis_name: AxisName | None = None,
+    axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Scales each leaf's update to the size of its weights, up to a cap.
 
@@ -210,7 +211,7 @@ def scale_by_capped_trust_ratio(
       max_ratio: the cap :math:`\rho`, positive; `jnp.inf` for none, which is LAMB.
       mask: the leaves that `axes` speak of; see `lawn`. Others have one ratio a leaf.
       axes: which axes a norm runs over; see `lawn`.
-      axis_name: mesh axes that the leaves of `mask` are spread over under `shard_map`.
+      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
     Returns:
       A stateless `optax.GradientTransformationExtraArgs`; updates keep their dtypes.
@@ -236,9 +237,9 @@ def scale_by_capped_trust_ratio(
         raise ValueError(f"max_ratio={max_ratio!r} must be positive; jnp.inf means no cap.")
 
     def spheres_of(params: optax.Params) -> Spheres:
-        whole = {path: _whole_leaf(w) for path, w in leaves_by_path(params).items()}
         if axes is None and axis_name is None:
-            return whole
+            return {path: _whole_leaf(w) for path, w in leaves_by_path(params).items()}
+        whole = select_spheres(params, True, None, axis_name)
         return whole | select_spheres(params, mask, axes, axis_name)
 
     def init(params: optax.Params) -> optax.EmptyState:

@@ -152,7 +152,7 @@ def test_an_empty_tree_is_no_mistake():
 
 def test_spheres_carry_the_mesh_axis():
     spheres = select_spheres(PARAMS, None, None, "model")
-    assert spheres["head/kernel"] == Sphere((0, 1), "model")
+    assert spheres["head/kernel"] == Sphere((0, 1), ("model",))
 
 
 INTEGERS = {"w": jnp.ones((2, 2)), "table": jnp.ones((2, 2), jnp.int32)}

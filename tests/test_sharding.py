@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from helpers import max_difference
+from helpers import max_difference, norm
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -279,27 +279,28 @@ def test_a_model_trains_as_on_one_device(layout):
             assert array.sharding.is_equivalent_to(NamedSharding(mesh(), spec), array.ndim)
 
 
-# Under shard_map each device sees its own shard, and `axis_name` completes the sums.
-
-SPLIT = {"in": P("fsdp", "tensor"), "bias": P(), "out": P(("fsdp", "tensor"))}
+# Under shard_map each device sees its own shard, and `axis_name` completes the sums: given the
+# same PartitionSpecs, just those that are split.
 
 
 @pytest.mark.parametrize("optimizer", ELEMENTWISE)
-def test_shard_map_completes_the_sums(optimizer, x64):
-    params = normal(MODEL)
-    expected = jax.jit(lambda params: run(OPTIMIZERS[optimizer](), params))(params)
-    tx = OPTIMIZERS[optimizer](axis_name=("fsdp", "tensor"))
-    state = jax.eval_shape(tx.init, params)
+def test_shard_map_with_the_same_specs_trains_as_on_one_device(optimizer, x64):
+    tx, params = OPTIMIZERS[optimizer](axes=AXES, axis_name=SPECS), normal(SHAPES)
+    state = OPTIMIZERS[optimizer](axes=AXES).init(params)
     of_state = optax.tree.map_params(
-        tx, lambda _, spec: spec, state, SPLIT, transform_non_params=lambda _: P()
+        tx, lambda _, spec: spec, state, SPECS, transform_non_params=lambda _: P()
     )
+    of_state = optax.tree.set(of_state, norms=NORMS)
     split = jax.shard_map(
         lambda params, state: run(tx, params, state),
         mesh=mesh(),
-        in_specs=(SPLIT, of_state),
-        out_specs=(SPLIT, P()),  # JAX proves that the norms are the same on every device
+        in_specs=(SPECS, of_state),
+        out_specs=(SPECS, NORMS),  # JAX proves that single norms are the same on every device
     )
-    assert_same(jax.jit(split)(params, tx.init(params)), expected)
+    assert_same(jax.jit(split)(params, state), unsharded(optimizer))
+
+
+SPLIT = {"in": P("fsdp", "tensor"), "bias": P(), "out": P(("fsdp", "tensor"))}
 
 
 def test_training_may_start_within_shard_map(x64):
@@ -310,6 +311,43 @@ def test_training_may_start_within_shard_map(x64):
     params = normal(MODEL)
     expected = jax.jit(lambda params: run(lo.adam_lawn(0.1, SWITCH), params))(params)
     assert_same(jax.jit(split)(params), expected)
+
+
+@pytest.mark.parametrize(
+    "axis_name",
+    [
+        SPLIT | {"whole": P()},
+        {"in": ("fsdp", "tensor"), "bias": None, "out": ("fsdp", "tensor"), "whole": None},
+        lambda params: {name: SPLIT.get(name) for name in params},
+    ],
+    ids=["specs", "names", "callable"],
+)
+def test_a_leaf_that_every_device_has_whole_is_counted_once(axis_name, x64):
+    params = normal(MODEL | {"whole": (3, 5)})
+    specs = SPLIT | {"whole": P()}
+    tx = lo.lawn(optax.sgd(0.1), 0, axis_name=axis_name)
+    _, state = jax.jit(
+        jax.shard_map(
+            lambda params, state: tx.update(params, state, params),
+            mesh=mesh(),
+            in_specs=(specs, P()),
+            out_specs=(specs, P()),
+        )
+    )(params, tx.init(params))
+    for name in ("in", "out", "whole"):
+        np.testing.assert_allclose(state.norms[name], norm(params[name]), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("axis_name", "error", "message"),
+    [
+        ({"in": 3, "bias": None, "out": None}, TypeError, r"axis_name has 3 for parameter 'in'"),
+        ({"bias": None, "out": None}, ValueError, r"axis_name has no entry for parameter 'in'"),
+    ],
+)
+def test_refuses_a_wrong_axis_name(axis_name, error, message):
+    with pytest.raises(error, match=message):
+        lo.adam_lawn(0.1, SWITCH, axis_name=axis_name).init(normal(MODEL, jnp.float32))
 
 
 def test_layers_split_under_shard_map_need_no_axis_name(x64):
