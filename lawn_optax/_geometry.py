@@ -62,8 +62,18 @@ class Sphere:
         return root(self.inner(w, w))
 
     def zero_norm(self, w: jax.Array) -> jax.Array:
-        """Zeros of the shape, dtype and sharding of `norm(w)`, before there is a mesh axis."""
-        return jnp.zeros_like(jnp.sum(jnp.abs(widen(w)), axis=self.axes))
+        """Zeros of the shape, dtype and sharding of `norm(w)`, whether or not `axis_name` is bound.
+
+        Summed over the mesh axes where these are bound: only so does JAX know that the zeros, like
+        the norms, are the same on every device.
+        """
+        zeros = jnp.zeros_like(jnp.sum(jnp.abs(widen(w)), axis=self.axes))
+        if self.axis_name is None:
+            return zeros
+        try:
+            return jax.lax.psum(zeros, self.axis_name)
+        except NameError:  # `init` outside of shard_map
+            return zeros
 
     def tangent(
         self,

@@ -22,21 +22,23 @@ Norms = Any  # A dict from paths to one number a norm; see `zero_norms` for the 
 # it is constrained now. A leaf that is missing from the updates is left out of what is done.
 
 
-def inner_products(
-    spheres: Spheres, *pairs: tuple[optax.Params, optax.Updates]
-) -> Iterator[Products]:
-    """`<x, y>` on every sphere, for each pair of trees; over a mesh in one communication."""
+def inner_products(spheres: Spheres, *pairs: tuple[optax.Params, optax.Updates]) -> list[Products]:
+    """`<x, y>` on every sphere, for each pair of trees.
+
+    Sums over the same mesh axes are completed together, so a step's communications are as few.
+    """
     partial = []
     for x, y in pairs:
         of_x, of_y = leaves_by_path(x), leaves_by_path(y)
         partial.append({p: s.inner(of_x[p], of_y[p]) for p, s in spheres.items() if p in of_y})
-    axis_name = next((s.axis_name for s in spheres.values() if s.axis_name is not None), None)
-    if axis_name is None:
-        return iter(partial)
-    spread = [{p: x for p, x in sums.items() if spheres[p].axis_name} for sums in partial]
-    flat, unravel = jax.flatten_util.ravel_pytree(spread)
-    completed = unravel(jax.lax.psum(flat, axis_name))
-    return (sums | whole for sums, whole in zip(partial, completed, strict=True))
+    for axis_name in {s.axis_name for s in spheres.values()} - {None}:
+        spread = [
+            {p: x for p, x in sums.items() if spheres[p].axis_name == axis_name} for sums in partial
+        ]
+        flat, unravel = jax.flatten_util.ravel_pytree(spread)
+        whole = unravel(jax.lax.psum(flat, axis_name))
+        partial = [sums | complete for sums, complete in zip(partial, whole, strict=True)]
+    return partial
 
 
 def tangent(
