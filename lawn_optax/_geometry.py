@@ -30,13 +30,40 @@ def _ratio(numerator: jax.Array, denominator: jax.Array, otherwise: float) -> ja
 
     The inner select keeps the branch not taken finite, so that gradients through it are too.
     """
-    nonzero = denominator > 0
+    nonzero = denominator != 0
     return jnp.where(nonzero, numerator / jnp.where(nonzero, denominator, 1), otherwise)
 
 
 def root(ww: jax.Array) -> jax.Array:
     """`||w||` from `<w, w>`; its gradient at 0 is 0."""
-    return jnp.where(ww > 0, jnp.sqrt(jnp.where(ww > 0, ww, 1)), jnp.zeros_like(ww))
+    nonzero = ww != 0
+    return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, ww, 1)), 0)
+
+
+def radial_part(ww: jax.Array, wd: jax.Array) -> jax.Array:
+    """`a` such that `d - a w` is tangent; 0 where `w` is."""
+    return _ratio(wd, ww, otherwise=0.0)
+
+
+def retraction(
+    c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Parts `of_r, of_w` such that `of_r r + of_w w` is the update of lines 9-11.
+
+    `||r_p||^2 = <r, r> - <w, r>^2 / <w, w>` is lost to rounding where `r` is many times longer
+    than `w` and nearly parallel to it. There the step is shortened to the length at which it can
+    still be told: in float32, within 15 degrees of `w`, to four times its norm. Where a step is so
+    large that `<r, r>` overflows, both are 0.
+    """
+    b = _ratio(wr, ww, otherwise=0.0)
+    tangent = jnp.maximum(rr - b * wr, 0)
+    longest = 0.005 * jnp.finfo(rr.dtype).eps ** -0.5  # squared, in units of <w, w>
+    excess = rr - longest * tangent
+    too_long = (excess > longest * ww) & (ww > 0)
+    shorter = jnp.sqrt(jnp.where(too_long, longest * ww / jnp.where(too_long, excess, 1), 1))
+    s = _ratio(c, root(ww + shorter**2 * tangent), otherwise=0.0)
+    taken = ~jnp.isinf(rr)
+    return jnp.where(taken, s * shorter, 0), jnp.where(taken, s * (1 - shorter * b) - 1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,45 +103,24 @@ class Sphere:
             return zeros
 
     def tangent(
-        self,
-        w: jax.Array,
-        d: jax.Array,
-        ww: jax.Array,
-        wd: jax.Array,
-        held: jax.Array | bool = True,
+        self, w: jax.Array, d: jax.Array, a: jax.Array, held: jax.Array | bool = True
     ) -> jax.Array:
-        """The part of `d` tangent to the sphere at `w`; `d` itself where not `held` or `w` is 0."""
-        a, d = _ratio(wd, ww, otherwise=0.0), widen(d)
+        """`d - a w`, with `a` from `radial_part`; `d` itself where not `held`."""
+        d = widen(d)
         return jnp.where(self._spread(held), d - self._spread(a) * widen(w), d)
 
     def retract(
         self,
         w: jax.Array,
         r: jax.Array,
-        c: jax.Array,
-        ww: jax.Array,
-        wr: jax.Array,
-        rr: jax.Array,
+        parts: tuple[jax.Array, jax.Array],
         held: jax.Array | bool = True,
     ) -> jax.Array:
-        """`rescale` of the tangent part `r_p` of `r`, without a sweep for it; `r` where not `held`.
-
-        `||r_p||^2 = <r, r> - <w, r>^2 / <w, w>` is lost to rounding where `r` is many times longer
-        than `w` and nearly parallel to it. There the step is shortened to the length at which it
-        can still be told: in float32, within 15 degrees of `w`, to four times its norm. A step so
-        large that it overflows is not taken.
-        """
-        b = _ratio(wr, ww, otherwise=0.0)
-        tangent = jnp.maximum(rr - b * wr, 0)
-        longest = 0.005 * jnp.finfo(rr.dtype).eps ** -0.5  # squared, in units of <w, w>
-        excess = rr - longest * tangent
-        too_long = (excess > longest * ww) & (ww > 0)
-        shorter = jnp.sqrt(jnp.where(too_long, longest * ww / jnp.where(too_long, excess, 1), 1))
-        s = _ratio(c, root(ww + shorter**2 * tangent), otherwise=0.0)
-        of_r, of_w = s * shorter, s * (1 - shorter * b) - 1
-        update = self._spread(of_r) * widen(r) + self._spread(of_w) * widen(w)
-        update = jnp.where(self._spread(jnp.isinf(rr)), 0, update)
-        return jnp.where(self._spread(held), update, widen(r))
+        """`of_r r + of_w w`, with `parts` from `retraction`; `r` itself where not `held`."""
+        (of_r, of_w), w, r = parts, widen(w), widen(r)
+        update = self._spread(of_r) * r + self._spread(of_w) * w
+        update = jnp.where(self._spread(of_r == 0), 0, update)  # of an infinite r, too
+        return jnp.where(self._spread(held), update, r)
 
     def rescale(
         self,

@@ -1,17 +1,17 @@
 """The operations of `Sphere` on trees, what the captured norms are, and who holds them now."""
 
+import collections
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._geometry import Sphere, root, widen
+from lawn_optax._geometry import Sphere, radial_part, retraction, root, widen
 from lawn_optax._selection import leaves_by_path, replace_leaves
 
 Spheres = dict[str, Sphere]
@@ -23,22 +23,31 @@ Norms = Any  # A dict from paths to one number a norm; see `zero_norms` for the 
 
 
 def inner_products(spheres: Spheres, *pairs: tuple[optax.Params, optax.Updates]) -> list[Products]:
-    """`<x, y>` on every sphere, for each pair of trees.
-
-    Sums over the same mesh axes are completed together, so a step's communications are as few.
-    """
-    partial = []
-    for x, y in pairs:
+    """`<x, y>` on every sphere, for each pair of trees."""
+    sums: dict[Any, jax.Array] = {}
+    for i, (x, y) in enumerate(pairs):
         of_x, of_y = leaves_by_path(x), leaves_by_path(y)
-        partial.append({p: s.inner(of_x[p], of_y[p]) for p, s in spheres.items() if p in of_y})
-    for axis_name in {s.axis_name for s in spheres.values()} - {None}:
-        spread = [
-            {p: x for p, x in sums.items() if spheres[p].axis_name == axis_name} for sums in partial
-        ]
-        flat, unravel = jax.flatten_util.ravel_pytree(spread)
-        whole = unravel(jax.lax.psum(flat, axis_name))
-        partial = [sums | complete for sums, complete in zip(partial, whole, strict=True)]
-    return partial
+        sums |= {(i, p): s.inner(of_x[p], of_y[p]) for p, s in spheres.items() if p in of_y}
+    for axis_name in dict.fromkeys(s.axis_name for s in spheres.values() if s.axis_name):
+        spread = {(i, p): x for (i, p), x in sums.items() if spheres[p].axis_name == axis_name}
+        sums |= side_by_side(lambda x, name=axis_name: jax.lax.psum(x, name), spread)
+    return [{p: sums[i, p] for p in spheres if (i, p) in sums} for i in range(len(pairs))]
+
+
+def side_by_side(function: Callable[..., Any], *numbers: dict[Any, jax.Array]) -> dict[Any, Any]:
+    """`function` of the numbers of each norm, elementwise on one array of all that are of one type.
+
+    So the devices of a mesh exchange the sums of all leaves at once, where XLA would do so leaf by
+    leaf, and many small leaves do not mean as many small kernels.
+    """
+    alike = collections.defaultdict(list)
+    for key in numbers[-1]:
+        alike[tuple(jax.typeof(of[key]) for of in numbers)].append(key)
+    results: dict[Any, Any] = {}
+    for keys in alike.values():
+        result = function(*(jnp.stack([of[key] for key in keys]) for of in numbers))
+        results |= {key: jax.tree.map(lambda x, i=i: x[i], result) for i, key in enumerate(keys)}
+    return results
 
 
 def tangent(
@@ -51,12 +60,10 @@ def tangent(
 ) -> optax.Updates:
     """`d - (<w, d> / <w, w>) w` on every sphere."""
     w, of_d = leaves_by_path(w), leaves_by_path(d)
+    a = side_by_side(radial_part, ww, wd)
     return replace_leaves(
         d,
-        {
-            p: spheres[p].tangent(w[p], of_d[p], ww[p], wd[p], True if held is None else held[p])
-            for p in wd
-        },
+        {p: spheres[p].tangent(w[p], of_d[p], a[p], True if held is None else held[p]) for p in a},
     )
 
 
@@ -79,9 +86,9 @@ def retract(
     """`c (w + r_p) / ||w + r_p|| - w` on every sphere, `r_p` being the tangent part of `r`."""
     wr, rr = inner_products(spheres, (w, r), (r, r))
     w, of_r = leaves_by_path(w), leaves_by_path(r)
+    parts = side_by_side(retraction, c, ww, wr, rr)
     return replace_leaves(
-        r,
-        {p: spheres[p].retract(w[p], of_r[p], c[p], ww[p], wr[p], rr[p], held[p]) for p in wr},
+        r, {p: spheres[p].retract(w[p], of_r[p], parts[p], held[p]) for p in parts}
     )
 
 

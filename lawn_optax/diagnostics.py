@@ -12,7 +12,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._geometry import Sphere
+from lawn_optax._geometry import Sphere, radial_part
 from lawn_optax._lawn import LawnState
 from lawn_optax._selection import AxesOrFn, MaskOrFn, leaves_by_path, select_spheres
 from lawn_optax._transforms import RescaleToNormsState
@@ -240,7 +240,7 @@ def _cosine(sphere: Sphere, w: jax.Array, d: jax.Array) -> jax.Array:
 
 def _angle(sphere: Sphere, w: jax.Array, d: jax.Array) -> jax.Array:
     # Between w and w + d; atan2 keeps small angles, where the cosine would lose them.
-    tangent = sphere.tangent(w, d, sphere.inner(w, w), sphere.inner(w, d))
+    tangent = sphere.tangent(w, d, radial_part(sphere.inner(w, w), sphere.inner(w, d)))
     return jnp.atan2(sphere.norm(tangent) * sphere.norm(w), sphere.inner(w, w + d))
 
 
