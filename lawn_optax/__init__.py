@@ -24,11 +24,17 @@ Modules, each importing only from lines below its own:
 """
 
 from lawn_optax import baselines, diagnostics, losses, metrics, schedules
-from lawn_optax._describe import describe
+from lawn_optax._describe import LeafSummary, Summary, describe
 from lawn_optax._lawn import LawnState, lawn
 from lawn_optax._presets import adam_lawn, hyperball, lamb_lawn, lamb_plus, sgd_lawn
 from lawn_optax._selection import except_paths, only_paths
-from lawn_optax._switches import Switch, at_epoch, at_median_margin, at_step
+from lawn_optax._switches import (
+    MedianMarginState,
+    Switch,
+    at_epoch,
+    at_median_margin,
+    at_step,
+)
 from lawn_optax._transforms import (
     RescaleToNormsState,
     project_to_tangent,
@@ -40,7 +46,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LawnState",
+    "LeafSummary",
+    "MedianMarginState",
     "RescaleToNormsState",
+    "Summary",
     "Switch",
     "adam_lawn",
     "at_epoch",
