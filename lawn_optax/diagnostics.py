@@ -25,7 +25,7 @@ def is_constrained(state: Any) -> jax.Array:
       state: an optimizer state that holds one of `lawn`, however wrapped.
 
     Returns:
-      A bool scalar; of several `lawn`s, whether all have switched.
+      A bool scalar; of several such states, whether all have switched.
 
     Raises:
       ValueError: if there is no such state in `state`.

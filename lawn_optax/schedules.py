@@ -1,7 +1,10 @@
-"""Learning-rate schedules of the papers: a warm-up to a peak, then a decay to the end.
+r"""Learning-rate schedules of the papers: a warm-up to a peak, then a decay to the end.
 
-eta(t) = eta_0    + (eta_peak - eta_0)   (t / t_warmup)^p_warmup                t < t_warmup
-eta(t) = eta_end  + (eta_peak - eta_end) (1 - (t - t_warmup) / t_decay)^p       afterwards
+.. math::
+  \eta(t) = \begin{cases}
+    \eta_0 + (\eta_{peak} - \eta_0) (t / t_{warmup})^{p_{warmup}} & t < t_{warmup} \\
+    \eta_{end} + (\eta_{peak} - \eta_{end}) (1 - (t - t_{warmup}) / t_{decay})^p & \text{afterwards}
+  \end{cases}
 """
 
 import optax
@@ -26,7 +29,7 @@ def warmup_linear_decay(
       end_value: the learning rate from step `total_steps` on.
 
     Returns:
-      A schedule: from the step, counted from 0, to the learning rate.
+      A schedule, from the step, counted from 0, to the learning rate.
 
     Raises:
       ValueError: if the steps are negative or `total_steps` is below `warmup_steps`.
@@ -72,7 +75,7 @@ def warmup_polynomial_decay(
       end_value: the learning rate from step `total_steps` on.
 
     Returns:
-      A schedule: from the step, counted from 0, to the learning rate.
+      A schedule, from the step, counted from 0, to the learning rate.
 
     Raises:
       ValueError: if the steps are negative, `total_steps` is below `warmup_steps`, or a power is

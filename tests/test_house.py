@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,13 @@ def test_public_names_are_documented(name, value):
         assert "Returns:" in doc, name
         for argument in arguments:
             assert f"{argument}:" in doc, f"{name} does not explain {argument}"
+
+
+def test_the_reference_has_every_public_name_once():
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.rst"))
+    documented = re.findall(r"^\.\. auto\w+:: lawn_optax\.(\S+)$", pages, flags=re.MULTILINE)
+    modules = [name for name in lo.__all__ if inspect.ismodule(getattr(lo, name))]
+    assert sorted(documented) == sorted([*modules, *(name for name, _ in public_objects())])
 
 
 def test_all_lists_what_there_is():
