@@ -51,6 +51,11 @@ def test_the_table_prints():
     ]
 
 
+def test_a_leaf_without_norms_prints_none():
+    row = str(lo.describe({"embedding": jnp.zeros((0, 3))}, axes=1)).splitlines()[-1]
+    assert " ".join(row.split()) == "embedding (0, 3) yes (1,) none not yet"
+
+
 @pytest.mark.parametrize(
     "wrap",
     [

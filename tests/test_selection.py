@@ -221,6 +221,12 @@ MISTAKES = {
         TypeError,
         r"axes=0.0 for parameter 'encoder/kernel': axes must be an integer or a tuple",
     ),
+    "axes a bool": (
+        PARAMS,
+        {"axes": True},
+        TypeError,
+        r"axes=True .*must be an integer or a tuple",
+    ),
     "integer leaf": (
         INTEGERS,
         {},

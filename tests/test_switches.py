@@ -141,6 +141,16 @@ def test_a_switch_of_ones_own():
         (lambda: lo.at_step(None), TypeError, r"n=None must be an integer"),
         (lambda: lo.at_step(jnp.float32(2)), TypeError, r"n=Array\(2.*must be an integer"),
         (lambda: lo.at_step(jnp.arange(3)), ValueError, r"n has shape \(3,\).*jax.vmap"),
+        (
+            lambda: jax.eval_shape(lo.at_step, jnp.arange(3)),
+            ValueError,
+            r"n has shape \(3,\).*jax.vmap",
+        ),
+        (
+            lambda: jax.eval_shape(lo.at_step, jnp.float32(2)),
+            TypeError,
+            r"n has dtype float32: cast it to int32",
+        ),
         (lambda: lo.at_epoch(-0.5, 10), ValueError, r"epochs=-0.5 must be finite and at least 0"),
         (lambda: lo.at_epoch(float("nan"), 10), ValueError, r"epochs=nan must be finite"),
         (lambda: lo.at_epoch(float("inf"), 10), ValueError, r"epochs=inf must be finite"),
