@@ -250,7 +250,7 @@ def _match(
         matched.append(entries[prefix])
     absent = {path[:n] for path, _ in _leaves_with_paths(params) for n in range(len(path) + 1)}
     for prefix, entry in entries.items():
-        if prefix not in used and prefix not in absent and entry is not None:
+        if prefix not in used and prefix not in absent and not _is_empty(entry):
             raise ValueError(
                 f"{name} has an entry for {_join(prefix)!r}, which is no parameter: they are"
                 f" {_listing(paths)}. Give {name} the tree of the parameters, or a prefix of it."
@@ -305,6 +305,11 @@ def _is_axis_name(x: Any) -> bool:
     """Whether `x` is one leaf's mesh axes: None, a `PartitionSpec`, or a tuple of names."""
     named = isinstance(x, tuple) and all(isinstance(name, str) for name in x)
     return x is None or isinstance(x, PartitionSpec) or named
+
+
+def _is_empty(entry: Any) -> bool:
+    """Whether an entry for no parameter says nothing: None, or a tuple of no parameters."""
+    return entry is None or (isinstance(entry, tuple) and not entry)
 
 
 def _called(tree: Any, params: optax.Params) -> Any:

@@ -1,7 +1,5 @@
 """Invariants on random trees, dtypes, masks, axes and inner optimizers."""
 
-import os
-
 import chex
 import hypothesis
 import hypothesis.strategies as st
@@ -16,10 +14,8 @@ import lawn_optax as lo
 from lawn_optax._selection import select_spheres
 from lawn_optax._spheres import project
 
-# Ordinarily the same examples every time; HYPOTHESIS_PROFILE=nightly looks for new ones.
-hypothesis.settings.register_profile("ordinary", max_examples=50, deadline=None, derandomize=True)
-hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
+# The same examples every time; test_fuzz.py is where to look for new ones.
+settings = hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
 
 INNER = {
     "sgd": lambda: optax.sgd(0.1),
@@ -64,6 +60,7 @@ def problems(draw):
     return params, {f"leaf{i}": m for i, m in enumerate(mask)}, axes
 
 
+@settings
 @hypothesis.given(problems(), st.sampled_from(sorted(INNER)), st.integers(0, 2), st.integers(0, 9))
 def test_every_constrained_step_ends_on_the_captured_norms(problem, inner, switch, seed):
     params, mask, axes = problem
@@ -86,6 +83,7 @@ def test_every_constrained_step_ends_on_the_captured_norms(problem, inner, switc
                 np.testing.assert_allclose(norm(w, axes[name]), captured, rtol=tolerance)
 
 
+@settings
 @hypothesis.given(problems(), st.integers(0, 9))
 def test_directions_are_tangent(problem, seed):
     params, mask, axes = problem
@@ -100,6 +98,7 @@ def test_directions_are_tangent(problem, seed):
         np.testing.assert_allclose(cosine, 0, atol=1e-6)
 
 
+@settings
 @hypothesis.given(problems())
 def test_the_table_shows_what_is_held(problem):
     params, mask, axes = problem
