@@ -95,7 +95,7 @@ def norm_drift(
     """
     norms = weight_norms(params, mask=mask, axes=axes)
     return {
-        path: jnp.where(c > 0, norms[path] / jnp.where(c > 0, target_scale * c, 1) - 1, 0.0)
+        path: jnp.where(c == 0, 0.0, norms[path] / jnp.where(c == 0, 1, target_scale * c) - 1)
         for path, c in captured_norms(state).items()
     }
 
