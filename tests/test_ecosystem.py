@@ -1,5 +1,9 @@
-"""Every wrapper and framework that users put around or under an optimizer, across the switch."""
+"""Every wrapper and framework that users put around or under an optimizer, across the switch.
 
+What carries `works_with` is a row of docs/ecosystem.md; see `ecosystem_table`.
+"""
+
+import ecosystem_table
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -15,6 +19,7 @@ from helpers import max_difference, norm, train
 import lawn_optax as lo
 from lawn_optax import diagnostics
 
+works_with = pytest.mark.works_with
 SWITCH, STEPS = 3, 8
 PARAMS = {"kernel": jnp.array([[1.0, -2.0, 0.5], [3.0, 4.0, -1.0]]), "bias": jnp.array([1.0, 2.0])}
 
@@ -30,20 +35,41 @@ def assert_held(history, switch=SWITCH, rtol=3e-6):
     assert abs(norms[switch - 1] / norms[0] - 1) > 1e-4
 
 
+def stepper(tx):
+    """One compiled step of training."""
+
+    @jax.jit
+    def step(grads, state, params):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def rows(names, how):
+    """A test for each of `names`, and a row of the table."""
+    return [pytest.param(name, marks=works_with(name, how)) for name in names]
+
+
+def groups(wrapper):
+    labels = {"kernel": "lawn", "bias": "adam"}
+    return lambda tx: wrapper({"lawn": tx, "adam": optax.adam(0.1)}, labels)
+
+
 WRAPPERS = {
-    "chain": lambda tx: optax.chain(optax.clip_by_global_norm(1.0), tx),
-    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 5),
-    "masked": lambda tx: optax.masked(tx, {"kernel": True, "bias": False}),
-    "partition": lambda tx: optax.partition(
-        {"lawn": tx, "adam": optax.adam(0.1)}, {"kernel": "lawn", "bias": "adam"}
-    ),
-    "conditionally_transform": lambda tx: optax.transforms.conditionally_transform(
+    "optax.chain": lambda tx: optax.chain(optax.clip_by_global_norm(1.0), tx),
+    "optax.named_chain": lambda tx: optax.named_chain(("clip", optax.clip(1.0)), ("lawn", tx)),
+    "optax.apply_if_finite": lambda tx: optax.apply_if_finite(tx, 5),
+    "optax.masked": lambda tx: optax.masked(tx, {"kernel": True, "bias": False}),
+    "optax.partition": groups(optax.partition),
+    "optax.multi_transform": groups(optax.multi_transform),
+    "optax.conditionally_transform": lambda tx: optax.conditionally_transform(
         tx, lambda step: step >= 0
     ),
 }
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("wrapper", rows(WRAPPERS, "LAWN inside it"))
 def test_inside_a_wrapper(wrapper):
     tx = WRAPPERS[wrapper](lo.adam_lawn(0.1, SWITCH))
     history, state = train(tx, PARAMS, pull, STEPS)
@@ -52,28 +78,31 @@ def test_inside_a_wrapper(wrapper):
 
 
 INNER = {
-    "adamw": optax.adamw(0.1),
-    "lion": optax.lion(0.05),
-    "adafactor": optax.adafactor(0.1),
-    "lars": optax.lars(0.1),
-    "novograd": optax.novograd(0.1),
-    "rmsprop": optax.rmsprop(0.1),
-    "muon": optax.contrib.muon(0.05),
-    "adopt": optax.contrib.adopt(0.1),
-    "prodigy": optax.contrib.prodigy(1.0),
-    "clipped": optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(1.0)),
-    "sam": optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.01), sync_period=2, opaque_mode=False),
-    "accumulated": optax.MultiSteps(optax.adam(0.3), 1).gradient_transformation(),
+    "optax.adamw": optax.adamw(0.1),
+    "optax.lion": optax.lion(0.05),
+    "optax.adafactor": optax.adafactor(0.1),
+    "optax.lars": optax.lars(0.1),
+    "optax.novograd": optax.novograd(0.1),
+    "optax.rmsprop": optax.rmsprop(0.1),
+    "optax.contrib.muon": optax.contrib.muon(0.05),
+    "optax.contrib.adopt": optax.contrib.adopt(0.1),
+    "optax.contrib.prodigy": optax.contrib.prodigy(1.0),
+    "optax.contrib.sam": optax.contrib.sam(
+        optax.sgd(0.1), optax.sgd(0.01), sync_period=2, opaque_mode=False
+    ),
+    "optax.clip_by_global_norm": optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(1.0)),
+    "optax.ema": optax.chain(optax.ema(0.9), optax.sgd(0.1)),
 }
 
 
-@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("inner", rows(INNER, "inside LAWN"))
 def test_around_an_optimizer(inner):
     history, _ = train(lo.lawn(INNER[inner], SWITCH), PARAMS, pull, STEPS)
     norms = [norm(p["kernel"]) for p in history]
     np.testing.assert_allclose(norms[SWITCH:], norms[SWITCH - 1], rtol=3e-6)
 
 
+@works_with("optax.lbfgs", "inside LAWN, its extra arguments passed on")
 def test_around_lbfgs():
     loss = lambda p: sum(jnp.sum((w - 1.7) ** 2) for w in jax.tree.leaves(p))
     tx = lo.lawn(optax.lbfgs(0.1), lo.at_median_margin(decay=0.0))
@@ -120,6 +149,7 @@ def test_a_state_that_is_not_its_own_is_named():
         tx.update(other, tx.init(PARAMS), other)
 
 
+@works_with("optax.MultiSteps", "LAWN inside it; the switch counts emitted updates")
 def test_multi_steps_counts_emitted_updates_only():
     every = 4
     tx = optax.MultiSteps(lo.adam_lawn(0.1, SWITCH), every)
@@ -152,6 +182,7 @@ def test_apply_if_finite_leaves_everything_as_it_was():
     assert max_difference(after.inner_state, state.inner_state) == 0
 
 
+@works_with("optax.inject_hyperparams", "around adam_lawn and the like")
 def test_injected_hyperparameters():
     make = optax.inject_hyperparams(lo.adam_lawn)
     tx = make(lambda t: 0.1 / (1 + t), SWITCH, target_scale=1.0)
@@ -163,6 +194,10 @@ def test_injected_hyperparameters():
     assert max_difference(history, expected) < 1e-5
 
 
+@works_with(
+    "optax.inject_hyperparams",
+    "with bfloat16 parameters: pass hyperparam_dtype=jnp.float32, or b2 rounds to 1",
+)
 def test_injected_hyperparameters_need_their_dtype_for_bfloat16():
     params = jax.tree.map(lambda w: w.astype(jnp.bfloat16), PARAMS)
     make = lambda **kw: optax.inject_hyperparams(lo.adam_lawn, **kw)(0.1, SWITCH)
@@ -177,6 +212,7 @@ def test_injected_hyperparameters_need_their_dtype_for_bfloat16():
     assert max_difference(history[-1], plain[-1]) < 0.05
 
 
+@works_with("jax.vmap", "ensembles, each with a switch of its own")
 def test_vmap_over_seeds_with_switches_of_their_own():
     kernels = jax.random.normal(jax.random.key(0), (3, 4, 5))
 
@@ -220,6 +256,7 @@ MASKS = {
 }
 
 
+@works_with("flax.nnx.Optimizer", "under nnx.jit, extra arguments included")
 @pytest.mark.parametrize("mask", MASKS)
 def test_nnx_optimizer(mask):
     model = Net(nnx.Rngs(0))
@@ -247,6 +284,7 @@ def test_nnx_optimizer(mask):
     assert not rows["norm/scale"].constrained
 
 
+@works_with("flax.training.TrainState", "Linen, as its tx")
 def test_linen_train_state():
     net = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(2)])
     x = jax.random.normal(jax.random.key(0), (16, 3))
@@ -267,6 +305,7 @@ def test_linen_train_state():
     np.testing.assert_allclose(norms[SWITCH:], norms[SWITCH - 1], rtol=3e-6)
 
 
+@works_with("equinox", "parameters by eqx.filter; masks by path")
 def test_equinox():
     net = eqx.nn.MLP(3, 2, 8, 1, key=jax.random.key(0))
     tx = lo.sgd_lawn(0.1, SWITCH, mask=lo.except_paths("layers/1"))
@@ -288,12 +327,11 @@ def test_equinox():
     assert abs(second[-1] / second[SWITCH - 1] - 1) > 1e-5
 
 
+@works_with("orbax.checkpoint.StandardCheckpointer", "the state as it is")
 @pytest.mark.parametrize("saved_at", [SWITCH - 1, SWITCH, SWITCH + 2])
 def test_orbax_round_trip_before_at_and_after_the_switch(tmp_path, saved_at):
     tx = lo.adam_lawn(0.1, SWITCH)
-    step = jax.jit(
-        lambda g, s, p: (lambda u, s: (optax.apply_updates(p, u), s))(*tx.update(g, s, p))
-    )
+    step = stepper(tx)
     history, state = train(tx, PARAMS, pull, saved_at)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "checkpoint", {"params": history[-1], "state": state})
@@ -312,6 +350,254 @@ def test_orbax_round_trip_before_at_and_after_the_switch(tmp_path, saved_at):
         np.testing.assert_array_equal(a, b)
 
 
+@works_with("orbax.checkpoint.CheckpointManager", "asynchronous saves, while training goes on")
+def test_orbax_saves_while_training_goes_on(tmp_path):
+    tx = lo.adam_lawn(0.1, SWITCH)
+    step = stepper(tx)
+    states = [(PARAMS, tx.init(PARAMS))]
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=True)
+    with ocp.CheckpointManager(tmp_path, options=options) as manager:
+        for t in range(STEPS):
+            params, state = states[-1]
+            states.append(step(pull(t, params), state, params))
+            if t % 2 == 0:
+                manager.save(t, args=ocp.args.StandardSave(states[-1]))
+        manager.wait_until_finished()
+        blank = jax.eval_shape(lambda: states[0])
+        for t in manager.all_steps():
+            restored = manager.restore(t, args=ocp.args.StandardRestore(blank))
+            jax.tree.map(np.testing.assert_array_equal, restored, states[t + 1])
+        assert len(manager.all_steps()) == STEPS // 2
+    assert_held([params for params, _ in states[1:]])
+
+
+@works_with(
+    "jax.export", "a train step, of the leaves of its trees: the state's types need not register"
+)
+def test_an_exported_train_step_trains_on():
+    pytest.importorskip("flatbuffers")  # what jax.export serialises with
+    tx = lo.adam_lawn(0.1, SWITCH)
+    leaves, tree = jax.tree.flatten((PARAMS, tx.init(PARAMS)))
+
+    @jax.jit
+    def flat_step(t, *leaves):
+        params, state = jax.tree.unflatten(tree, leaves)
+        updates, state = tx.update(pull(t, params), state, params)
+        return jax.tree.leaves((optax.apply_updates(params, updates), state))
+
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
+    exported = jax.export.export(flat_step)(jax.ShapeDtypeStruct((), jnp.float32), *shapes)
+    restored = jax.export.deserialize(exported.serialize())
+    history = []
+    for t in range(STEPS):
+        leaves = restored.call(jnp.float32(t), *leaves)
+        history.append(jax.tree.unflatten(tree, leaves)[0])
+    assert_held(history)
+    plain, _ = train(tx, PARAMS, pull, STEPS)
+    assert max_difference(history, plain) < 1e-5
+
+
+def on_their_spheres(weights, state):
+    """What a user does with weights that are no iterates, such as an average of some."""
+    return lo.baselines.bounded_weight_norm().apply(weights, diagnostics.captured_norms(state))
+
+
+@works_with(
+    "an average of the parameters",
+    "its norms fall below those held; baselines.bounded_weight_norm().apply puts it on the spheres",
+)
+def test_an_average_of_the_parameters_lies_inside_the_sphere_and_is_put_back():
+    history, state = train(lo.adam_lawn(0.3, SWITCH), PARAMS, pull, STEPS)
+    average = history[SWITCH]
+    for params in history[SWITCH + 1 :]:
+        average = optax.incremental_update(params, average, 0.3)
+    c = state.norms["kernel"]
+    assert norm(average["kernel"]) < 0.9999 * c
+    back = on_their_spheres(average, state)
+    np.testing.assert_allclose(norm(back["kernel"]), c, rtol=3e-6)
+    np.testing.assert_array_equal(back["bias"], average["bias"])
+    np.testing.assert_allclose(
+        back["kernel"] / c, average["kernel"] / norm(average["kernel"]), rtol=1e-5
+    )
+
+
+@works_with(
+    "optax.lookahead",
+    "LAWN inside it: the fast weights are on their spheres but right after a sync; the slow weights"
+    " are averages, see there",
+)
+def test_lookahead():
+    tx = optax.lookahead(lo.adam_lawn(0.3, SWITCH), sync_period=3, slow_step_size=0.5)
+    step = stepper(tx)
+    params = optax.LookaheadParams.init_synced(PARAMS)
+    state, fast, slow = tx.init(params), [], []
+    for t in range(12):
+        params, state = step(pull(t, params.fast), state, params)
+        fast.append(norm(params.fast["kernel"]))
+        slow.append(norm(params.slow["kernel"]))
+    c = diagnostics.captured_norms(state)["kernel"]
+    np.testing.assert_allclose(c, fast[SWITCH - 1], rtol=1e-6)
+    synced = np.arange(12) % 3 == 2
+    after = np.arange(12) >= SWITCH
+    np.testing.assert_allclose(np.array(fast)[after & ~synced], c, rtol=3e-6)
+    # A sync lands between two points of the ball, and the next step is back on the sphere.
+    assert np.all(np.array(fast)[after & synced] < 0.9999 * c)
+    assert np.all(np.array(slow)[after] < (1 + 3e-6) * c)
+    np.testing.assert_allclose(fast[-1], slow[-1], rtol=1e-6)
+    back = on_their_spheres(params.slow, state)
+    np.testing.assert_allclose(norm(back["kernel"]), c, rtol=3e-6)
+
+
+@works_with(
+    "optax.contrib.schedule_free",
+    "inside LAWN: the weights trained are on their spheres; those for evaluation are averages, see"
+    " there",
+)
+def test_schedule_free():
+    tx = lo.lawn(optax.contrib.schedule_free(optax.sgd(0.1), 0.1), SWITCH)
+    history, state = train(tx, PARAMS, pull, STEPS)
+    assert_held(history)
+    x = optax.contrib.schedule_free_eval_params(state.inner, history[-1])
+    back = on_their_spheres(x, state)
+    np.testing.assert_allclose(norm(back["kernel"]), state.norms["kernel"], rtol=3e-6)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(
+            "inside", marks=works_with("optax.contrib.reduce_on_plateau", "inside LAWN, in a chain")
+        ),
+        pytest.param(
+            "after",
+            marks=works_with(
+                "optax.contrib.reduce_on_plateau",
+                "not after LAWN: it cuts steps short of the sphere, inside which the weights stay",
+            ),
+        ),
+    ],
+)
+def test_reduce_on_plateau(place):
+    plateau = optax.contrib.reduce_on_plateau(0.5, patience=5)
+    if place == "inside":
+        tx = lo.lawn(optax.chain(optax.adam(0.3), plateau), SWITCH)
+    else:
+        tx = optax.chain(lo.adam_lawn(0.3, SWITCH), plateau)
+    history, state = train(tx, PARAMS, pull, STEPS, value=jnp.float32(1.0))
+    assert optax.tree.get(state, "scale") == 0.5
+    if place == "inside":
+        assert_held(history)
+        return
+    norms = np.array([norm(p["kernel"]) for p in history])
+    c = norms[SWITCH - 1]
+    np.testing.assert_allclose(norms[SWITCH:5], c, rtol=3e-6)  # as long as it changes nothing
+    assert np.all(norms[5:] < (1 - 1e-5) * c)
+
+
+@works_with("optax.flatten", "no: it makes one vector of all leaves, and LAWN says so")
+def test_flatten_leaves_nothing_to_constrain():
+    tx = optax.flatten(lo.adam_lawn(0.1, SWITCH))
+    with pytest.raises(ValueError, match=r"selects none of the 1 parameters"):
+        tx.init(PARAMS)
+
+
+class Stack(nnx.Module):
+    """Three layers, stacked along a first axis and run by `nnx.scan`."""
+
+    def __init__(self, rngs):
+        @nnx.split_rngs(splits=3)
+        @nnx.vmap
+        def make(rngs):
+            return nnx.Linear(4, 4, rngs=rngs)
+
+        self.layers = make(rngs)
+
+    def __call__(self, x):
+        forward = nnx.scan(
+            lambda x, layer: jnp.tanh(layer(x)), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry
+        )
+        return forward(x, self.layers)
+
+
+@works_with(
+    "flax.nnx.scan",
+    'stacked layers: axes={"layers": (1, 2)}; except_paths("bias"), for a stacked bias is a matrix',
+)
+def test_layers_stacked_by_nnx_have_a_norm_each():
+    model = Stack(nnx.Rngs(0))
+    tx = lo.adam_lawn(0.1, SWITCH, axes={"layers": (1, 2)}, mask=lo.except_paths("bias"))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    x = jax.random.normal(jax.random.key(0), (8, 4))
+
+    @nnx.jit
+    def step(model, optimizer):
+        optimizer.update(model, nnx.grad(lambda m: jnp.mean((m(x) - 1) ** 2))(model))
+
+    norms = []
+    for _ in range(STEPS):
+        step(model, optimizer)
+        norms.append(norm(model.layers.kernel[...], (1, 2)))
+    np.testing.assert_allclose(
+        norms[SWITCH:], np.tile(norms[SWITCH - 1], (STEPS - SWITCH, 1)), 3e-6
+    )
+    assert np.all(np.abs(norms[SWITCH - 1] / norms[0] - 1) > 1e-4)
+    assert list(diagnostics.captured_norms(optimizer.opt_state)) == ["layers/kernel"]
+
+
+@works_with("Haiku", "its two-level dicts; masks by path match inside its names")
+def test_dicts_of_haiku():
+    params = {f"mlp/~/linear_{i}": {"w": PARAMS["kernel"], "b": PARAMS["bias"]} for i in range(2)}
+    history, state = train(
+        lo.sgd_lawn(0.1, SWITCH, mask=lo.only_paths("linear_0")), params, pull, STEPS
+    )
+    assert_held([{"kernel": p["mlp/~/linear_0"]["w"]} for p in history])
+    assert list(state.norms) == ["mlp/~/linear_0/w"]
+
+
+@works_with("jax.checkpoint", "a loss that is computed anew on the way back")
+def test_a_checkpointed_loss():
+    loss = lambda w: jnp.mean(jnp.tanh(jnp.tanh(PARAMS["kernel"] @ w) @ w.T) ** 2)
+    params = {"kernel": jax.random.normal(jax.random.key(0), (3, 3))}
+
+    def run(loss):
+        gradient = jax.jit(jax.grad(lambda p: loss(p["kernel"])))
+        return train(lo.adam_lawn(0.1, SWITCH), params, lambda t, p: gradient(p), STEPS)[0]
+
+    history = run(jax.checkpoint(loss))
+    assert_held(history)
+    assert max_difference(history, run(loss)) < 1e-5
+
+
+@works_with("jax.grad", "through the update, across the switch")
+def test_the_gradient_of_training_is_that_of_finite_differences(x64):
+    w = {"kernel": jnp.asarray(PARAMS["kernel"], jnp.float64)}
+
+    def loss(rate):
+        tx = lo.adam_lawn(rate, SWITCH)
+
+        def body(carry, t):
+            params, state = carry
+            grads = jax.tree.map(lambda w: jnp.sin(w) + 0.1 * t, params)
+            updates, state = tx.update(grads, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, _), _ = jax.lax.scan(body, (w, tx.init(w)), jnp.arange(float(STEPS)))
+        return jnp.sum(params["kernel"] ** 3)
+
+    evaluate = jax.jit(jax.value_and_grad(loss))
+    (above, _), (below, _) = evaluate(0.1 + 1e-6), evaluate(0.1 - 1e-6)
+    np.testing.assert_allclose(evaluate(0.1)[1], (above - below) / 2e-6, rtol=1e-6)
+
+
+@works_with("float64", "parameters; norms in float64")
+def test_double_precision(x64):
+    params = jax.tree.map(lambda w: w.astype(jnp.float64), PARAMS)
+    history, state = train(lo.adam_lawn(0.1, SWITCH), params, pull, STEPS)
+    assert_held(history, rtol=1e-13)
+    assert state.norms["kernel"].dtype == jnp.float64
+
+
+@works_with("complex64", "parameters; norms in float32")
 def test_complex_leaves():
     w = jax.random.normal(jax.random.key(0), (4, 3), jnp.complex64)
     history, state = train(
@@ -326,3 +612,10 @@ def test_norms_hold_at_absurd_learning_rates(rate):
     history, _ = train(lo.sgd_lawn(rate, 0), PARAMS, pull, STEPS)
     for params in history:
         np.testing.assert_allclose(norm(params["kernel"]), norm(PARAMS["kernel"]), rtol=3e-6)
+
+
+def test_the_table_of_what_works_is_that_of_these_tests():
+    assert {"optax.MultiSteps", "optax.flatten"} <= {what for what, *_ in ecosystem_table.rows()}
+    assert ecosystem_table.DOCUMENT.read_text(encoding="utf-8") == ecosystem_table.document(), (
+        "run python tests/ecosystem_table.py"
+    )
