@@ -9,6 +9,7 @@ from pathlib import Path
 import cluster
 import jax
 import numpy as np
+import pytest
 
 PROCESSES, DEVICES_EACH, LIMIT = 2, 2, 180
 
@@ -19,6 +20,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
+@pytest.mark.works_with("jax.distributed", "two processes that share the weights train as one")
 def test_two_processes_train_as_one(tmp_path):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES_EACH}",

@@ -122,6 +122,9 @@ BOTH_TYPES = [(name, AxisType.Auto) for name in OPTIMIZERS] + [
 ]
 
 
+@pytest.mark.works_with(
+    "jax.sharding.NamedSharding", "under jit: every layout trains as on one device"
+)
 @pytest.mark.parametrize(("optimizer", "axis_type"), BOTH_TYPES)
 def test_every_layout_trains_as_on_one_device(optimizer, axis_type, x64):
     assert_same(sharded(optimizer, axis_type)[0], unsharded(optimizer))
@@ -283,6 +286,7 @@ def test_a_model_trains_as_on_one_device(layout):
 # same PartitionSpecs, just those that are split.
 
 
+@pytest.mark.works_with("jax.shard_map", "with axis_name: trains as on one device")
 @pytest.mark.parametrize("optimizer", ELEMENTWISE)
 def test_shard_map_with_the_same_specs_trains_as_on_one_device(optimizer, x64):
     tx, params = OPTIMIZERS[optimizer](axes=AXES, axis_name=SPECS), normal(SHAPES)
@@ -376,6 +380,7 @@ def test_data_parallel_under_shard_map_needs_no_axis_name(x64):
     assert_same(jax.jit(split)(x), jax.jit(lambda x: train(x, lambda value: value))(x))
 
 
+@pytest.mark.works_with("jax.pmap", "with axis_name: trains as on one device")
 def test_pmap_completes_the_sums(x64):
     (w,) = normal({"w": (8, 6)}).values()
     tx = lo.adam_lawn(0.1, SWITCH, axis_name="device")
@@ -389,6 +394,7 @@ def test_pmap_completes_the_sums(x64):
 # A framework's own annotations.
 
 
+@pytest.mark.works_with("flax.nnx.with_partitioning", "partitioned variables keep their norms")
 def test_partitioned_variables_of_nnx():
     with jax.set_mesh(jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)):
         init = nnx.with_partitioning(nnx.initializers.normal(), ("x", "y"))
