@@ -2,64 +2,62 @@
 
     python -m benchmarks.overhead --trees ncf resnet50 --out runs/overhead.jsonl
 
-Traffic and arithmetic are XLA's own count for one compiled step without donation. Time is a scan
-of steps with its state donated, every optimizer in turn in each window, as a ratio to Adam's in
-the same window: medians, with the smallest and largest. A figure without its machine is no
-result, so each line of `--out` names the device.
+- bytes, FLOPs: XLA's own count for one compiled step, a parameter; beside the bytes stands the
+  floor, what a step must read and write in any case (see benchmarks/optimizers.py).
+- temporary: bytes a parameter beside arguments and results; of one step, and of a loop of steps.
+- kernels, sums: what a step launches, and how many of its sums run over 1,000 elements or more.
+- time: a scan of steps with its state donated, every optimizer in turn in each window, as a ratio
+  to Adam's in the same window: the median, with the smallest and the largest.
+
+LAWN stands there twice: on its spheres from the first step, and in its free phase. Where PyTorch is
+installed, AdamP follows, as a ratio to PyTorch's fused Adam. A figure without its machine is no
+result, so each line of `--out` names it.
 """
 
 import dataclasses
-import json
-import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 import tqdm
 import tyro
 
-import lawn_optax
-from benchmarks import trees
-from examples import records
+from benchmarks import counts, peers, trees
+from benchmarks.optimizers import BASELINE, OPTIMIZERS
+from benchmarks.rivals import Stepper
+from benchmarks.timing import Loop, compare, interleave, machine
+from examples import records, tables
 
-FREE, NOW = 1_000_000_000, 0
-
-OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
-    "adam": lambda: optax.adam(1e-3, eps=1e-6),
-    "adam_lawn": lambda: lawn_optax.adam_lawn(1e-3, NOW),
-    "adam_lawn, free": lambda: lawn_optax.adam_lawn(1e-3, FREE),
-    "adam_lawn, links": lambda: optax.chain(
-        lawn_optax.project_to_tangent(),
-        optax.adam(1e-3, eps=1e-6),
-        lawn_optax.project_to_tangent(),
-        lawn_optax.rescale_to_norms(),
-    ),
-    "adamw": lambda: optax.adamw(1e-3),
-    "lamb": lambda: optax.lamb(1e-3),
-    "lamb_lawn": lambda: lawn_optax.lamb_lawn(1e-3, NOW),
-    "hyperball": lambda: lawn_optax.hyperball(optax.scale_by_adam(), 1e-3),
-    "sgd": lambda: optax.sgd(1e-3, momentum=0.9),
-    "sgd_lawn": lambda: lawn_optax.sgd_lawn(1e-3, NOW),
-}
-BASELINE = "adam"
+COLUMNS = (
+    "optimizer",
+    "bytes",
+    "floor",
+    "to Adam",
+    "FLOPs",
+    "temporary (in a loop)",
+    "kernels",
+    "sums",
+    "compiles in s",
+    "ms",
+    "time to Adam",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Measures one step of each optimizer on each tree."""
+    """Measures one step of each optimizer on each tree of parameters."""
 
     trees: tuple[str, ...] = ("ncf", "vgg19", "resnet50")
-    """Of block, ncf, vgg19, resnet50, gpt2."""
+    """Of block (0.5 GB a copy), ncf, vgg19, resnet50, gpt2 (0.5 GB)."""
     optimizers: tuple[str, ...] = tuple(OPTIMIZERS)
     """Which; adam is always measured, as what the others are compared with."""
     windows: int = 7
     """How often each is timed, in turn with the others."""
     steps: int = 10
     """Steps in a window."""
+    torch: bool = peers.installed()
+    """Whether to measure AdamP in PyTorch too."""
     out: Path | None = None
     """JSONL file to append the measurements to."""
 
@@ -68,120 +66,139 @@ class Config:
             for value in getattr(self, name):
                 if value not in known:
                     raise ValueError(f"{name} holds {value!r}: choose from {', '.join(known)}.")
+        for name in ("windows", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.torch and not peers.installed():
+            raise ValueError("torch=True, but PyTorch is not there: pip install torch.")
 
 
 def main(config: Config) -> None:
     """Measures, prints a table a tree, appends the records."""
-    names = dict.fromkeys((BASELINE, *config.optimizers))
     for tree in config.trees:
-        params = trees.fill(trees.TREES[tree](), jax.random.key(0))
-        size = sum(w.size for w in params.values())
-        programs = {name: Program(OPTIMIZERS[name](), params, config.steps) for name in names}
-        seconds = interleave({n: p.window for n, p in programs.items()}, config.windows, tree)
-        ratios = {name: seconds[name] / seconds[BASELINE] for name in names}
-        rows = [
-            {"optimizer": name, **programs[name].counts(size), **spread(ratios[name])}
-            for name in names
-        ]
-        for row, times in zip(rows, seconds.values(), strict=True):
-            row["ms"] = 1e3 * float(np.median(times))
-        print(f"\n{tree}: {len(params)} leaves, {size:,} parameters, {device()}\n{table(rows)}")
+        rows = measure(tree, config)
+        print(f"\n{heading(rows)}\n{table(rows)}")
         if config.out:
-            append(config.out, config, tree, size, rows)
+            records.append_records(config.out, rows)
 
 
-class Program:
-    """One optimizer on one tree, compiled: a step to count, a scan of steps to time."""
-
-    def __init__(self, tx: optax.GradientTransformation, params: Any, steps: int):
-        grads = jax.tree.map(lambda w: 0.1 * w[::-1], params)
-        state = tx.init(params)
-
-        def step(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-            updates, state = tx.update(grads, state, params)
-            return optax.apply_updates(params, updates), state
-
-        def scan(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-            body = lambda carry, _: (step(grads, carry[1], carry[0]), None)
-            return jax.lax.scan(body, (params, state), length=steps)[0]
-
-        start = time.perf_counter()
-        self.step = jax.jit(step).lower(grads, state, params).compile()
-        self.compile_s = time.perf_counter() - start
-        self._scan = jax.jit(scan, donate_argnums=(1, 2))
-        self._steps, self._grads = steps, grads
-        self._carry = self._scan(
-            grads, jax.tree.map(jnp.copy, state), jax.tree.map(jnp.copy, params)
-        )
-
-    def window(self) -> float:
-        """Seconds a step."""
-        params, state = jax.block_until_ready(self._carry)
-        start = time.perf_counter()
-        self._carry = jax.block_until_ready(self._scan(self._grads, state, params))
-        return (time.perf_counter() - start) / self._steps
-
-    def counts(self, size: int) -> dict[str, float]:
-        """What XLA counts of one step, per parameter where that makes sense."""
-        cost: Any = self.step.cost_analysis()
-        memory: Any = self.step.memory_analysis()
-        return {
-            "bytes": cost["bytes accessed"] / size,
-            "flops": cost["flops"] / size,
-            "temporary": memory.temp_size_in_bytes / size,
-            "compile_s": self.compile_s,
-        }
-
-
-def interleave(
-    runs: dict[str, Callable[[], float]], windows: int, title: str
-) -> dict[str, np.ndarray]:
-    """Each run once a window, so that a slow moment of the machine meets all alike."""
-    rounds = [{n: run() for n, run in runs.items()} for _ in tqdm.trange(windows, desc=title)]
-    return {name: np.array([seconds[name] for seconds in rounds]) for name in runs}
-
-
-def spread(ratios: np.ndarray) -> dict[str, float]:
-    """Median, smallest, largest."""
-    return {"time": float(np.median(ratios)), "low": ratios.min(), "high": ratios.max()}
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, a row an optimizer."""
-    baseline = rows[0]["bytes"]
-    lines = [
-        "| optimizer | bytes a parameter | to Adam | FLOPs | temporary | ms | time to Adam |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['optimizer']} | {row['bytes']:.0f} | {row['bytes'] / baseline:.2f}"
-            f" | {row['flops']:.0f} | {row['temporary']:.1f} | {row['ms']:.2f}"
-            f" | {row['time']:.2f} ({row['low']:.2f} to {row['high']:.2f}) |"
-        )
-    return "\n".join(lines)
-
-
-def append(out: Path, config: Config, tree: str, size: int, rows: list[dict[str, Any]]) -> None:
-    """One JSON line an optimizer."""
+def measure(tree: str, config: Config) -> list[records.Record]:
+    """A record an optimizer."""
+    shapes = trees.TREES[tree]()
+    params = trees.fill(shapes, jax.random.key(0))
+    size = sum(w.size for w in params.values())
     shared = {
         "benchmark": "overhead",
         "tree": tree,
+        "leaves": len(params),
         "parameters": size,
+        "largest_leaf": max(w.size for w in params.values()),
         "windows": config.windows,
         "steps": config.steps,
         "versions": records.versions(),
-        "device": device(),
+        "backend": jax.default_backend(),
+        "device": machine(),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(shared | row) + "\n" for row in rows)
+    names = tqdm.tqdm(dict.fromkeys((BASELINE, *config.optimizers)), desc=f"{tree}, compiling")
+    programs = {n: Program(OPTIMIZERS[n].make(), params, config.steps) for n in names}
+    times = interleave({n: p.loop.window for n, p in programs.items()}, config.windows, tree)
+    rows = [
+        shared
+        | {"optimizer": name, "floor": OPTIMIZERS[name].floor}
+        | programs[name].counts(size)
+        | row
+        for name, row in compare(times, BASELINE).items()
+    ]
+    if config.torch:
+        theirs = peers.make(shapes, config.steps)
+        times = interleave(
+            {n: p.window for n, p in theirs.items()}, config.windows, f"{tree}, PyTorch"
+        )
+        rows += [
+            shared | {"optimizer": name, "compile_s": theirs[name].compile_s} | row
+            for name, row in compare(times, peers.BASELINE).items()
+        ]
+    return rows
 
 
-def device() -> str:
-    """The kind of machine that computed."""
-    return jax.devices()[0].device_kind
+class Program:
+    """One optimizer on one tree, compiled: a step to count, a loop of steps to time."""
+
+    def __init__(self, optimizer: Stepper, params: Any, steps: int):
+        grads = jax.tree.map(lambda w: 0.1 * w[::-1], params)
+        self.step = compile_step(optimizer, grads, params)
+        self.loop = Loop(
+            lambda grads, carry: optimizer.step(grads, carry[1], carry[0]),
+            grads,
+            lambda: (params, optimizer.init(params)),
+            steps,
+        )
+
+    def counts(self, size: int) -> dict[str, float]:
+        """What a step takes, a parameter where that makes sense."""
+        step, loop = counts.count(self.step), counts.count(self.loop.compiled)
+        return {
+            "bytes": step.bytes / size,
+            "flops": step.flops / size,
+            "temporary": step.temporary / size,
+            "temporary_in_loop": loop.temporary / size,
+            "kernels": step.kernels,
+            "reductions": step.reductions,
+            "compile_s": self.loop.compile_s,
+        }
+
+
+def compile_step(optimizer: Stepper, grads: Any, params: Any) -> jax.stages.Compiled:
+    """One step, nothing donated: what its bytes are counted of."""
+    state = jax.eval_shape(optimizer.init, params)
+    return jax.jit(optimizer.step).lower(grads, state, params).compile()
+
+
+def heading(rows: Sequence[records.Record]) -> str:
+    """What was measured, and where."""
+    row = rows[0]
+    return (
+        f"{row['tree']}: {row['leaves']} leaves, {row['parameters']:,} parameters."
+        f" {row['device']}, {row['windows']} windows of {row['steps']} steps."
+    )
+
+
+def table(rows: Sequence[records.Record]) -> str:
+    """Markdown, a row an optimizer, PyTorch's in a table of their own."""
+    theirs = [row for row in rows if "bytes" not in row]
+    ours = [row for row in rows if "bytes" in row]
+    text = tables.markdown(COLUMNS, [cells(row, ours[0]["bytes"]) for row in ours])
+    if theirs:
+        columns = ("optimizer", "first step in s", "ms", "time to PyTorch's fused Adam")
+        timed = [
+            (row["optimizer"], f"{row['compile_s']:.1f}", f"{row['ms']:.2f}", ratio(row))
+            for row in theirs
+        ]
+        text += f"\n\n{tables.markdown(columns, timed)}"
+    return text
+
+
+def cells(row: Mapping[str, Any], adam: float) -> tuple[str, ...]:
+    """What a row shows; `adam` is the bytes of Adam's step."""
+    return (
+        row["optimizer"],
+        f"{row['bytes']:.0f}",
+        "" if row["floor"] is None else str(row["floor"]),
+        f"{row['bytes'] / adam:.2f}",
+        f"{row['flops']:.0f}",
+        f"{row['temporary']:.1f} ({row['temporary_in_loop']:.1f})",
+        str(row["kernels"]),
+        str(row["reductions"]),
+        f"{row['compile_s']:.1f}",
+        f"{row['ms']:.2f}",
+        ratio(row),
+    )
+
+
+def ratio(row: Mapping[str, Any]) -> str:
+    """A median with its spread."""
+    return f"{row['time']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.overhead"))
+    main(tyro.cli(Config, prog="python -m benchmarks.overhead", description=__doc__))

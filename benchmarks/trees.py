@@ -15,7 +15,7 @@ def block(width: int = 4096, layers: int = 8) -> Shapes:
 def ncf(users: int = 6040, items: int = 3706) -> Shapes:
     """Neural collaborative filtering on MovieLens-1M: two embeddings, a tower of 256-128-64-1."""
     shapes: Shapes = {"users": (users, 128), "items": (items, 128)}
-    for i, (fan_in, fan_out) in enumerate([(256, 256), (256, 128), (128, 64), (64, 1)]):
+    for i, (fan_in, fan_out) in enumerate([(256, 128), (128, 64), (64, 1)]):
         shapes |= _layer(f"dense{i}", (fan_in, fan_out))
     return shapes
 

@@ -3,15 +3,17 @@
 import json
 import math
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from benchmarks import overhead, report, trees
+from benchmarks import optimizers, overhead, peers, report, trees
 
 
 @pytest.mark.parametrize(
     ("tree", "leaves", "parameters"),
     [
-        ("ncf", 10, 9746 * 128 + 256 * 257 + 257 * 128 + 129 * 64 + 65),
+        ("ncf", 8, 9746 * 128 + 257 * 128 + 129 * 64 + 65),
         ("vgg19", 66, 20_040_522),
         ("resnet50", 161, 25_557_032),  # as published for torchvision's
         ("block", 1, 8 * 4096 * 4096),
@@ -24,22 +26,62 @@ def test_trees_have_the_published_sizes(tree, leaves, parameters):
 
 
 def test_overhead_prints_and_records(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(trees.TREES, "ncf", lambda: trees.ncf(users=30, items=20))
+    monkeypatch.setitem(trees.TREES, "ncf", lambda: {"kernel": (50, 20), "bias": (20,)})
     out = tmp_path / "records" / "overhead.jsonl"
     overhead.main(
-        overhead.Config(trees=("ncf",), optimizers=("adam_lawn",), windows=2, steps=2, out=out)
+        overhead.Config(
+            trees=("ncf",),
+            optimizers=("adam_lawn", "adam, reparametrized"),
+            windows=2,
+            steps=2,
+            torch=False,
+            out=out,
+        )
     )
-    assert "| adam_lawn |" in capsys.readouterr().out
-    adam, lawn = map(json.loads, out.read_text().splitlines())
+    printed = capsys.readouterr().out
+    assert "| adam_lawn " in printed
+    assert "| adam, reparametrized " in printed
+    adam, lawn, reparametrized = map(json.loads, out.read_text().splitlines())
     assert (adam["optimizer"], lawn["optimizer"]) == ("adam", "adam_lawn")
     assert adam["time"] == 1
-    assert lawn["bytes"] > adam["bytes"] > 0
+    assert lawn["bytes"] > reparametrized["bytes"] > adam["bytes"] > adam["floor"]
+    assert lawn["reductions"] > 0 == adam["reductions"]
     assert lawn["versions"]["jax"]
+    assert "cores" in lawn["device"]
 
 
-def test_overhead_refuses_unknown_names():
-    with pytest.raises(ValueError, match=r"trees holds 'oak': choose from block, ncf"):
-        overhead.Config(trees=("oak",))
+def test_every_optimizer_steps_and_has_its_floor():
+    params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+    for name, case in optimizers.OPTIMIZERS.items():
+        init, step = case.make()
+        state = jax.eval_shape(init, params)
+        after = jax.eval_shape(step, params, state, params)
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+            lambda x: (x.shape, x.dtype), (params, state)
+        ), name
+        # Matrix products decide of Muon; of the others, the first moves from (w, g, m, v).
+        assert (case.floor is None) == ("muon" in name), name
+    floors = {n: case.floor for n, case in optimizers.OPTIMIZERS.items()}
+    assert (floors["sgd"], floors["adam"], floors["lamb"], floors["adam_lawn"]) == (20, 28, 40, 48)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"trees": ("oak",)}, r"trees holds 'oak': choose from block, ncf"),
+        ({"optimizers": ("adam", "eve")}, r"optimizers holds 'eve': choose from adam, adam_lawn"),
+        ({"windows": 0}, r"windows=0 must be at least 1"),
+    ],
+)
+def test_overhead_says_what_is_wrong(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        overhead.Config(torch=False, **wrong)
+
+
+def test_overhead_does_without_pytorch(monkeypatch):
+    monkeypatch.setattr(peers, "installed", lambda: False)
+    with pytest.raises(ValueError, match="pip install torch"):
+        overhead.Config(torch=True)
 
 
 def test_the_readme_shows_what_the_records_say():
