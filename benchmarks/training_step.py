@@ -91,7 +91,7 @@ WORKLOADS: dict[str, Workload] = {
 class Config:
     """Measures a training step of each workload at each batch size with each optimizer."""
 
-    workloads: tuple[str, ...] = tuple(WORKLOADS)
+    workloads: tuple[str, ...] = ("ncf",)
     """Which models."""
     batches: tuple[int, ...] = (1_000, 10_000)
     """Batch sizes."""
