@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from benchmarks import studies
+from benchmarks import costs, studies
 from examples import ncf, quickstart, records, tables
 from examples.options import OptimizerName
 
@@ -87,6 +87,8 @@ def main(config: Config) -> None:
     readme, results = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
     refresh(readme, "quickstart", quickstart.table(digits), check=config.check)
     refresh(results, "movielens-100k", hit_ratios(movielens), check=config.check)
+    for document, name, body in costs.sections(RECORDS, results):
+        refresh(document, name, body, check=config.check)
     if not config.check:
         # Not checked, for the last digit may be another on another machine.
         refresh(readme, "describe", printed(readme.read_text(encoding="utf-8")))
