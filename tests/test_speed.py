@@ -14,7 +14,6 @@ from benchmarks import counts, optimizers
 from benchmarks.overhead import compile_step
 
 BYTES_TO_ADAM = 2.62  # XLA's bytes accessed of one step, to Adam's
-FREE_BYTES_TO_ADAM = 2.62
 TEMPORARY = 4.1  # bytes a parameter beyond Adam's own
 SUMS = 4  # of parameter-sized operands, a constrained leaf
 
