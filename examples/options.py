@@ -8,6 +8,7 @@ import jax
 import optax
 
 import lawn_optax
+from examples.meshes import MeshConfig
 from lawn_optax import schedules
 
 OptimizerName = Literal[
@@ -23,8 +24,8 @@ OptimizerName = Literal[
 ]
 WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus")
 
-# Where files are and how often they are written.
-SHAPES_NOTHING = ("out", "data_dir", "checkpoint_dir", "checkpoint_every", "tensorboard")
+# Where files are, how often they are written, and which devices compute.
+SHAPES_NOTHING = ("out", "data_dir", "checkpoint_dir", "checkpoint_every", "tensorboard", "mesh")
 
 Scalar = Any  # A float or a float32 scalar, a traced one too.
 
@@ -75,6 +76,8 @@ class Common:
     """The first of them; the others follow it."""
     out: Path | None = None
     """JSONL file to append one record a seed to."""
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    """How many devices to use, and how."""
 
     @property
     def all_seeds(self) -> range:

@@ -16,6 +16,7 @@ import optax
 import tqdm
 from flax import nnx
 
+from examples import meshes
 from examples.checkpoints import Checkpoints, Progress, checksum
 from examples.events import Events
 from examples.options import Knobs, Options, Plan, make_optimizer
@@ -80,8 +81,7 @@ class Result(NamedTuple):
 def init(task: Task, plan: Plan, knobs: Knobs, seeds: jax.Array) -> State:
     """The state before the first step of every run; `knobs` and `seeds` have a leading axis."""
     params, rest, key = _init_model(task, seeds)
-    opt_state = jax.vmap(lambda k, w: make_optimizer(plan, k).init(w))(knobs, params)
-    return State(params, rest, opt_state, key)
+    return State(params, rest, _init_optimizer(plan, knobs, params), key)
 
 
 @functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
@@ -112,7 +112,7 @@ def train_epoch(
 
         key, epoch_key = jax.random.split(state.key)
         state, (losses, margins) = jax.lax.scan(
-            step, state._replace(key=key), task.batches(epoch_key)
+            step, state._replace(key=key), meshes.split_batches(task.batches(epoch_key))
         )
         metrics = {"train_loss": jnp.mean(losses), "margin_p50": jnp.mean(margins)}
         norms = diagnostics.weight_norms(state.params)
@@ -122,20 +122,21 @@ def train_epoch(
             metrics["constrained_epochs"] = constrained / plan.steps_per_epoch
         return state, metrics
 
-    return _over_runs(one)(knobs, state)
+    state, metrics = _over_runs(one)(knobs, state)
+    return meshes.split_state(state), meshes.copy(metrics)
 
 
 @jax.jit
 def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> dict[str, jax.Array]:
     """`task.evaluate` of every run: `(runs,)` by name."""
-    structure = _structure(task)
+    structure, task = _structure(task), meshes.split_rows(task)
 
     def one(params: nnx.State, rest: nnx.State) -> dict[str, jax.Array]:
         model = nnx.merge(structure, params, rest)
         model.eval()
         return task.evaluate(model)
 
-    return _over_runs(one)(params, rest)
+    return meshes.copy(_over_runs(one)(params, rest))
 
 
 def train(
@@ -164,8 +165,10 @@ def train(
     plan = options.plan(task.steps_per_epoch)
     spread = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), len(seeds))
     knobs = jax.tree.map(spread, knobs or options.knobs())
-    done = Progress(0, init(task, plan, knobs, jnp.asarray(seeds)), {}, 0.0)
     with ExitStack() as stack:
+        stack.enter_context(options.mesh.use())
+        task, knobs, of_runs = meshes.put((task, knobs, jnp.asarray(seeds)))
+        done = Progress(0, init(task, plan, knobs, of_runs), {}, 0.0)
         store = events = None
         if options.checkpoint_dir:
             run = _describe(task, options, knobs, seeds)
@@ -215,7 +218,14 @@ def _init_model(task: Task, seeds: jax.Array) -> tuple[nnx.State, nnx.State, jax
         return nnx.as_pure(params), nnx.as_pure(rest), key
 
     # A map, because XLA takes seconds longer to compile initialisers that are vmapped.
-    return jax.lax.map(one, seeds)
+    return meshes.split_state(jax.lax.map(one, seeds))
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def _init_optimizer(plan: Plan, knobs: Knobs, params: nnx.State) -> optax.OptState:
+    """The optimizer's state of every run."""
+    init_one = lambda knobs, params: make_optimizer(plan, knobs).init(params)
+    return meshes.split_state(jax.vmap(init_one)(knobs, params))
 
 
 def _over_runs(function: Callable[..., Any]) -> Callable[..., Any]:
