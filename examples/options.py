@@ -2,13 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import jax
 import optax
+import tyro
 
 import lawn_optax
 from examples.meshes import MeshConfig
+from examples.processes import Cluster
 from lawn_optax import schedules
 
 OptimizerName = Literal[
@@ -25,7 +27,10 @@ OptimizerName = Literal[
 WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus")
 
 # Where files are, how often they are written, and which devices compute.
-SHAPES_NOTHING = ("out", "data_dir", "checkpoint_dir", "checkpoint_every", "tensorboard", "mesh")
+SHAPES_NOTHING = (
+    *("out", "data_dir", "checkpoint_dir", "checkpoint_every", "tensorboard"),
+    *("mesh", "cluster"),
+)
 
 Scalar = Any  # A float or a float32 scalar, a traced one too.
 
@@ -78,6 +83,8 @@ class Common:
     """JSONL file to append one record a seed to."""
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     """How many devices to use, and how."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Cluster)
+    """Whether this is one of several processes."""
 
     @property
     def all_seeds(self) -> range:
@@ -107,7 +114,7 @@ class Options(Common):
     free_epochs: float | Literal["auto"] = "auto"
     """Epochs before LAWN fixes the norms; auto: when the median margin reaches 2.5."""
     checkpoint_dir: Path | None = None
-    """Where to keep a checkpoint; the same command given again goes on from it."""
+    """Where to keep checkpoints; the same command goes on from the last, on any mesh."""
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
     tensorboard: Path | None = None

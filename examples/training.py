@@ -16,7 +16,7 @@ import optax
 import tqdm
 from flax import nnx
 
-from examples import meshes
+from examples import meshes, processes
 from examples.checkpoints import Checkpoints, Progress, checksum
 from examples.events import Events
 from examples.options import Knobs, Options, Plan, make_optimizer
@@ -71,11 +71,13 @@ class Result(NamedTuple):
         batches) are means over an epoch's steps, `norm/<path>` and what `task.evaluate` gives are
         taken at its end; `constrained_epochs` counts up from LAWN's switch.
       wall_s: seconds for all the runs together, compilation included.
+      resumed_from: the epoch of the checkpoint that training went on from, 0 if it began.
     """
 
     state: State
     curve: dict[str, np.ndarray]
     wall_s: float
+    resumed_from: int = 0
 
 
 def init(task: Task, plan: Plan, knobs: Knobs, seeds: jax.Array) -> State:
@@ -150,7 +152,8 @@ def train(
 ) -> Result:
     """Trains all the runs side by side, with a progress bar.
 
-    Where `options.checkpoint_dir` holds a checkpoint, training goes on from it.
+    Where `options.checkpoint_dir` holds a checkpoint, training goes on from it. With such a folder
+    SIGTERM ends it after the epoch, saved.
 
     Args:
       task: the data, the model and how it is judged.
@@ -159,6 +162,9 @@ def train(
       seeds: one a run, in place of the options' own.
       every_epoch: whether to evaluate after every epoch, or only after the last.
       title: what the progress bar is called; None for no bar.
+
+    Raises:
+      StoppedError: if SIGTERM came before the last epoch.
     """
     start = time.perf_counter()
     seeds = options.all_seeds if seeds is None else seeds
@@ -170,17 +176,20 @@ def train(
         task, knobs, of_runs = meshes.put((task, knobs, jnp.asarray(seeds)))
         done = Progress(0, init(task, plan, knobs, of_runs), {}, 0.0)
         store = events = None
+        stop_asked = lambda: False
         if options.checkpoint_dir:
             run = _describe(task, options, knobs, seeds)
             store = stack.enter_context(closing(Checkpoints(options.checkpoint_dir, run)))
             done = store.latest(done)
-        if options.tensorboard:
+            stop_asked = stack.enter_context(processes.sigterm())
+        if options.tensorboard and processes.is_first():
             writer = Events(options.tensorboard, seeds, done.epoch)
             events = stack.enter_context(closing(writer))
         _, state, curve, before = done
+        hidden = title is None or not processes.is_first()
         whole = {"initial": done.epoch, "total": options.epochs, "desc": title, "leave": False}
-        bar = tqdm.trange(done.epoch + 1, options.epochs + 1, disable=title is None, **whole)
-        for epoch in bar:
+        bar = tqdm.trange(done.epoch + 1, options.epochs + 1, disable=hidden, **whole)
+        for epoch in stack.enter_context(bar):
             state, metrics = train_epoch(task, plan, knobs, state)
             if every_epoch or epoch == options.epochs:
                 metrics |= evaluate(task, state.params, state.rest)
@@ -191,10 +200,17 @@ def train(
             bar.set_postfix({k: f"{row[n].mean():.3f}" for k, n in shown.items() if n in row})
             if events:
                 events.write(epoch, row)
-            if store and (epoch % options.checkpoint_every == 0 or epoch == options.epochs):
+            last, stop = epoch == options.epochs, stop_asked()
+            if store and (epoch % options.checkpoint_every == 0 or last or stop):
                 store.save(Progress(epoch, state, curve, before + time.perf_counter() - start))
+            if stop and not last:
+                raise processes.StoppedError(
+                    f"Stopped after epoch {epoch} of {options.epochs}, which"
+                    f" {options.checkpoint_dir} keeps: the same command goes on from there."
+                )
     wall_s = before + time.perf_counter() - start
-    return Result(state, {name: np.stack(rows, axis=1) for name, rows in curve.items()}, wall_s)
+    curves = {name: np.stack(rows, axis=1) for name, rows in curve.items()}
+    return Result(state, curves, wall_s, done.epoch)
 
 
 def _describe(task: Task, options: Options, knobs: Knobs, seeds: Sequence[int]) -> dict[str, Any]:
