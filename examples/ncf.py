@@ -12,7 +12,7 @@ from typing import Literal
 
 import tyro
 
-from examples import interactions, ranking, records, tables, training
+from examples import interactions, processes, ranking, records, tables, training
 from examples.options import Options
 
 
@@ -45,12 +45,18 @@ class Config(Options):
 
 
 def main(config: Config) -> None:
-    """Trains, and prints the last epoch and the best."""
+    """Trains, and reports the last epoch and the best."""
     data_dir = str(config.data_dir) if config.data_dir else None
     data = interactions.load(config.dataset, data_dir, negatives_seed=config.negatives_seed)
     gamma = config.gamma if config.loss == "focal" else None
     task = ranking.make_task(data, config.batch_size, config.tower, gamma)
     result = training.train(task, config, title=config.optimizer)
+    if processes.is_first():
+        report(config, result)
+
+
+def report(config: Config, result: training.Result) -> None:
+    """Prints the table, and appends the records unless they are there."""
     rows = []
     for metric, name in {"HR@10": "hr_at_10", "NDCG@10": "ndcg_at_10"}.items():
         percent = 100 * result.curve[name]
@@ -58,11 +64,16 @@ def main(config: Config) -> None:
         rows.append((metric, *(tables.mean_and_error(values, digits=2) for values in ends)))
     print(tables.markdown((config.optimizer, "last epoch", "best epoch"), rows))
     print(f"\n{config.seeds} seed(s), {config.epochs} epochs, {result.wall_s:.0f} s")
+    if finished := result.resumed_from == config.epochs:
+        print(f"{config.checkpoint_dir} had this run finished: nothing was trained.")
     if config.out:
         about = {"example": "ncf", **config.config()}
         found = records.make_records(about, config.all_seeds, result)
-        records.append_records(config.out, found)
+        new = records.missing(config.out, found) if finished else found
+        if len(new) < len(found):
+            print(f"{config.out} has {len(found) - len(new)} of its records: they are not added.")
+        records.append_records(config.out, new)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m examples.ncf"))
+    processes.run(main, tyro.cli(Config, prog="python -m examples.ncf"))

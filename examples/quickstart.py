@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from examples import digits, pictures, records, tables, training
+from examples import digits, pictures, processes, records, tables, training
 from examples.options import Common, Options
 
 GRID = ("learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
@@ -77,6 +77,8 @@ def main(config: Config) -> None:
             about = {"example": "quickstart", "noise": noise, "method": method}
             about |= {"grid": {name: getattr(config, name) for name in GRID}}
             found += records.make_records(about | options.config(), options.all_seeds, result)
+    if not processes.is_first():
+        return
     print(table(found))
     if config.out:
         records.append_records(config.out, found)
@@ -180,4 +182,4 @@ def _labels(noise: float) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m examples.quickstart"))
+    processes.run(main, tyro.cli(Config, prog="python -m examples.quickstart"))

@@ -29,9 +29,11 @@ def make_records(config: Mapping[str, Any], seeds: Sequence[int], result: Result
       seeds: the seed of each run.
       result: from `training.train`; `wall_s` is of all its runs together.
     """
+    kind = jax.devices()[0].device_kind
+    count = len(jax.tree.leaves(result.state)[0].sharding.device_set)
     shared = {
         "versions": versions(),
-        "device": jax.devices()[0].device_kind,
+        "device": f"{count} x {kind}" if count > 1 else kind,
         "wall_s": round(result.wall_s, 3),
     }
     records = []
@@ -48,6 +50,13 @@ def append_records(path: Path, records: Sequence[Record]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(record) + "\n" for record in records))
+
+
+def missing(path: Path, records: Sequence[Record]) -> list[Record]:
+    """Those that the file lacks: it has one already of the same config, seed and curve."""
+    what = lambda record: [record[name] for name in ("config", "seed", "curve")]
+    there = [what(record) for record in read_records(path)] if path.exists() else []
+    return [record for record in records if what(record) not in there]
 
 
 def read_records(path: Path) -> list[Record]:
