@@ -52,13 +52,14 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any]):
-        """Looks at no file yet.
+        """Makes the folder, and looks at nothing yet.
 
         Args:
           folder: where to keep them, seen by all processes.
           run: all that decides what the run computes, as JSON values.
         """
         self._folder = folder.expanduser().absolute()
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._run = json.loads(json.dumps(run))
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
@@ -149,26 +150,25 @@ class Checkpoints:
         if not path.is_dir():
             return "it is missing"
         try:
-            files = self._read(epoch)["files"]
-        except FileNotFoundError:
-            return f"{PROGRESS} is missing"
+            for name, checksum in self._read(epoch)["files"].items():
+                if _checksum((path / name).read_bytes()) != checksum:
+                    return f"{name} is not what was written"
+        except FileNotFoundError as error:
+            return f"{Path(error.filename).relative_to(path)} is missing"
         except (OSError, ValueError) as error:
-            return f"{PROGRESS} cannot be read ({error})"
-        for name, checksum in files.items():
-            if not (path / name).is_file():
-                return f"{name} is missing"
-            if _checksum((path / name).read_bytes()) != checksum:
-                return f"{name} is not what was written"
+            return str(error)
         return None
 
     def _read(self, epoch: int) -> dict[str, Any]:
-        sealed = json.loads((self._path(epoch) / PROGRESS).read_text(encoding="utf-8"))
-        if (
-            not isinstance(sealed, dict)
-            or sealed.keys() != {"content", "checksum"}
-            or sealed["checksum"] != _checksum(json.dumps(sealed["content"]).encode())
-        ):
-            raise ValueError("it is not what was written")
+        """What is written beside a state; a ValueError unless it is that."""
+        text = (self._path(epoch) / PROGRESS).read_text(encoding="utf-8", errors="replace")
+        try:
+            sealed = json.loads(text)
+            whole = sealed["checksum"] == _checksum(json.dumps(sealed["content"]).encode())
+        except (ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise ValueError(f"{PROGRESS} is not what was written")
         return sealed["content"]
 
     def _refuse_another(self, there: Mapping[str, Any], here: Mapping[str, Any], what: str) -> None:
@@ -186,8 +186,6 @@ class Checkpoints:
 
     def _epochs(self) -> list[int]:
         """Of the checkpoints that are there, whole or not."""
-        if not self._folder.is_dir():
-            return []
         names = {path.name for path in self._folder.iterdir() if path.is_dir()}
         return sorted(int(name) for name in names if name.isdecimal())
 
@@ -202,7 +200,6 @@ class Checkpoints:
             return None
 
     def _write_newest(self, epoch: int) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         beside = self._folder / "newest.tmp"
         beside.write_text(f"{epoch}\n", encoding="utf-8")
         beside.replace(self._folder / "newest")
