@@ -1,0 +1,200 @@
+"""Logit attenuation, the LAWN paper's Figure 1: smaller logits, with free and with fixed norms.
+
+    python -m benchmarks.attenuation --data-dir DIR
+
+Adam without weight decay trains to the onset of loss flattening. With the weights and moments that
+it has there, training goes on in each of these ways, on the same batches:
+
+    loss(logits)         and   loss(0.2 * logits)         every norm free
+    loss(logits)         and   loss(0.2 * logits)         every layer's norm fixed as it is
+
+As in the paper (section 1), the factor stays on the logits for the rest of the training. So at the
+onset no weight changes and no ranking does, and a step still turns each layer as far as before.
+Scaled weights would be no exact factor on the logits, for biases are not homogeneous with kernels,
+and would turn further under the same step.
+
+The paper's onset is epoch 115 of, presumably, its 300; here it is the same share of the epochs. A
+free run is one of Adam-LAWN that never switches, so both kinds have the same `eps`, 1e-6. Stop it
+and give the command again: a seed that is in the records is not run again.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+import tyro
+from flax import nnx
+
+from benchmarks import folders
+from examples import interactions, ncf, ranking, records, training
+from examples.options import Plan
+
+CURVES = ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50")
+IDENTITY = ("dataset", "batch_size", "epochs", "onset", "learning_rate", "first_seed")
+FACTOR = 0.2
+
+
+class Branch(NamedTuple):
+    """How training goes on: a factor on the logits, and whether the norms are fixed."""
+
+    factor: float
+    fixed: bool
+
+
+BRANCHES = {
+    "Adam": Branch(1.0, False),
+    "logits times 0.2": Branch(FACTOR, False),
+    "logits times 0.2, norms fixed": Branch(FACTOR, True),
+    "norms fixed": Branch(1.0, True),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Runs what is missing of Figure 1."""
+
+    data_dir: Path | None = None
+    """Where the dataset's files are; by default they are downloaded."""
+    dataset: interactions.DatasetName = "movielens-100k"
+    """Who interacted with what."""
+    batch_size: int = 10_000
+    """Training examples in a batch."""
+    epochs: int = 40
+    """Passes over the training set; a tenth of them warms the learning rate up."""
+    onset: int = 15
+    """Epochs before the branches part; by default the paper's 115 of 300."""
+    learning_rates: tuple[float, ...] = (3e-3, 1e-2)
+    """Peaks, each an experiment of its own."""
+    seeds: int = 3
+    """How many, from 0 on."""
+    records: Path | None = None
+    """Folder to add to; by default the newest `<date>-attenuation` of benchmarks/records."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.onset < self.epochs:
+            raise ValueError(f"onset={self.onset} must lie between 0 and epochs={self.epochs}.")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Attenuated:
+    """A task whose loss sees the logits times a factor.
+
+    Attributes:
+      task: the task.
+      factor: of the logits, above 0.
+    """
+
+    task: ranking.Ranking
+    factor: float = dataclasses.field(metadata={"static": True})
+    score = ranking.Ranking.score
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The task's."""
+        return self.task.steps_per_epoch
+
+    def model(self, rngs: nnx.Rngs) -> nnx.Module:
+        """The task's."""
+        return self.task.model(rngs)
+
+    def batches(self, key: jax.Array) -> ranking.Batch:
+        """The task's."""
+        return self.task.batches(key)
+
+    def loss(self, model: Any, batch: ranking.Batch) -> tuple[jax.Array, jax.Array]:
+        """Losses and margins, of the logits times the factor."""
+        attenuated: Any = lambda users, items: self.factor * model(users, items)
+        return self.task.loss(attenuated, batch)
+
+    def evaluate(self, model: Any) -> dict[str, jax.Array]:
+        """The task's: no factor changes a ranking."""
+        return self.task.evaluate(model)
+
+
+def main(config: Config) -> None:
+    """Runs each learning rate and seed that the records lack."""
+    data_dir = str(config.data_dir) if config.data_dir else None
+    data = interactions.load(config.dataset, data_dir, negatives_seed=0)
+    out = (config.records or folders.newest_or_new("attenuation")) / "attenuation.jsonl"
+    for run in runs(config):
+        about = {"benchmark": "attenuation", "onset": config.onset, **run.config()}
+        identity = {name: about[name] for name in IDENTITY}
+        done = records.read_records(out) if out.exists() else []
+        if any(identity.items() <= record["config"].items() for record in done):
+            continue
+        task = ranking.make_task(data, run.batch_size, run.tower, None)
+        found = []
+        for name, result in experiment(task, run, config.onset).items():
+            branch = {"branch": name, **BRANCHES[name]._asdict()}
+            found += records.make_records(about | branch, run.all_seeds, result)
+        records.append_records(out, found)
+
+
+def runs(config: Config) -> list[ncf.Config]:
+    """What each experiment starts with: Adam without weight decay, as an Adam-LAWN that is free."""
+    base = ncf.Config(
+        dataset=config.dataset,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        warmup_epochs=config.epochs / 10,
+        optimizer="adam_lawn",
+        free_epochs=config.epochs,
+    )
+    return [
+        dataclasses.replace(base, learning_rate=learning_rate, first_seed=seed)
+        for learning_rate in config.learning_rates
+        for seed in range(config.seeds)
+    ]
+
+
+def experiment(task: ranking.Ranking, run: ncf.Config, onset: int) -> dict[str, training.Result]:
+    """All the epochs of each branch; those before the onset are the same."""
+    plan = run.plan(task.steps_per_epoch)
+    title = f"peak {run.learning_rate:g}, seed {run.first_seed}"
+    state = training.init(task, plan, _knobs(run), jnp.asarray(run.all_seeds))
+    trunk = go_on(task, plan, run, state, range(onset), f"{title}, Adam")
+    results = {}
+    for name, branch in BRANCHES.items():
+        constrained = dataclasses.replace(run, free_epochs=onset) if branch.fixed else run
+        # A step of training takes the state's memory.
+        state = jax.tree.map(jnp.copy, trunk.state)
+        attenuated = Attenuated(task, branch.factor)
+        rest = go_on(
+            attenuated, plan, constrained, state, range(onset, run.epochs), f"{title}, {name}"
+        )
+        curve = {k: np.hstack([trunk.curve[k], rest.curve[k]]) for k in CURVES}
+        results[name] = training.Result(rest.state, curve, trunk.wall_s + rest.wall_s)
+    return results
+
+
+def go_on(
+    task: training.Task,
+    plan: Plan,
+    run: ncf.Config,
+    state: training.State,
+    epochs: Iterable[int],
+    title: str,
+) -> training.Result:
+    """Trains from a state, which it uses up, for some epochs."""
+    start, rows = time.perf_counter(), []
+    for _ in tqdm.tqdm(epochs, desc=title, leave=False):
+        state, metrics = training.train_epoch(task, plan, _knobs(run), state)
+        rows.append(jax.device_get(metrics | training.evaluate(task, state.params, state.rest)))
+    curve = {name: np.stack([row[name] for row in rows], axis=1) for name in CURVES}
+    return training.Result(state, curve, time.perf_counter() - start)
+
+
+def _knobs(run: ncf.Config) -> Any:
+    """Of the run's seeds, as arrays."""
+    return jax.tree.map(lambda x: jnp.full(run.seeds, x, jnp.float32), run.knobs())
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, prog="python -m benchmarks.attenuation"))

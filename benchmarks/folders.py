@@ -1,0 +1,17 @@
+"""Where records are: benchmarks/records/<date>-<what>/, the newest of which counts."""
+
+import datetime
+from pathlib import Path
+
+RECORDS = Path(__file__).parent / "records"
+
+
+def newest(what: str) -> Path | None:
+    """The folder of the latest date, None where there is none."""
+    found = sorted(RECORDS.glob(f"????-??-??-{what}"))
+    return found[-1] if found else None
+
+
+def newest_or_new(what: str) -> Path:
+    """The folder to add records to: the newest, or one of today that is yet to be made."""
+    return newest(what) or RECORDS / f"{datetime.date.today()}-{what}"
