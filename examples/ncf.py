@@ -38,18 +38,26 @@ class Config(Options):
     """Binary cross-entropy, or the focal loss."""
     gamma: float = 2.0
     """How much the focal loss turns from the examples that are classified well."""
+    label_smoothing: float = 0.0
+    """How much of a label's probability goes to the other one; the paper compares 0.05."""
     tower: tuple[int, ...] = (256, 128, 64)
     """Widths of both embeddings together and of the layers after them."""
     negatives_seed: int = 0
     """Fixes the 99 negatives to rank each held-out item among, where none are published."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing} must be at least 0 and below 0.5."
+            )
+        if self.label_smoothing and self.loss != "bce":
+            raise ValueError(f"label_smoothing={self.label_smoothing} goes with loss=bce alone.")
+
 
 def main(config: Config) -> None:
     """Trains, and reports the last epoch and the best."""
-    data_dir = str(config.data_dir) if config.data_dir else None
-    data = interactions.load(config.dataset, data_dir, negatives_seed=config.negatives_seed)
-    gamma = config.gamma if config.loss == "focal" else None
-    task = ranking.make_task(data, config.batch_size, config.tower, gamma)
+    task = load(config)
     result = training.train(task, config, title=config.optimizer)
     if processes.is_first():
         report(config, result)
@@ -73,6 +81,18 @@ def report(config: Config, result: training.Result) -> None:
         if len(new) < len(found):
             print(f"{config.out} has {len(found) - len(new)} of its records: they are not added.")
         records.append_records(config.out, new)
+
+
+def load(config: Config) -> ranking.Ranking:
+    """What to train on and how it is judged, on the device."""
+    data_dir = str(config.data_dir) if config.data_dir else None
+    return ranking.make_task(
+        interactions.load(config.dataset, data_dir, negatives_seed=config.negatives_seed),
+        config.batch_size,
+        config.tower,
+        config.gamma if config.loss == "focal" else None,
+        config.label_smoothing,
+    )
 
 
 if __name__ == "__main__":

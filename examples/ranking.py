@@ -77,6 +77,7 @@ class Ranking:
       batch_size: examples in a batch.
       tower: the widths of the model.
       gamma: of the focal loss; None for cross-entropy.
+      label_smoothing: how much of a label's probability goes to the other one.
     """
 
     users: jax.Array
@@ -88,6 +89,7 @@ class Ranking:
     batch_size: int = dataclasses.field(metadata={"static": True})
     tower: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     gamma: float | None = dataclasses.field(metadata={"static": True})
+    label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
     score = f"hr_at_{TOP}"
 
     @property
@@ -130,7 +132,8 @@ class Ranking:
     def loss(self, model: NCF, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Losses, of weight 1 on average, and margins, `(batch,)` each."""
         users, items, labels, weights = batch
-        logits, targets = model(users, items), labels.astype(jnp.float32)
+        logits = model(users, items)
+        targets = jnp.where(labels, 1 - self.label_smoothing, self.label_smoothing)
         if self.gamma is None:
             losses = optax.sigmoid_binary_cross_entropy(logits, targets)
         else:
@@ -177,7 +180,11 @@ def shuffled(key: jax.Array, n: int) -> jax.Array:
 
 
 def make_task(
-    data: Interactions, batch_size: int, tower: tuple[int, ...], gamma: float | None
+    data: Interactions,
+    batch_size: int,
+    tower: tuple[int, ...],
+    gamma: float | None,
+    label_smoothing: float = 0.0,
 ) -> Ranking:
     """Puts interactions on the device; for the arguments see `Ranking`."""
     if len(tower) < 2 or tower[0] % 2:
@@ -196,4 +203,5 @@ def make_task(
         batch_size=batch_size,
         tower=tower,
         gamma=gamma,
+        label_smoothing=label_smoothing,
     )

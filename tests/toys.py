@@ -1,0 +1,14 @@
+"""A dataset that trains in a blink."""
+
+import numpy as np
+
+from examples.interactions import Interactions
+
+
+def toy_interactions() -> Interactions:
+    """Five users with four of twelve items each, and 30 candidates."""
+    rng = np.random.default_rng(0)
+    train = [(user, item) for user in range(5) for item in np.sort(rng.choice(12, 4, False))]
+    candidates = rng.integers(0, 12, (5, 30))
+    arrays = (np.array(table, np.int32) for table in (train, candidates))
+    return Interactions("toy", *arrays, num_items=12, num_interactions=25, removed_users=0)
