@@ -40,6 +40,8 @@ class Config(Options):
     """How much the focal loss turns from the examples that are classified well."""
     label_smoothing: float = 0.0
     """How much of a label's probability goes to the other one; the paper compares 0.05."""
+    bounded_weight_norm: bool = False
+    """Fix the initial norms by reparametrization, as Hoffer et al. do, whatever the optimizer."""
     tower: tuple[int, ...] = (256, 128, 64)
     """Widths of both embeddings together and of the layers after them."""
     negatives_seed: int = 0
@@ -92,6 +94,7 @@ def load(config: Config) -> ranking.Ranking:
         config.tower,
         config.gamma if config.loss == "focal" else None,
         config.label_smoothing,
+        config.bounded_weight_norm,
     )
 
 

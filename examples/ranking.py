@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from examples.bounded import Bounded
 from examples.interactions import Interactions
 from lawn_optax import metrics
 
@@ -78,6 +79,7 @@ class Ranking:
       tower: the widths of the model.
       gamma: of the focal loss; None for cross-entropy.
       label_smoothing: how much of a label's probability goes to the other one.
+      bounded_weight_norm: whether the model is `Bounded`.
     """
 
     users: jax.Array
@@ -90,6 +92,7 @@ class Ranking:
     tower: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     gamma: float | None = dataclasses.field(metadata={"static": True})
     label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
+    bounded_weight_norm: bool = dataclasses.field(default=False, metadata={"static": True})
     score = f"hr_at_{TOP}"
 
     @property
@@ -104,7 +107,8 @@ class Ranking:
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         """The network."""
-        return NCF(len(self.candidates), self.num_items, self.tower, rngs)
+        model = NCF(len(self.candidates), self.num_items, self.tower, rngs)
+        return Bounded(model) if self.bounded_weight_norm else model
 
     def negatives(self, key: jax.Array) -> jax.Array:
         """`(n, NEGATIVES)` int32: items drawn for the users of the interactions."""
@@ -185,6 +189,7 @@ def make_task(
     tower: tuple[int, ...],
     gamma: float | None,
     label_smoothing: float = 0.0,
+    bounded_weight_norm: bool = False,
 ) -> Ranking:
     """Puts interactions on the device; for the arguments see `Ranking`."""
     if len(tower) < 2 or tower[0] % 2:
@@ -204,4 +209,5 @@ def make_task(
         tower=tower,
         gamma=gamma,
         label_smoothing=label_smoothing,
+        bounded_weight_norm=bounded_weight_norm,
     )

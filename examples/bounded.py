@@ -1,0 +1,28 @@
+"""Hoffer et al.'s bounded weight norm around any model: what the LAWN paper sets against LAWN."""
+
+from typing import Any
+
+from flax import nnx
+
+from lawn_optax import baselines
+
+_INIT, _APPLY = baselines.bounded_weight_norm()
+
+
+class Bounded(nnx.Module):
+    """A model that computes with weights `c v / |v|`, where `c` is the norm that `v` began with.
+
+    Its parameters are the `v`, so any optimizer trains it, and their own norms mean nothing.
+    """
+
+    def __init__(self, model: nnx.Module):
+        self.model = model
+        norms = _INIT(nnx.as_pure(nnx.state(model, nnx.Param)))
+        self.norms = nnx.data({path: nnx.Variable(norm) for path, norm in norms.items()})
+
+    def __call__(self, *inputs: Any) -> Any:
+        """What the model gives with the bounded weights."""
+        structure, params, rest = nnx.split(self.model, nnx.Param, ...)
+        norms = {path: norm[...] for path, norm in self.norms.items()}
+        weights = _APPLY(nnx.as_pure(params), norms)
+        return nnx.merge(structure, weights, rest)(*inputs)
