@@ -3,6 +3,8 @@
 import datetime
 from pathlib import Path
 
+from examples import records
+
 RECORDS = Path(__file__).parent / "records"
 
 
@@ -15,3 +17,9 @@ def newest(what: str) -> Path | None:
 def newest_or_new(what: str) -> Path:
     """The folder to add records to: the newest, or one of today that is yet to be made."""
     return newest(what) or RECORDS / f"{datetime.date.today()}-{what}"
+
+
+def records_of(what: str) -> list[records.Record]:
+    """All that is in the newest folder, none where there is no folder."""
+    files = sorted(folder.glob("*.jsonl")) if (folder := newest(what)) else []
+    return [record for file in files for record in records.read_records(file)]

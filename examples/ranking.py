@@ -43,10 +43,18 @@ class NCF(nnx.Module):
 
     def __call__(self, users: jax.Array, items: jax.Array) -> jax.Array:
         """`(batch,)` users and `(batch,)` items, int32 -> `(batch,)` logits."""
-        first, *others = self.layers
-        of_users, of_items = jnp.split(first.kernel[...], 2)
+        return self.climb(self.look_up(users, items))
+
+    def look_up(self, users: jax.Array, items: jax.Array) -> jax.Array:
+        """Both embeddings through the first layer's kernel, `(batch, tower[1])`."""
+        of_users, of_items = jnp.split(self.layers[0].kernel[...], 2)
         x = _rows_times(self.users.embedding[...], users, of_users)
-        x = nnx.relu(x + _rows_times(self.items.embedding[...], items, of_items) + first.bias)
+        return x + _rows_times(self.items.embedding[...], items, of_items)
+
+    def climb(self, x: jax.Array) -> jax.Array:
+        """From there up the tower to `(batch,)` logits."""
+        first, *others = self.layers
+        x = nnx.relu(x + first.bias)
         for layer in others:
             x = nnx.relu(layer(x))
         return self.prediction(x)[:, 0]
