@@ -29,7 +29,6 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 import tyro
-from flax import nnx
 
 from benchmarks import folders
 from examples import interactions, ncf, ranking, records, training
@@ -83,39 +82,24 @@ class Config:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Attenuated:
-    """A task whose loss sees the logits times a factor.
+class Attenuated(ranking.Ranking):
+    """A task whose loss and margins are of the logits times a factor, which changes no ranking.
 
     Attributes:
-      task: the task.
       factor: of the logits, above 0.
     """
 
-    task: ranking.Ranking
-    factor: float = dataclasses.field(metadata={"static": True})
-    score = ranking.Ranking.score
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The task's."""
-        return self.task.steps_per_epoch
-
-    def model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The task's."""
-        return self.task.model(rngs)
-
-    def batches(self, key: jax.Array) -> ranking.Batch:
-        """The task's."""
-        return self.task.batches(key)
+    factor: float = dataclasses.field(default=FACTOR, metadata={"static": True})
 
     def loss(self, model: Any, batch: ranking.Batch) -> tuple[jax.Array, jax.Array]:
-        """Losses and margins, of the logits times the factor."""
+        """Losses and margins of the logits times the factor, `(batch,)` each."""
         attenuated: Any = lambda users, items: self.factor * model(users, items)
-        return self.task.loss(attenuated, batch)
+        return super().loss(attenuated, batch)
 
-    def evaluate(self, model: Any) -> dict[str, jax.Array]:
-        """The task's: no factor changes a ranking."""
-        return self.task.evaluate(model)
+
+def attenuate(task: ranking.Ranking, factor: float) -> Attenuated:
+    """The task with a factor on its logits."""
+    return Attenuated(**vars(task), factor=factor)
 
 
 def main(config: Config) -> None:
@@ -165,7 +149,7 @@ def experiment(task: ranking.Ranking, run: ncf.Config, onset: int) -> dict[str, 
         constrained = dataclasses.replace(run, free_epochs=onset) if branch.fixed else run
         # A step of training takes the state's memory.
         state = jax.tree.map(jnp.copy, trunk.state)
-        attenuated = Attenuated(task, branch.factor)
+        attenuated = attenuate(task, branch.factor)
         rest = go_on(
             attenuated, plan, constrained, state, range(onset, run.epochs), f"{title}, {name}"
         )
