@@ -2,25 +2,29 @@
 
     python -m benchmarks.sweep --study movielens-100k-10k --data-dir DIR
 
-Stop it and give the command again, in several processes too: they share the grid through
-`--storage`, a finished run is found in `--records`, and one that was cut short is run again.
+Stop it and give the command again, in several processes or on several machines too: those that
+have the same `--storage` share out the grid, a finished run is found in `--records`, and one that
+was cut short is run again. Then `python -m benchmarks.report` brings the tables up to date.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optuna
 import tyro
 from optuna.storages import journal
 
-from benchmarks import studies
-from examples import interactions, ncf, ranking, records, training
+from benchmarks import folders, studies
+from examples import ncf, ranking, records, training
 from examples.options import OptimizerName
 
 CURVES = ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50")
+ON_ACCELERATOR = 8  # Runs side by side; a third of the points of a grid.
 
 
 class StoppedError(BaseException):
@@ -29,97 +33,109 @@ class StoppedError(BaseException):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Runs what is missing of a study."""
+    """Runs what is missing of some studies."""
 
-    study: str
-    """Which of `studies.STUDIES`."""
+    study: tuple[str, ...]
+    """Which, one or more of `studies.STUDIES`; an unknown name lists them all."""
     data_dir: Path | None = None
     """Where the dataset's files are; by default they are downloaded."""
     optimizers: tuple[OptimizerName, ...] = ()
-    """Which of the study's; by default all."""
+    """Which of a study's; by default all."""
+    chunk: int | None = None
+    """How many runs of one optimizer to train side by side in one compiled program: its points of
+    the grid, or its seeds. By default 1 on CPU, where that is fastest, and 8 elsewhere; processes
+    that share a storage must agree."""
     storage: Path = Path("runs/sweep.journal")
     """Optuna's journal, by which processes share the grid."""
-    records: Path = Path("benchmarks/records/2026-11-22-movielens-100k")
-    """Folder to append tuning.jsonl and reported.jsonl in."""
+    records: Path | None = None
+    """Folder to append tuning.jsonl and reported.jsonl in. By default the newest called
+    `<date>-<dataset>` in benchmarks/records, or a new one of today."""
 
     def __post_init__(self) -> None:
-        if self.study not in studies.STUDIES:
-            raise ValueError(f"study={self.study!r} must be one of {', '.join(studies.STUDIES)}.")
+        for name in self.study or [""]:
+            if name not in studies.STUDIES:
+                raise ValueError(f"study={name!r} must be one of {', '.join(studies.STUDIES)}.")
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk={self.chunk} must be at least 1.")
 
 
 def main(config: Config) -> None:
     """Tunes, chooses and reports one optimizer after the other."""
-    study = studies.STUDIES[config.study]
-    base, data_dir = study.base, str(config.data_dir) if config.data_dir else None
-    data = interactions.load(base.dataset, data_dir, negatives_seed=base.negatives_seed)
-    task = ranking.make_task(data, base.batch_size, base.tower, None)
     config.storage.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for optimizer in config.optimizers or study.learning_rates:
-        space = study.space(optimizer, studies.WIDE_DECAYS)
-        explore(config, task, "tuning", study, optimizer, space, [studies.TUNING_SEED])
-        found = read(config.records / "tuning.jsonl")
-        choices = [studies.choose(runs, found) for runs in studies.grids(study, optimizer).values()]
-        for chosen in dict.fromkeys(choices):  # Both may be one.
-            if chosen is None:
-                raise ValueError(
-                    f"{config.records / 'tuning.jsonl'} lacks runs that {config.storage} has:"
-                    " processes that share the one must share the other."
-                )
-            point = {name: [getattr(chosen, name)] for name in space}
-            explore(config, task, "reported", study, optimizer, point, studies.REPORTING_SEEDS)
+    for name in config.study:
+        study = studies.STUDIES[name]
+        folder = config.records or folders.newest_or_new(study.base.dataset)
+        task = ncf.load(dataclasses.replace(study.base, data_dir=config.data_dir))
+        for optimizer in config.optimizers or study.learning_rates:
+            tuning, grids = folder / "tuning.jsonl", study.grids(optimizer)
+            *_, whole = grids.values()
+            explore(config, task, name, whole, tuning)
+            choices = [studies.choose(runs, read(tuning)) for runs in grids.values()]
+            for chosen in dict.fromkeys(choices):  # Both may be one.
+                if chosen is None:
+                    raise ValueError(
+                        f"{tuning} lacks runs that {config.storage} has: processes that share the"
+                        " one must share the other."
+                    )
+                runs = studies.report_with(chosen)
+                explore(config, task, name, runs, folder / "reported.jsonl")
 
 
 def explore(
-    config: Config,
-    task: ranking.Ranking,
-    file: str,
-    study: studies.Study,
-    optimizer: OptimizerName,
-    space: studies.Space,
-    seeds: Sequence[int],
+    config: Config, task: ranking.Ranking, name: str, runs: Sequence[ncf.Config], path: Path
 ) -> None:
-    """Runs each point of a space with each seed, those left that nobody has run."""
-    grid = {name: list(values) for name, values in {**space, "first_seed": seeds}.items()}
-    sampler = optuna.samplers.GridSampler(grid)
+    """Does each of the runs, which differ in knobs and seed, that nobody has done."""
+    size = config.chunk or (1 if jax.default_backend() == "cpu" else ON_ACCELERATOR)
+    chunks = [runs[i : i + size] for i in range(0, len(runs), size)]
+    identities = json.dumps([studies.identity(run.config()) for run in runs])
+    # Other runs or chunks are another grid; what it has in common with the old is in the records.
+    grid = f"{size} of {hashlib.sha256(identities.encode()).hexdigest()[:16]}"
+    sampler = optuna.samplers.GridSampler({"chunk": list(range(len(chunks)))})
     backend = journal.JournalFileBackend(str(config.storage))
     shared = optuna.create_study(
         storage=optuna.storages.JournalStorage(backend),
         sampler=sampler,
-        # A changed grid is another; what it has in common with the old is in the records.
-        study_name=f"{config.study} {file} {optimizer} {json.dumps(grid)}",
-        direction="maximize",
+        study_name=f"{name} {path.stem} {runs[0].optimizer}, {grid}",
         load_if_exists=True,
     )
-    path = config.records / f"{file}.jsonl"
 
     def objective(trial: optuna.Trial) -> float:
-        point: dict[str, Any] = {k: trial.suggest_categorical(k, v) for k, v in grid.items()}
-        run = dataclasses.replace(study.base, optimizer=optimizer, **point)
+        chunk = chunks[trial.suggest_int("chunk", 0, len(chunks) - 1)]
+        missing = [run for run in chunk if studies.identity(run.config()) not in read(path)]
         try:
-            return studies.score(
-                read(path).get(studies.identity(run.config())) or train(config, task, run, path)
-            )
+            if missing:
+                train(task, name, missing, path)
         except (Exception, KeyboardInterrupt) as error:
             # As failed, GridSampler would count it as done; as it is, it is given out again.
-            raise StoppedError(f"{file} of {studies.identity(run.config())}") from error
+            raise StoppedError(f"{path.stem}: {describe(missing)}") from error
+        return float(len(missing))
 
     if not sampler.is_exhausted(shared):
         shared.optimize(objective)
 
 
-def train(config: Config, task: ranking.Ranking, run: ncf.Config, path: Path) -> records.Record:
-    """One run, appended to a file unless another process has done so meanwhile."""
-    knobs = {n: getattr(run, n) for n in ("learning_rate", "weight_decay", "free_epochs")}
-    title = " ".join([path.stem, run.optimizer, *map(str, knobs.values()), str(run.first_seed)])
-    result = training.train(task, run, title=title)
-    result = result._replace(curve={name: result.curve[name] for name in CURVES})
-    about = {"benchmark": "sweep", "study": config.study, **run.config()}
-    (record,) = records.make_records(about, [run.first_seed], result)
+def train(task: ranking.Ranking, name: str, runs: Sequence[ncf.Config], path: Path) -> None:
+    """Runs, side by side, appended to a file unless another process has done so meanwhile."""
+    knobs = jax.tree.map(lambda *x: jnp.array(x), *(run.knobs() for run in runs))
+    seeds = [run.first_seed for run in runs]
+    title = f"{path.stem}: {describe(runs)}"
+    result = training.train(task, runs[0], knobs=knobs, seeds=seeds, title=title)
+    found = []
+    for i, run in enumerate(runs):
+        about = {"benchmark": "sweep", "study": name, "side_by_side": len(runs), **run.config()}
+        curve = {curve: result.curve[curve][i : i + 1] for curve in CURVES}
+        found += records.make_records(about, [run.first_seed], result._replace(curve=curve))
     # At the end of a grid two processes may run the same.
-    if studies.identity(run.config()) not in read(path):
-        records.append_records(path, [record])
-    return record
+    done = read(path)
+    records.append_records(path, [r for r in found if studies.identity(r["config"]) not in done])
+
+
+def describe(runs: Sequence[ncf.Config]) -> str:
+    """The first run, and how many follow it."""
+    run, others = runs[0], len(runs) - 1
+    knobs = run.learning_rate, run.weight_decay, run.free_epochs, run.first_seed
+    return " ".join([run.optimizer, *map(str, knobs)]) + (f" and {others} more" if others else "")
 
 
 def read(path: Path) -> dict[str, records.Record]:
@@ -128,4 +144,5 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.sweep"))
+    listed = f"The studies: {', '.join(studies.STUDIES)}."
+    main(tyro.cli(Config, prog="python -m benchmarks.sweep", description=f"{__doc__}\n{listed}"))

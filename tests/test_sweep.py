@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from toys import toy_interactions
 
-from benchmarks import report, studies, sweep
+from benchmarks import recommendation, report, studies, sweep
 from examples import interactions, ncf, records, training
-from examples.interactions import Interactions
 
 NAME = "movielens-100k-10k"
 OPTIMIZERS = ("adam", "adam_lawn")
@@ -16,23 +16,20 @@ OPTIMIZERS = ("adam", "adam_lawn")
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """A study that takes a second: five users, twelve items, two epochs, four settings a side."""
-    rng = np.random.default_rng(0)
-    train = [(user, item) for user in range(5) for item in np.sort(rng.choice(12, 4, False))]
-    candidates = rng.integers(0, 12, (5, 30))
-    arrays = (np.array(table, np.int32) for table in (train, candidates))
-    data = Interactions("toy", *arrays, num_items=12, num_interactions=25, removed_users=0)
+    """A study that takes a second: two epochs of few users and items, four settings a side."""
     base = ncf.Config(
-        dataset="movielens-100k", batch_size=50, epochs=2, warmup_epochs=0.5, tower=(8, 4), seeds=1
+        dataset="movielens-100k", batch_size=50, epochs=2, warmup_epochs=0.5, tower=(8, 4)
     )
-    rates = dict.fromkeys(OPTIMIZERS, (1e-3, 1e-2))
-    study = studies.Study(base=base, learning_rates=rates, free_epochs=(0.5, 1.0))
+    study = studies.Study(
+        base=base,
+        learning_rates=dict.fromkeys(OPTIMIZERS, (1e-3, 1e-2)),
+        free_epochs=(0.5, 1.0),
+        decays={"the paper's decays": (0.0,), "the wide set": (0.0, 1.0)},
+    )
     monkeypatch.setitem(studies.STUDIES, NAME, study)
-    monkeypatch.setattr(studies, "PAPER_DECAYS", (0.0,))
-    monkeypatch.setattr(studies, "WIDE_DECAYS", (0.0, 1.0))
-    monkeypatch.setattr(interactions, "load", lambda *args, **kwargs: data)
+    monkeypatch.setattr(interactions, "load", lambda *args, **kwargs: toy_interactions())
     return sweep.Config(
-        study=NAME, storage=tmp_path / "runs" / "journal", records=tmp_path / "records"
+        study=(NAME,), storage=tmp_path / "runs" / "journal", records=tmp_path / "records"
     )
 
 
@@ -48,9 +45,7 @@ def test_every_setting_once_and_the_chosen_with_other_seeds(config):
     wanted = [
         studies.identity(run.config())
         for optimizer in OPTIMIZERS
-        for run in study.runs(
-            optimizer, study.space(optimizer, studies.WIDE_DECAYS), studies.TUNING_SEED
-        )
+        for run in list(study.grids(optimizer).values())[-1]
     ]
     assert sorted(runs_of(config, "tuning.jsonl")) == sorted(wanted)
     reported = runs_of(config, "reported.jsonl")
@@ -61,7 +56,7 @@ def test_every_setting_once_and_the_chosen_with_other_seeds(config):
     chosen = {
         (c.optimizer, c.learning_rate, c.weight_decay, c.free_epochs)
         for optimizer in OPTIMIZERS
-        for runs in studies.grids(study, optimizer).values()
+        for runs in study.grids(optimizer).values()
         if (c := studies.choose(runs, tuned))
     }
     knobs = ("optimizer", "learning_rate", "weight_decay", "free_epochs")
@@ -114,34 +109,75 @@ def test_a_storage_without_its_records_is_named(config):
 
 def test_unknown_studies_are_refused():
     with pytest.raises(ValueError, match="study='oak' must be one of movielens-100k-1k"):
-        sweep.Config(study="oak")
+        sweep.Config(study=("oak",))
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
 def test_both_sides_have_the_same_budget(name):
     study = studies.STUDIES[name]
     # The widest set is the last.
-    sizes = {len(list(studies.grids(study, o).values())[-1]) for o in study.learning_rates}
+    sizes = {len(list(study.grids(o).values())[-1]) for o in study.learning_rates}
     assert len(sizes) == 1
-    for base in ("adam", "lamb"):
-        assert study.learning_rates[base] == study.learning_rates[f"{base}_lawn"]
-    assert set(studies.PAPER_DECAYS) < set(studies.WIDE_DECAYS)
+    for optimizer, rates in study.learning_rates.items():
+        assert study.learning_rates[optimizer.removesuffix("_lawn")] == rates
+    narrow, wide = study.decays.values()
+    assert set(narrow) < set(wide)
     assert studies.TUNING_SEED not in studies.REPORTING_SEEDS
+
+
+def test_chunks_give_the_same_records_as_one_by_one(config):
+    config = dataclasses.replace(config, optimizers=("adam_lawn",))
+    sweep.main(dataclasses.replace(config, chunk=1))
+    # Four settings in chunks of three, of which one was done before.
+    chunked = dataclasses.replace(config, chunk=3, records=config.records.parent / "chunked")
+    chunked.records.mkdir()
+    first, *_ = (config.records / "tuning.jsonl").read_text().splitlines(keepends=True)
+    (chunked.records / "tuning.jsonl").write_text(first)
+    sweep.main(chunked)
+    for file in ("tuning.jsonl", "reported.jsonl"):
+        expected, found = (sweep.read(c.records / file) for c in (config, chunked))
+        assert expected.keys() == found.keys()
+        assert len(runs_of(chunked, file)) == len(found)
+        for run, record in found.items():
+            for name, values in expected[run]["curve"].items():
+                np.testing.assert_allclose(record["curve"][name], values, rtol=1e-4, err_msg=name)
+    together = [r["config"]["side_by_side"] for r in found.values()]
+    assert together == [3, 3, 3], "the reported seeds are one chunk"
+
+
+def found_in(config):
+    files = sorted(config.records.glob("*.jsonl"))
+    return studies.index([record for file in files for record in records.read_records(file)])
 
 
 def test_the_report_says_what_was_run_and_what_was_not(config):
     sweep.main(dataclasses.replace(config, optimizers=("adam_lawn",)))
-    found = [r for p in sorted(config.records.glob("*.jsonl")) for r in records.read_records(p)]
-    study = studies.STUDIES[NAME]
-    measured = report.compare(study, "adam_lawn", studies.index(found), report.TABLE_9[NAME])
-    ((name, tried, last, best, n, setting, paper),) = measured
-    assert (name, tried, n, paper) == ("Adam-LAWN", "free epochs, 4 settings", "3", "66.91 (0.15)")
+    found = found_in(config)
+    row = recommendation.Row("Adam-LAWN", NAME, "adam_lawn", "66.91 (0.15)")
+    ((name, tried, last, best, n, setting, figure),) = recommendation.lines(row, found)
+    assert (name, tried, n, figure) == ("Adam-LAWN", "free epochs, 4 settings", "3", row.paper)
     assert setting.startswith("peak 0.0")
-    final = 100 * np.array([r["final"]["hr_at_10"] for r in found if r["seed"] in (0, 1, 2)])
+    final = 100 * np.array([r["final"]["hr_at_10"] for r in found.values() if r["seed"] < 3])
     assert last.startswith(f"{final.mean():.2f} ± ")
     assert float(best.split()[0]) >= float(last.split()[0])
-    for row in report.compare(study, "adam", studies.index(found), report.TABLE_9[NAME]):
-        assert row[2:6] == ("not yet run", "not yet run", "", "")
+    row = recommendation.Row("Adam", NAME, "adam", "66.03 (0.15)")
+    unrun = ("Adam", "", "not yet run", "not yet run", "", "", "66.03 (0.15)")
+    assert recommendation.lines(row, found) == [unrun]
+    ten, thousand = (
+        recommendation.Table(
+            f"Batch {size}",
+            [recommendation.Row("Adam-LAWN", f"movielens-100k-{size}", "adam_lawn", "1")],
+        )
+        for size in ("10k", "1k")
+    )
+    text = recommendation.render(recommendation.Section("Table 9", [ten, thousand]), found)
+    assert "### Batch 10k\n" in text
+    assert "### Batch 1k" not in text
+    assert "`python -m benchmarks.sweep --study movielens-100k-1k --data-dir DIR`" in text
+    assert text.endswith(
+        "4 runs of one seed to tune, 3 of others to report, on cpu, at commit"
+        f" {recommendation.provenance(list(found.values())).split()[-1]}."
+    )
 
 
 def test_a_document_that_differs_from_its_records_fails_the_check(tmp_path):

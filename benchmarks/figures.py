@@ -1,0 +1,279 @@
+"""The paper's Figures 1, 2c and 4b from records: what they show, the pictures, the captions.
+
+A curve or a panel of which a run is missing is left out.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks import attenuation, recommendation, studies
+from benchmarks.recommendation import NAMES, NOT_YET_RUN, Found
+from examples import records, tables
+from examples.options import OptimizerName
+from examples.pictures import LOOK, STYLES
+
+HR = "HR@10 (%)"
+# Okabe and Ito's colours; markers tell the optimizers apart in grey.
+MARKS: dict[OptimizerName, tuple[str, str]] = {
+    "sgd": ("#000000", "x"),
+    "adam": ("#D55E00", "s"),
+    "adam_lawn": ("#0072B2", "o"),
+    "lamb": ("#E69F00", "^"),
+    "lamb_lawn": ("#009E73", "D"),
+}
+LAWN: tuple[OptimizerName, ...] = ("adam_lawn", "lamb_lawn")
+
+
+class Line(NamedTuple):
+    """One optimizer in one panel.
+
+    Attributes:
+      panel: the panel's title.
+      optimizer: its name.
+      label: its name in the legend.
+      x: `(points,)`.
+      y: `(points, seeds)`, HR@10 in percent after the last epoch.
+      hollow: whether to set it apart from another line of the same optimizer.
+    """
+
+    panel: str
+    optimizer: OptimizerName
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    hollow: bool = False
+
+
+def by_batch(found: Found) -> list[Line]:
+    """Figure 2c: what the paper's five optimizers reach at each batch size that was run."""
+    lines = []
+    for panel, section in recommendation.BY_BATCH.items():
+        for optimizer, name in NAMES.items():
+            points: dict[str, list[tuple[int, np.ndarray]]] = {}
+            for table in section.tables:
+                study = _study(table)
+                for chosen_from, (_, curves) in recommendation.measure(
+                    study, optimizer, found
+                ).items():
+                    point = study.base.batch_size, curves[:, -1]
+                    points.setdefault(chosen_from, []).append(point)
+            several = len(study.grids(optimizer)) > 1
+            for chosen_from, line in points.items():
+                x, y = map(np.array, zip(*line, strict=True))
+                label = f"{name}, {chosen_from}" if several else name
+                hollow = several and chosen_from == "the paper's decays"
+                lines.append(Line(panel, optimizer, label, x, y, hollow))
+    return lines
+
+
+def by_free(found: Found) -> list[Line]:
+    """Figure 4b: LAWN's tuning runs at the peak learning rate that it chose, one seed each."""
+    lines = []
+    for panel, section in recommendation.BY_BATCH.items():
+        for table, optimizer in itertools.product(section.tables, LAWN):
+            (tried,) = _study(table).grids(optimizer).values()
+            chosen = studies.choose(tried, found)
+            if chosen is None:
+                continue
+            runs = [run for run in tried if run.learning_rate == chosen.learning_rate]
+            scores = [studies.score(found[studies.identity(run.config())]) for run in runs]
+            x, y = np.array([run.free_epochs for run in runs]), 100 * np.array(scores)[:, None]
+            label = NAMES[optimizer]
+            lines.append(Line(f"{panel}\n{table.title}", optimizer, label, x, y))
+    return lines
+
+
+def draw_lines(path: Path, lines: Sequence[Line], xlabel: str) -> None:
+    """HR@10 over a logarithmic axis, a panel beside the other, bars where there are seeds.
+
+    Args:
+      path: the picture to write, if there is a line.
+      lines: what to draw.
+      xlabel: what `x` is.
+    """
+    panels = [line.panel for line in lines]
+    if not panels:
+        return
+    panels = list(dict.fromkeys(panels))
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(max(3.2 * columns, 5), 3 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        legend: dict[str, Any] = {}
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            within = [line for line in lines if line.panel == panel]
+            ticks = np.unique(np.concatenate([line.x for line in within]))
+            axes.set(title=panel, xlabel=xlabel, xscale="log")
+            # Before plotting, which would warn of a panel with one point.
+            axes.set_xlim(ticks[0] / 2, ticks[-1] * 2)
+            axes.set_xticks(ticks, [f"{tick:,.6g}" for tick in ticks])
+            axes.minorticks_off()
+            for line in within:
+                legend[line.label] = _plot(axes, line)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(HR)
+        _finish(figure, path, legend)
+
+
+def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
+    """Figure 1: HR@10 and the median margin over the epochs, a column a peak learning rate."""
+    if not runs:
+        return
+    by_rate = tables.group(runs, lambda run: run["config"]["learning_rate"])
+    names = {"hr_at_10": HR, "margin_p50": "median training margin"}
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(max(3.6 * len(by_rate), 5), 5), layout="constrained")
+        grid = figure.subplots(2, len(by_rate), squeeze=False, sharex=True, sharey="row")
+        legend: dict[str, Any] = {}
+        for column, (rate, found) in zip(grid.T, by_rate.items(), strict=True):
+            for axes, name in zip(column, names, strict=True):
+                legend |= _branches(axes, name, found)
+            column[0].set_title(f"peak learning rate {rate:g}")
+            column[-1].set_xlabel("epoch")
+        for axes, label in zip(grid[:, 0], names.values(), strict=True):
+            axes.set_ylabel(label)
+        _finish(figure, path, legend)
+
+
+def caption_batch_sizes(link: str, lines: Sequence[Line], found: Found) -> str:
+    """The picture, what it shows, and how much of it is there."""
+    studied = [
+        (_study(table), optimizer)
+        for section in recommendation.BY_BATCH.values()
+        for table in section.tables
+        for optimizer in NAMES
+    ]
+    possible = sum(len(study.grids(optimizer)) for study, optimizer in studied)
+    runs = [r for s in recommendation.BY_BATCH.values() for r in recommendation.runs_of(s, found)]
+    return _caption(
+        f"![HR@10 against batch size]({link})",
+        "HR@10 after the last epoch, as in the tables: mean and standard error of"
+        f" {len(studies.REPORTING_SEEDS)} seeds.",
+        sum(len(line.x) for line in lines),
+        possible,
+        runs,
+    )
+
+
+def caption_free_epochs(link: str, lines: Sequence[Line], found: Found) -> str:
+    """The picture, what it shows, and how much of it is there."""
+    tables_ = [table for s in recommendation.BY_BATCH.values() for table in s.tables]
+    possible = len(LAWN) * sum(len(_study(table).free_epochs) for table in tables_)
+    runs = [
+        record
+        for table, optimizer in itertools.product(tables_, LAWN)
+        for (tried,) in [_study(table).grids(optimizer).values()]
+        if studies.choose(tried, found)
+        for record in (found[studies.identity(run.config())] for run in tried)
+    ]
+    return _caption(
+        f"![HR@10 against free epochs]({link})",
+        "HR@10 after the last epoch of the runs that LAWN was tuned by, at the peak learning rate"
+        " chosen: n = 1 at each point, so that a point or two up or down mean nothing. The chosen"
+        " free phase is the highest point of a curve, not a measurement of it.",
+        sum(len(line.x) for line in lines),
+        possible,
+        runs,
+    )
+
+
+def caption_branches(link: str, runs: Sequence[records.Record]) -> str:
+    """The picture, what it shows, and a table of where it ends."""
+    if not runs:
+        return f"{NOT_YET_RUN}: `python -m benchmarks.attenuation --data-dir DIR`"
+    config, seeds = runs[0]["config"], sorted({run["seed"] for run in runs})
+    text = (
+        f"HR@10 and the median margin of Adam without weight decay, {config['dataset']}, batch size"
+        f" {config['batch_size']:,}, {config['epochs']} epochs, which parts after epoch"
+        f" {config['onset']} (dotted): mean and standard error of seeds"
+        f" {', '.join(map(str, seeds))}. Margins are of the logits that the loss sees."
+        f" {recommendation.provenance(runs)}."
+    )
+    return f"![HR@10 and median margin over the epochs]({link})\n\n{text}\n\n{table_branches(runs)}"
+
+
+def table_branches(runs: Sequence[records.Record]) -> str:
+    """What each way from the onset on comes to."""
+    columns = (
+        *("peak", "from the onset on", "HR@10 at the onset", "last epoch", "best epoch since"),
+        *("median margin, last epoch", "n"),
+    )
+    rows = []
+    key = lambda run: (run["config"]["learning_rate"], run["config"]["branch"])
+    for (rate, branch), found in tables.group(runs, key).items():
+        onset = found[0]["config"]["onset"]
+        percent = 100 * np.array([run["curve"]["hr_at_10"] for run in found])
+        ends = percent[:, onset - 1], percent[:, -1], percent[:, onset:].max(axis=1)
+        cells = [tables.mean_and_error(values, digits=2) for values in ends]
+        margin = tables.mean_and_error(tables.final(found, "margin_p50"), digits=2)
+        rows.append((f"{rate:g}", branch, *cells, margin, str(len(found))))
+    return tables.markdown(columns, rows)
+
+
+def _caption(
+    picture: str, text: str, points: int, possible: int, runs: Sequence[records.Record]
+) -> str:
+    """The picture, if there is one, above the text."""
+    if not points:
+        return f"{NOT_YET_RUN}: it is drawn from the runs of the tables above."
+    absent = possible - points
+    count = f"{points} of {possible} points; the others are {NOT_YET_RUN}." if absent else ""
+    return f"{picture}\n\n{text} {count} {recommendation.provenance(runs)}."
+
+
+def _study(table: recommendation.Table) -> studies.Study:
+    return studies.STUDIES[table.rows[0].study]
+
+
+def _plot(axes: Axes, line: Line) -> Any:
+    """One line with its bars."""
+    color, marker = MARKS[line.optimizer]
+    look: dict[str, Any] = {"color": color, "marker": marker, "capsize": 2}
+    if line.hollow:
+        look |= {"linestyle": "--", "markerfacecolor": "white"}
+    error = _errors(line.y.T) if line.y.shape[1] > 1 else None
+    # Side by side, so that bars at one place can be told apart.
+    apart = 1.0 if error is None else 1.05 ** (list(MARKS).index(line.optimizer) - 2)
+    return axes.errorbar(apart * line.x, line.y.mean(axis=1), error, **look)
+
+
+def _branches(axes: Axes, name: str, runs: Sequence[records.Record]) -> dict[str, Any]:
+    """A line and a band for each branch; the lines by branch."""
+    scale = 100 if name == "hr_at_10" else 1
+    found = tables.group(runs, lambda run: run["config"]["branch"])
+    lines = {}
+    for (color, style), branch in zip(STYLES, attenuation.BRANCHES, strict=True):
+        values = scale * np.array([run["curve"][name] for run in found[branch]])
+        x, mean, error = np.arange(1, values.shape[1] + 1), values.mean(axis=0), _errors(values)
+        (lines[branch],) = axes.plot(x, mean, style, color=color)
+        axes.fill_between(x, mean - error, mean + error, color=color, alpha=0.15, linewidth=0)
+    axes.axvline(runs[0]["config"]["onset"], color="#888888", linestyle=":")
+    if name == "hr_at_10":
+        axes.set_ylim(50, None)
+    return lines
+
+
+def _errors(values: np.ndarray) -> np.ndarray:
+    """Standard errors of `(seeds, ...)`, 0 for one seed."""
+    if len(values) < 2:
+        return np.zeros(values.shape[1:])
+    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def _finish(figure: Figure, path: Path, legend: Mapping[str, Any]) -> None:
+    """The legend below, then the file."""
+    columns = min(len(legend), int(figure.get_figwidth() // 2.2))
+    place: Any = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    figure.legend(legend.values(), legend.keys(), **place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160)
