@@ -181,4 +181,4 @@ def _knobs(run: ncf.Config) -> Any:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.attenuation"))
+    main(tyro.cli(Config, prog="python -m benchmarks.attenuation", description=__doc__))

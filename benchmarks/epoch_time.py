@@ -226,4 +226,4 @@ def _seconds(step: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.epoch_time"))
+    main(tyro.cli(Config, prog="python -m benchmarks.epoch_time", description=__doc__))

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from benchmarks import attenuation, recommendation, studies
 from benchmarks.recommendation import NAMES, NOT_YET_RUN, Found
 from examples import records, tables
-from examples.options import OptimizerName
+from examples.options import WITH_DECAY, OptimizerName
 from examples.pictures import LOOK, STYLES
 
 HR = "HR@10 (%)"
@@ -57,18 +57,16 @@ def by_batch(found: Found) -> list[Line]:
     for panel, section in recommendation.BY_BATCH.items():
         for optimizer, name in NAMES.items():
             points: dict[str, list[tuple[int, np.ndarray]]] = {}
-            for table in section.tables:
-                study = _study(table)
-                for chosen_from, (_, curves) in recommendation.measure(
-                    study, optimizer, found
-                ).items():
+            for study in map(_study, section.tables):
+                measured = recommendation.measure(study, optimizer, found)
+                for chosen_from, (_, curves) in measured.items():
                     point = study.base.batch_size, curves[:, -1]
                     points.setdefault(chosen_from, []).append(point)
-            several = len(study.grids(optimizer)) > 1
             for chosen_from, line in points.items():
                 x, y = map(np.array, zip(*line, strict=True))
-                label = f"{name}, {chosen_from}" if several else name
-                hollow = several and chosen_from == "the paper's decays"
+                decays = optimizer in WITH_DECAY
+                label = f"{name}, {chosen_from}" if decays else name
+                hollow = decays and chosen_from != "the wide set"
                 lines.append(Line(panel, optimizer, label, x, y, hollow))
     return lines
 
@@ -98,10 +96,9 @@ def draw_lines(path: Path, lines: Sequence[Line], xlabel: str) -> None:
       lines: what to draw.
       xlabel: what `x` is.
     """
-    panels = [line.panel for line in lines]
+    panels = list(dict.fromkeys(line.panel for line in lines))
     if not panels:
         return
-    panels = list(dict.fromkeys(panels))
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
     with mpl.rc_context(LOOK):

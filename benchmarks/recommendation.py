@@ -170,14 +170,10 @@ def lines(row: Row, found: Found) -> list[tuple[str, ...]]:
 
 
 def runs_of(section: Section, found: Found) -> list[records.Record]:
-    """The records that its studies are made of."""
+    """The records of its studies."""
     names = {row.study for table in section.tables for row in table.rows}
-    wanted = set()
-    for study in map(studies.STUDIES.__getitem__, names):
-        for optimizer in study.learning_rates:
-            for run in (r for runs in study.grids(optimizer).values() for r in runs):
-                wanted |= {studies.identity(x.config()) for x in (run, *studies.report_with(run))}
-    return [record for identity, record in found.items() if identity in wanted]
+    wanted = {studies.shared(studies.STUDIES[name].base.config()) for name in names}
+    return [record for record in found.values() if studies.shared(record["config"]) in wanted]
 
 
 def provenance(runs: Sequence[records.Record]) -> str:

@@ -22,11 +22,11 @@ PAPER_WARMUP = 30.0
 # The paper's six, and two to make them as many as there are decays.
 FREE_EPOCHS = (0.1, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
-IDENTITY = (
+SHARED = (
     *("dataset", "batch_size", "epochs", "warmup_epochs", "loss", "gamma", "label_smoothing"),
     *("bounded_weight_norm", "tower", "negatives_seed"),
-    *("optimizer", "learning_rate", "weight_decay", "free_epochs", "first_seed"),
 )
+OWN = ("optimizer", "learning_rate", "weight_decay", "free_epochs", "first_seed")
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ncf.Config)}
 
 
@@ -171,10 +171,20 @@ def index(found: Sequence[records.Record]) -> dict[str, records.Record]:
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """What tells one run from another; an option that an old record lacks is its default."""
-    return json.dumps({name: config.get(name, DEFAULTS[name]) for name in IDENTITY})
+    """What tells one run from another."""
+    return _select(config, (*SHARED, *OWN))
+
+
+def shared(config: Mapping[str, Any]) -> str:
+    """What tells one study's runs from another's."""
+    return _select(config, SHARED)
 
 
 def score(record: records.Record) -> float:
     """What settings are chosen by."""
     return record["final"]["hr_at_10"]
+
+
+def _select(config: Mapping[str, Any], names: Sequence[str]) -> str:
+    # An option that a record is too old to have was its default.
+    return json.dumps({name: config.get(name, DEFAULTS[name]) for name in names})
