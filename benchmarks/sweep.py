@@ -55,6 +55,12 @@ class Config:
         for name in self.study or [""]:
             if name not in studies.STUDIES:
                 raise ValueError(f"study={name!r} must be one of {', '.join(studies.STUDIES)}.")
+            known = studies.STUDIES[name].learning_rates
+            for optimizer in self.optimizers:
+                if optimizer not in known:
+                    raise ValueError(
+                        f"optimizers holds {optimizer!r}: {name} has {', '.join(known)}."
+                    )
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk={self.chunk} must be at least 1.")
 
@@ -101,8 +107,8 @@ def explore(
     )
 
     def objective(trial: optuna.Trial) -> float:
-        chunk = chunks[trial.suggest_int("chunk", 0, len(chunks) - 1)]
-        missing = [run for run in chunk if studies.identity(run.config()) not in read(path)]
+        chunk, done = chunks[trial.suggest_int("chunk", 0, len(chunks) - 1)], read(path)
+        missing = [run for run in chunk if studies.identity(run.config()) not in done]
         try:
             if missing:
                 train(task, name, missing, path)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from toys import toy_interactions
@@ -107,9 +108,13 @@ def test_a_storage_without_its_records_is_named(config):
         sweep.main(elsewhere)
 
 
-def test_unknown_studies_are_refused():
+def test_unknown_studies_and_optimizers_are_refused():
     with pytest.raises(ValueError, match="study='oak' must be one of movielens-100k-1k"):
         sweep.Config(study=("oak",))
+    with pytest.raises(
+        ValueError, match="optimizers holds 'sgd': movielens-1m-1m-focal-2 has adam,"
+    ):
+        sweep.Config(study=("movielens-1m-1m-focal-2",), optimizers=("sgd",))
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
@@ -125,7 +130,7 @@ def test_both_sides_have_the_same_budget(name):
     assert studies.TUNING_SEED not in studies.REPORTING_SEEDS
 
 
-def test_chunks_give_the_same_records_as_one_by_one(config):
+def test_chunks_on_an_accelerator_give_the_same_records_as_one_by_one(config, monkeypatch):
     config = dataclasses.replace(config, optimizers=("adam_lawn",))
     sweep.main(dataclasses.replace(config, chunk=1))
     # Four settings in chunks of three, of which one was done before.
@@ -133,6 +138,8 @@ def test_chunks_give_the_same_records_as_one_by_one(config):
     chunked.records.mkdir()
     first, *_ = (config.records / "tuning.jsonl").read_text().splitlines(keepends=True)
     (chunked.records / "tuning.jsonl").write_text(first)
+    # Where it is not a CPU, runs are vmapped.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     sweep.main(chunked)
     for file in ("tuning.jsonl", "reported.jsonl"):
         expected, found = (sweep.read(c.records / file) for c in (config, chunked))
