@@ -202,18 +202,22 @@ def caption_branches(link: str, runs: Sequence[records.Record]) -> str:
 def table_branches(runs: Sequence[records.Record]) -> str:
     """What each way from the onset on comes to."""
     columns = (
-        *("peak", "from the onset on", "HR@10 at the onset", "last epoch", "best epoch since"),
-        *("median margin, last epoch", "n"),
+        *("peak", "from the onset on", "HR@10 at the onset", "last epoch", "to Adam, by seed"),
+        *("best epoch since", "median margin, last epoch", "n"),
     )
     rows = []
     key = lambda run: (run["config"]["learning_rate"], run["config"]["branch"])
-    for (rate, branch), found in tables.group(runs, key).items():
+    groups = tables.group(sorted(runs, key=lambda run: run["seed"]), key)
+    for (rate, branch), found in sorted(groups.items(), key=lambda x: x[0][0]):
         onset = found[0]["config"]["onset"]
         percent = 100 * np.array([run["curve"]["hr_at_10"] for run in found])
         ends = percent[:, onset - 1], percent[:, -1], percent[:, onset:].max(axis=1)
-        cells = [tables.mean_and_error(values, digits=2) for values in ends]
+        at_onset, last, best = (tables.mean_and_error(values, digits=2) for values in ends)
+        gains = percent[:, -1] - 100 * tables.final(groups[rate, "Adam"], "hr_at_10")
+        by_seed = "" if branch == "Adam" else ", ".join(f"{gain:+.2f}" for gain in gains)
         margin = tables.mean_and_error(tables.final(found, "margin_p50"), digits=2)
-        rows.append((f"{rate:g}", branch, *cells, margin, str(len(found))))
+        cells = (at_onset, last, by_seed, best, margin, str(len(found)))
+        rows.append((f"{rate:g}", branch, *cells))
     return tables.markdown(columns, rows)
 
 
