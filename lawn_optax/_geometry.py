@@ -52,8 +52,8 @@ def retraction(
 
     `||r_p||^2 = <r, r> - <w, r>^2 / <w, w>` is lost to rounding where `r` is many times longer
     than `w` and nearly parallel to it. There the step is shortened to the length at which it can
-    still be told: in float32, within 15 degrees of `w`, to four times its norm. Where a step is so
-    large that `<r, r>` overflows, both are 0.
+    still be told: in float32, within 15 degrees of `w`, to four times its norm. Where a sum
+    overflows, both are 0.
     """
     b = _ratio(wr, ww, otherwise=0.0)
     tangent = jnp.maximum(rr - b * wr, 0)
@@ -62,7 +62,7 @@ def retraction(
     too_long = (excess > longest * ww) & (ww > 0)
     shorter = jnp.sqrt(jnp.where(too_long, longest * ww / jnp.where(too_long, excess, 1), 1))
     s = _ratio(c, root(ww + shorter**2 * tangent), otherwise=0.0)
-    taken = ~jnp.isinf(rr)
+    taken = ~jnp.isinf(ww + rr)
     return jnp.where(taken, s * shorter, 0), jnp.where(taken, s * (1 - shorter * b) - 1, 0)
 
 
