@@ -1,6 +1,8 @@
 """The examples on a mesh: they compute what one device computes, each device with its part."""
 
 import dataclasses
+import os
+import signal
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from examples import ncf, ranking, training
 from examples.interactions import Interactions
 from examples.meshes import MeshConfig, split
 from examples.options import Options
+from examples.processes import StoppedError
 from tests.helpers import max_difference
 
 # In five batches of 30 the switch comes in the second epoch; 30 examples do not divide by 8 or 4.
@@ -69,6 +72,25 @@ def test_a_mesh_computes_what_one_device_computes(mesh, tables, task, alone):
     for name, values in alone.curve.items():
         np.testing.assert_allclose(result.curve[name], values, rtol=1e-5, err_msg=name)
     assert max_difference(state.params, alone.state.params) < 1e-6
+
+
+def test_a_run_stopped_on_one_mesh_goes_on_on_another(task, alone, tmp_path, monkeypatch):
+    options = dataclasses.replace(OPTIONS, checkpoint_dir=tmp_path)
+    train_epoch = training.train_epoch
+
+    def terminate(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return train_epoch(*args)
+
+    for mesh in (MeshConfig(fsdp=8), MeshConfig(data=2, fsdp=2, tensor=2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "train_epoch", terminate)
+            with pytest.raises(StoppedError):
+                training.train(task, dataclasses.replace(options, mesh=mesh))
+    result = training.train(task, options)
+    assert result.resumed_from == 2
+    for name, values in alone.curve.items():
+        np.testing.assert_allclose(result.curve[name], values, rtol=1e-5, err_msg=name)
 
 
 class TestSizes:
