@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import optimizers, overhead, peers, report, trees
+from benchmarks import forms, optimizers, overhead, peers, report, trees
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,14 @@ def test_the_readme_shows_what_the_records_say():
 def test_a_section_that_is_missing_is_named():
     with pytest.raises(ValueError, match=r"no section <!-- table -->"):
         report.fill("text", "table", "body")
+
+
+def test_the_forms_of_a_step_are_compared(tmp_path, capsys):
+    out = tmp_path / "forms.jsonl"
+    forms.main(forms.Config(width=64, windows=2, steps=2, out=out))
+    assert "| two sweeps, plain sums " in capsys.readouterr().out
+    found = {record["form"]: record for record in map(json.loads, out.read_text().splitlines())}
+    assert found.keys() == {"adam", *forms.FORMS}
+    for name in forms.FORMS:
+        assert found[name]["error"] < 3e-6
+    assert found["three sweeps, plain sums"]["parallel"] < 3e-6
