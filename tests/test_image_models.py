@@ -1,0 +1,137 @@
+"""The image networks: their published sizes, their precisions, how they start, their gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from examples.images import make_model
+from examples.images.convolution import FORM, conv
+from examples.images.layers import batch_norm, halved
+
+
+def abstract(name, classes, **others):
+    """A network without its arrays."""
+    return nnx.eval_shape(lambda: make_model(name, classes, jnp.bfloat16, nnx.Rngs(0), **others))
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "parameters"),
+    [
+        # Convolutions 3-64-128-256-512 and their normalisation, and 512 to 10.
+        ("vgg5", 10, 9 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512) + 3 * 960 + 513 * 10),
+        ("vgg16", 10, 14_728_266),
+        ("vgg19", 10, 20_040_522),
+        ("resnet18", 10, 11_173_962),
+        ("wrn28-10", 10, 36_479_194),
+        ("wrn28-10", 100, 36_536_884),
+        ("resnet50", 1000, 25_557_032),
+    ],
+)
+def test_parameters_and_precisions(name, classes, parameters):
+    model = abstract(name, classes)
+    params, rest = nnx.state(model, nnx.Param), nnx.state(model, nnx.Not(nnx.Param))
+    assert sum(x.size for x in jax.tree.leaves(params)) == parameters
+    assert {x.dtype for x in jax.tree.leaves((params, rest))} == {jnp.dtype(jnp.float32)}
+    assert {x.ndim for x in jax.tree.leaves(rest)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("vgg5", 32), ("vgg19", 32), ("resnet18", 32), ("wrn28-10", 32)]
+)
+def test_logits_are_float32_and_what_lies_between_is_bfloat16(name, size):
+    classes, model = 7, abstract(name, 7)
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.bfloat16)
+    split = nnx.split(model)
+    program = jax.make_jaxpr(lambda s, x: nnx.merge(split[0], s)(x))(nnx.as_pure(split[1]), images)
+    (logits,) = program.out_avals
+    assert (logits.shape, logits.dtype) == ((2, classes), jnp.float32)
+    convolved = set(dtypes_of_outputs(program.jaxpr, "conv_general_dilated"))
+    assert convolved == {jnp.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.parametrize(("name", "classes"), [("vgg5", 100), ("resnet18", 10)])
+def test_the_first_loss_is_that_of_equal_probabilities(name, classes):
+    @jax.jit
+    def logits(key):
+        model = make_model(name, classes, jnp.float32, nnx.Rngs(key), width=1 / 16)
+        return model(jax.random.normal(key, (20, 32, 32, 3)))
+
+    # Over all labels, so that none is favoured.
+    losses = -jax.nn.log_softmax(logits(jax.random.key(0)))
+    np.testing.assert_allclose(jnp.mean(losses), np.log(classes), rtol=0.01)
+    assert jnp.std(losses) > 0
+
+
+def test_resnet50_is_v1_5():
+    """The stride is in the convolution of 3 by 3, and ImageNet's 224 pixels become 7."""
+    model = abstract("resnet50", 1000)
+    strides = [(b[0].conv1.strides, b[0].conv2.strides) for b in model.stages]
+    assert strides == [(1, 1), (1, 2), (1, 2), (1, 2)]
+
+
+def dtypes_of_outputs(jaxpr, primitive):
+    """Of all the equations of a kind, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == primitive:
+            yield equation.outvars[0].aval.dtype
+        for value in equation.params.values():
+            for inner in jax.tree.leaves(value, is_leaf=lambda x: hasattr(x, "eqns")):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from dtypes_of_outputs(inner, primitive)
+
+
+def test_names_and_widths_are_checked():
+    with pytest.raises(ValueError, match=r"model='vgg11' must be one of vgg5, vgg16"):
+        make_model("vgg11", 10, jnp.float32, nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"width=0.01 must be at least 1/16"):
+        abstract("vgg5", 10, width=0.01)
+
+
+class TestLayers:
+    """What the networks are made of."""
+
+    def test_a_layer_in_bfloat16_rounds_its_result_alone(self):
+        x = jax.random.normal(jax.random.key(0), (64, 3)) * 3 + 100
+        exact, rounded = (batch_norm(3, dtype=d, rngs=nnx.Rngs(0)) for d in ("float32", "bfloat16"))
+        for norm in (exact, rounded):
+            # Numbers that bfloat16 cannot hold.
+            norm.mean[...], norm.var[...] = x.mean(0), x.var(0)
+            norm.scale[...], norm.bias[...] = jnp.full(3, 1.001), jnp.full(3, 0.1001)
+            norm.eval()
+        np.testing.assert_array_equal(rounded(x), exact(x).astype(jnp.bfloat16))
+
+    def test_running_averages_move_by_a_tenth(self):
+        norm = batch_norm(2, dtype="float32", rngs=nnx.Rngs(0))
+        x = jnp.array([[0.0, 10.0], [2.0, 30.0]])
+        norm(x)
+        np.testing.assert_allclose(norm.mean[...], [0.1, 2.0], rtol=1e-6)
+        np.testing.assert_allclose(norm.var[...], [0.9 + 0.1, 0.9 + 10.0], rtol=1e-6)
+
+    def test_halved_takes_the_largest_of_four(self):
+        x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
+        y = np.array(halved(jnp.asarray(x)))
+        assert y.shape == (2, 2, 3, 3)
+        for i, j in np.ndindex(2, 3):
+            block = x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+            np.testing.assert_array_equal(y[:, i, j], block.max(axis=(1, 2)))
+
+    @pytest.mark.parametrize(
+        ("size", "stride", "pixels"), [(3, 1, 6), (3, 2, 6), (3, 2, 7), (1, 2, 6), (7, 2, 8)]
+    )
+    def test_gradients_of_a_convolution_are_those_of_jax(self, size, stride, pixels):
+        rng = np.random.default_rng(0)
+        normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+        x, kernel, padding = normal(2, pixels, pixels, 3), normal(size, size, 3, 4), size // 2
+        own = lambda x, kernel: conv(x, kernel, stride, padding)
+        of_jax = lambda x, kernel: jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), 2 * [(padding, padding)], dimension_numbers=FORM
+        )
+        y, pull_back = jax.vjp(own, x, kernel)
+        expected, pull_back_of_jax = jax.vjp(of_jax, x, kernel)
+        np.testing.assert_array_equal(y, expected)
+        g = normal(*y.shape)
+        for gradient, of in zip(pull_back(g), pull_back_of_jax(g), strict=True):
+            np.testing.assert_allclose(gradient, of, rtol=1e-4, atol=1e-4)
