@@ -37,6 +37,7 @@ class Digits:
     test: Examples
     batch_size: int = dataclasses.field(metadata={"static": True})
     score = "accuracy"
+    vmaps_runs = True
 
     @property
     def steps_per_epoch(self) -> int:

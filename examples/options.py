@@ -43,12 +43,16 @@ class Plan(NamedTuple):
       steps_per_epoch: updates in an epoch.
       warmup_steps: updates until the learning rate peaks.
       total_steps: updates until it is back at 0.
+      clip_norm: what the norm of a gradient, all leaves together, is cut to; None for not at all.
+      flood_level: below which the mean loss of a batch is turned back.
     """
 
     optimizer: OptimizerName
     steps_per_epoch: int
     warmup_steps: int
     total_steps: int
+    clip_norm: float | None
+    flood_level: float
 
 
 class Knobs(NamedTuple):
@@ -113,6 +117,10 @@ class Options(Common):
     """Of kernels and embeddings, times the learning rate; for sgd it is added to the gradient."""
     free_epochs: float | Literal["auto"] = "auto"
     """Epochs before LAWN fixes the norms; auto: when the median margin reaches 2.5."""
+    clip_norm: float | None = None
+    """Norm that the gradient as a whole is clipped to; None: not clipped."""
+    flood_level: float = 0.0
+    """Flooding: the mean loss of a batch is kept from falling below this."""
     checkpoint_dir: Path | None = None
     """Where to keep checkpoints; the same command goes on from the last, on any mesh."""
     checkpoint_every: int = 1
@@ -133,6 +141,10 @@ class Options(Common):
                 f"weight_decay={self.weight_decay} with optimizer={self.optimizer!r}: norms that"
                 f" are fixed cannot decay; leave it 0, or take one of {WITH_DECAY}."
             )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm={self.clip_norm} must be above 0, or None.")
+        if not self.flood_level >= 0:
+            raise ValueError(f"flood_level={self.flood_level} must be at least 0.")
 
     def config(self) -> dict[str, Any]:
         """All that shapes the result, for a record."""
@@ -141,7 +153,14 @@ class Options(Common):
     def plan(self, steps_per_epoch: int) -> Plan:
         """What of these options is compiled into a program."""
         warmup_steps = round(self.warmup_epochs * steps_per_epoch)
-        return Plan(self.optimizer, steps_per_epoch, warmup_steps, self.epochs * steps_per_epoch)
+        return Plan(
+            self.optimizer,
+            steps_per_epoch,
+            warmup_steps,
+            self.epochs * steps_per_epoch,
+            self.clip_norm,
+            self.flood_level,
+        )
 
     def knobs(self) -> Knobs:
         """What of these options may be traced."""
@@ -184,6 +203,8 @@ def make_optimizer(plan: Plan, knobs: Knobs) -> optax.GradientTransformationExtr
             tx = lawn_optax.sgd_lawn(rate, switch)
         case "hyperball":
             tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate)
+    if plan.clip_norm is not None:
+        tx = optax.chain(optax.clip_by_global_norm(plan.clip_norm), tx)
     return optax.with_extra_args_support(tx)
 
 

@@ -102,6 +102,7 @@ class Ranking:
     label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
     bounded_weight_norm: bool = dataclasses.field(default=False, metadata={"static": True})
     score = f"hr_at_{TOP}"
+    vmaps_runs = True
 
     @property
     def num_examples(self) -> int:

@@ -20,7 +20,7 @@ from examples import meshes, processes
 from examples.checkpoints import Checkpoints, Progress, checksum
 from examples.events import Events
 from examples.options import Knobs, Options, Plan, make_optimizer
-from lawn_optax import diagnostics
+from lawn_optax import diagnostics, losses
 
 
 class Task(Protocol):
@@ -28,6 +28,8 @@ class Task(Protocol):
 
     score: str
     """The name in `evaluate`'s result that the progress bar shows."""
+    vmaps_runs: bool
+    """Whether an accelerator runs several models at once faster than one after the other."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -67,9 +69,10 @@ class Result(NamedTuple):
 
     Attributes:
       state: the last state.
-      curve: name -> `(runs, epochs)` float array. `train_loss` and `margin_p50` (medians of the
-        batches) are means over an epoch's steps, `norm/<path>` and what `task.evaluate` gives are
-        taken at its end; `constrained_epochs` counts up from LAWN's switch.
+      curve: name -> `(runs, epochs)` float array. `train_loss`, `margin_p50` (medians of the
+        batches) and `flat_share` (of margins of 2.5 or more) are means over an epoch's steps,
+        `norm/<path>` and what `task.evaluate` gives are taken at its end; `constrained_epochs`
+        counts up from LAWN's switch.
       wall_s: seconds for all the runs together, compilation included.
       resumed_from: the epoch of the checkpoint that training went on from, 0 if it began.
     """
@@ -96,27 +99,29 @@ def train_epoch(
     def one(knobs: Knobs, state: State) -> tuple[State, dict[str, jax.Array]]:
         tx = make_optimizer(plan, knobs)
 
-        def loss(params: nnx.State, rest: nnx.State, batch: Any) -> tuple[jax.Array, Any]:
-            model = nnx.merge(structure, params, rest)
+        def loss(params: nnx.State, state: State, batch: Any) -> tuple[jax.Array, Any]:
+            model = nnx.merge(structure, params, state.rest)
             model.train()
-            losses, margins = task.loss(model, batch)
+            of_examples, margins = task.loss(model, batch)
+            mean = jnp.mean(of_examples)
             rest = nnx.as_pure(nnx.state(model, nnx.Not(nnx.Param)))
-            return jnp.mean(losses), (margins, rest)
+            minimised = losses.flooding(mean, plan.flood_level) if plan.flood_level else mean
+            return minimised, (mean, margins, rest)
 
-        def step(state: State, batch: Any) -> tuple[State, tuple[jax.Array, jax.Array]]:
-            params, rest, opt_state, key = state
-            value_and_grad = jax.value_and_grad(loss, has_aux=True)
-            (value, (margins, rest)), grads = value_and_grad(params, rest, batch)
+        def step(state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:
+            grads, (mean, margins, rest) = jax.grad(loss, has_aux=True)(state.params, state, batch)
             margin = _median(margins)
-            updates, opt_state = tx.update(grads, opt_state, params, margin=margin)
-            params = optax.apply_updates(params, updates)
-            return State(params, rest, opt_state, key), (value, margin)
+            updates, opt_state = tx.update(grads, state.opt_state, state.params, margin=margin)
+            params = optax.apply_updates(state.params, updates)
+            flat = diagnostics.flat_zone_share(margins)
+            metrics = {"train_loss": mean, "margin_p50": margin, "flat_share": flat}
+            return state._replace(params=params, rest=rest, opt_state=opt_state), metrics
 
         key, epoch_key = jax.random.split(state.key)
-        state, (losses, margins) = jax.lax.scan(
+        state, metrics = jax.lax.scan(
             step, state._replace(key=key), meshes.split_batches(task.batches(epoch_key))
         )
-        metrics = {"train_loss": jnp.mean(losses), "margin_p50": jnp.mean(margins)}
+        metrics = jax.tree.map(jnp.mean, metrics)
         norms = diagnostics.weight_norms(state.params)
         metrics |= {f"norm/{path}": norm for path, norm in norms.items()}
         constrained = optax.tree.get(state.opt_state, "constrained_steps")
@@ -124,7 +129,7 @@ def train_epoch(
             metrics["constrained_epochs"] = constrained / plan.steps_per_epoch
         return state, metrics
 
-    state, metrics = _over_runs(one)(knobs, state)
+    state, metrics = _over_runs(task, one)(knobs, state)
     return meshes.split_state(state), meshes.copy(metrics)
 
 
@@ -138,7 +143,7 @@ def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> dict[str, jax.Ar
         model.eval()
         return task.evaluate(model)
 
-    return meshes.copy(_over_runs(one)(params, rest))
+    return meshes.copy(_over_runs(task, one)(params, rest))
 
 
 def train(
@@ -244,9 +249,9 @@ def _init_optimizer(plan: Plan, knobs: Knobs, params: nnx.State) -> optax.OptSta
     return meshes.split_state(jax.vmap(init_one)(knobs, params))
 
 
-def _over_runs(function: Callable[..., Any]) -> Callable[..., Any]:
+def _over_runs(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:
     """Maps a function over the axis of runs of all its arguments."""
-    if jax.default_backend() == "cpu":
+    if jax.default_backend() == "cpu" or not task.vmaps_runs:
         # Batched kernels are slower there: vmapped, three runs of a recommender took 20% longer.
         return lambda *args: jax.lax.map(lambda run: function(*run), args)
     return jax.vmap(function)

@@ -27,6 +27,7 @@ class Line:
 
     x: jax.Array
     score = "error"
+    vmaps_runs = True
     steps_per_epoch = 2
 
     def model(self, rngs):
