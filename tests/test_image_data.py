@@ -1,0 +1,106 @@
+"""Images from a dataset of TensorFlow Datasets, written here, and images that are made up."""
+
+import importlib.util
+import io
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from examples.images import data
+
+SIZES = {"train": 12, "test": 5}
+
+
+def picture(value):
+    """A file of one colour."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((32, 32, 3), value, np.uint8)).save(file, "PNG")
+    return io.BytesIO(file.getvalue())
+
+
+class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """What TFDS writes for CIFAR-100, smaller: the colour of an image says which it is."""
+
+    VERSION = tfds.core.Version("3.0.2")
+    name = "cifar100"
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(32, 32, 3)),
+            "label": tfds.features.ClassLabel(num_classes=100),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        train, test = (0, SIZES["train"]), (100, SIZES["test"])
+        return {k: self._generate_examples(*v) for k, v in {"train": train, "test": test}.items()}
+
+    def _generate_examples(self, first, count):
+        for value in range(first, first + count):
+            yield value, {"image": picture(value), "label": value % 100}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    Tiny(data_dir=str(folder), file_format="array_record").download_and_prepare()
+    return folder
+
+
+def colours(images):
+    """Of images of one colour each."""
+    assert (images.pixels.shape[1:], images.pixels.dtype) == ((32, 32, 3), np.uint8)
+    assert images.labels.dtype == np.int32
+    assert (images.pixels == images.pixels[:, :1, :1, :1]).all()
+    values = images.pixels[:, 0, 0, 0]
+    np.testing.assert_array_equal(values % 100, images.labels)
+    return values.tolist()
+
+
+def test_a_prepared_dataset_is_read(prepared):
+    images = data.load("cifar100", prepared)
+    assert sorted(colours(images.train)) == list(range(12))
+    assert sorted(colours(images.held_out)) == list(range(100, 105))
+    assert images.classes == 100
+
+
+def test_validation_is_the_end_of_the_training_set_and_a_subset_its_beginning(prepared):
+    whole = colours(data.load("cifar100", prepared).train)
+    images = data.load("cifar100", prepared, train_images=6, validation_images=4)
+    assert colours(images.train) == whole[:6]
+    assert colours(images.held_out) == whole[8:]
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (9, 4), (None, 12), (None, -1)])
+def test_more_images_than_there_are(prepared, sizes):
+    train, validation = sizes
+    message = rf"train_images={train} and validation_images={validation} do not fit the 12"
+    with pytest.raises(ValueError, match=message):
+        data.load("cifar100", prepared, train_images=train, validation_images=validation)
+
+
+def test_without_data_and_tensorflow_the_remedy_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    message = r"cifar10 is not prepared in .*tfds build cifar10 .*--dataset generated"
+    with pytest.raises(FileNotFoundError, match=message):
+        data.load("cifar10", tmp_path)
+
+
+def test_without_a_network_the_remedy_is_told(tmp_path, monkeypatch):
+    def download(builder):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download)
+    with pytest.raises(ConnectionError, match=r"could not download cifar10 \(no network\).*tfds"):
+        data.load("cifar10", tmp_path)
+
+
+def test_generated_images_can_be_told_apart():
+    train, test, classes = data.load("generated")
+    assert (len(train.labels), len(test.labels), classes) == (2000, 500, 10)
+    means = np.stack([train.pixels[train.labels == k].mean(0) for k in range(classes)])
+    distances = np.square(test.pixels[:, None] - means[None]).sum(axis=(2, 3, 4))
+    assert (distances.argmin(1) == test.labels).mean() > 0.99
