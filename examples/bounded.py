@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 from flax import nnx
 
 from lawn_optax import baselines
@@ -25,4 +26,11 @@ class Bounded(nnx.Module):
         structure, params, rest = nnx.split(self.model, nnx.Param, ...)
         norms = {path: norm[...] for path, norm in self.norms.items()}
         weights = _APPLY(nnx.as_pure(params), norms)
-        return nnx.merge(structure, weights, rest)(*inputs)
+        model = nnx.merge(structure, weights, rest)
+        outputs = model(*inputs)
+        # What it changes of itself, as batch statistics in training.
+        changed = nnx.state(model, nnx.Not(nnx.Param))
+        values = (jax.tree.leaves(nnx.as_pure(state)) for state in (rest, changed))
+        if any(before is not after for before, after in zip(*values, strict=True)):
+            nnx.update(self.model, changed)
+        return outputs
