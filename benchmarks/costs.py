@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import overhead, training_step, trees
+from benchmarks import forms, overhead, training_step, trees
 from examples import tables
 from examples.records import Record, read_records
 
@@ -41,9 +41,14 @@ def sections(root: Path, results: Path) -> Iterator[tuple[Path, str, str]]:
     folder = sorted(root.glob("????-??-??-overhead"))[-1]
     found = [record for file in sorted(folder.glob("*.jsonl")) for record in read_records(file)]
     yield results, "overhead", report(index(found), folder)
-    forms = {file.stem: read_records(file) for file in sorted((folder / "forms").glob("*.jsonl"))}
-    if forms:
-        yield folder / "README.md", "forms", compare_forms(forms)
+    account = folder / "README.md"
+    history = {
+        file.stem: read_records(file) for file in sorted((folder / "history").glob("*.jsonl"))
+    }
+    if history:
+        yield account, "history", compare_history(history)
+    for file in sorted((folder / "forms").glob("*.jsonl")):
+        yield account, file.stem, forms.table(read_records(file))
 
 
 def index(found: Sequence[Record]) -> Runs:
@@ -76,11 +81,11 @@ def goals(runs: Runs) -> str:
     return tables.markdown(columns, rows)
 
 
-def compare_forms(forms: dict[str, list[Record]]) -> str:
+def compare_history(history: dict[str, list[Record]]) -> str:
     """One row a form and tree, of Adam-LAWN."""
     shown = ("bytes", "to Adam", "temporary (in a loop)", "kernels", "sums", "time to Adam")
     rows = []
-    for form, found in forms.items():
+    for form, found in history.items():
         for (_, tree, _), run in index(found).items():
             lawn, adam = run["adam_lawn"], run["adam"]
             cells = dict(zip(overhead.COLUMNS, overhead.cells(lawn, adam["bytes"]), strict=True))

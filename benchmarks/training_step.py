@@ -26,6 +26,7 @@ from benchmarks.overhead import ratio
 from benchmarks.rivals import Stepper, stepper
 from benchmarks.timing import Loop, compare, interleave, machine
 from examples import records, tables
+from examples.images.models import make_model
 from examples.ranking import NCF
 
 PLAIN = "plain sgd"
@@ -84,6 +85,10 @@ def classifier(
 
 WORKLOADS: dict[str, Workload] = {
     "ncf": recommender(users=6040, items=3706, tower=(256, 128, 64)),  # MovieLens-1M
+    "vgg19": classifier(lambda rngs: make_model("vgg19", 10, "bfloat16", rngs), (32, 32, 3), 10),
+    "resnet50": classifier(
+        lambda rngs: make_model("resnet50", 1000, "bfloat16", rngs), (224, 224, 3), 1000
+    ),
 }
 
 

@@ -40,7 +40,7 @@ def test_forms_stand_beside_each_other():
         "0-first": [adam, record("cpu", "ncf", "adam_lawn", bytes=104, time=3.0)],
         "1-second": [adam, record("cpu", "ncf", "adam_lawn", bytes=80, time=2.0)],
     }
-    _, _, first, second = costs.compare_forms(forms).splitlines()
+    _, _, first, second = costs.compare_history(forms).splitlines()
     assert first.startswith("| 0-first ")
     assert " 2.60 " in first
     assert " 2.00 (1.00 to 1.00) " in second
