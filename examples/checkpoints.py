@@ -57,8 +57,13 @@ class Checkpoints:
         Args:
           folder: where to keep them, seen by all processes.
           run: all that decides what the run computes, as JSON values.
+
+        Raises:
+          ValueError: if there is a file of that name.
         """
         self._folder = folder.expanduser().absolute()
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ValueError(f"checkpoint_dir={folder} is a file: give a folder, which is made.")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run = json.loads(json.dumps(run))
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())

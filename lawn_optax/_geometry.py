@@ -12,12 +12,11 @@ They are arguments, for a step needs few of them, taken in two sweeps over memor
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-AxisName = str | Sequence[str]
+AxisName = str | tuple[str, ...]
 
 
 def widen(x: jax.Array) -> jax.Array:
@@ -50,17 +49,17 @@ def retraction(
 ) -> tuple[jax.Array, jax.Array]:
     """Parts `of_r, of_w` such that `of_r r + of_w w` is the update of lines 9-11.
 
-    `||r_p||^2 = <r, r> - <w, r>^2 / <w, w>` is lost to rounding where `r` is many times longer
-    than `w` and nearly parallel to it. There the step is shortened to the length at which it can
-    still be told: in float32, within 15 degrees of `w`, to four times its norm. Where a sum
-    overflows, both are 0.
+    `||r_p||^2 = <r, r> - <w, r>^2 / <w, w>` loses digits to rounding where `r` is many times longer
+    than `w` and nearly parallel to it. So a step of `||r||^2 > k ||w + r_p||^2` is shortened until
+    it is no longer so; `k` is 14 in float32, where that takes less than 15 degrees between `r` and
+    `w`, and 3e5 in float64. Where a sum overflows, both parts are 0.
     """
     b = _ratio(wr, ww, otherwise=0.0)
     tangent = jnp.maximum(rr - b * wr, 0)
-    longest = 0.005 * jnp.finfo(rr.dtype).eps ** -0.5  # squared, in units of <w, w>
-    excess = rr - longest * tangent
-    too_long = (excess > longest * ww) & (ww > 0)
-    shorter = jnp.sqrt(jnp.where(too_long, longest * ww / jnp.where(too_long, excess, 1), 1))
+    k = 0.005 * jnp.finfo(rr.dtype).eps ** -0.5
+    excess = rr - k * tangent
+    too_long = (excess > k * ww) & (ww > 0)
+    shorter = jnp.sqrt(jnp.where(too_long, k * ww / jnp.where(too_long, excess, 1), 1))
     s = _ratio(c, root(ww + shorter**2 * tangent), otherwise=0.0)
     taken = ~jnp.isinf(ww + rr)
     return jnp.where(taken, s * shorter, 0), jnp.where(taken, s * (1 - shorter * b) - 1, 0)
@@ -132,12 +131,12 @@ class Sphere:
     ) -> jax.Array:
         """The update from `w` to `c (w + r) / size`; `r` itself where not `held`.
 
-        A step so large that its `size`, which is `||w + r||`, overflows is not taken.
+        A step is not taken if its `size`, which is `||w + r||`, overflows or is 0.
         """
         w, r = widen(w), widen(r)
         s = _ratio(c, size, otherwise=0.0)
         update = self._spread(s) * r + self._spread(s - 1) * w
-        update = jnp.where(self._spread(jnp.isinf(size)), 0, update)
+        update = jnp.where(self._spread(jnp.isinf(size) | (size == 0)), 0, update)
         return jnp.where(self._spread(held), update, r)
 
     def resize(

@@ -15,6 +15,7 @@ from lawn_optax._spheres import (
     inside_lawn,
     retract,
     scale_norms,
+    state_explained,
     tangent,
     zero_norms,
 )
@@ -65,8 +66,8 @@ def lawn(
 
     Weight decay inside `inner` has its usual effect in the free phase and on free leaves; on a
     constrained one the third line removes it. A leaf or slice whose captured norm is 0 stays free.
-    A step that float32 cannot tell from a radial one, over four times as long as the weights and
-    within 15 degrees of them, is shortened until it can.
+    A step `r` within 15 degrees of the weights or their opposite, and over four times as long as
+    them or more, is shortened in float32, where rounding would else lose the norm.
 
     Args:
       inner: any optimizer, learning rate included.
@@ -85,11 +86,12 @@ def lawn(
       reset_inner: re-initialise the inner state at the switch instead of carrying it over: moments,
         their bias correction and all else but learning-rate schedules and injected
         hyperparameters, which go on.
-      axis_name: under `shard_map` or `pmap` with leaves split over devices: the mesh axis, or tuple
-        of axes, over which every leaf's sums are completed; or a tree or prefix of such entries,
-        with None for a leaf that each device has whole. The `PartitionSpec`s that `shard_map` is
-        given are such a tree, and make each sum over just the mesh axes that split it. Not needed
-        under `jit` with sharded arrays.
+      axis_name: under `shard_map` or `pmap` with leaves split over devices: best the
+        `PartitionSpec`s that `shard_map` is given, a tree or prefix, for then each sum is completed
+        over just the mesh axes that split it. An entry may also be a mesh axis, a tuple of them, or
+        None for a leaf that each device has whole. One name for all is right only where it splits
+        every constrained leaf: it makes the norms of the others too large. Not needed under `jit`
+        with sharded arrays.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with a `LawnState`. Its `update` needs `params`;
@@ -145,7 +147,8 @@ def lawn(
         check_state("lawn", state, LawnState, spheres, w)
 
         # The switch, and c = ||w|| at the first constrained update: equation (1).
-        now, switch_state = switch.update(state.steps, state.switch, extra_args)
+        with state_explained("switch", state.switch, switch.init):
+            now, switch_state = switch.update(state.steps, state.switch, extra_args)
         constrained = now | (state.constrained_steps > 0)
         first = constrained & (state.constrained_steps == 0)
         ww, wg = inner_products(spheres, (w, w), (w, g))
@@ -157,7 +160,8 @@ def lawn(
 
         # Algorithm 1; the learning rate of line 10 is the inner optimizer's.
         g_p = optax.tree.cast_like(tangent(spheres, w, g, ww, wg, held), g)  # line 4
-        with inside_lawn(constrained, held):
+        start = lambda: inner.init(w)
+        with inside_lawn(constrained, held), state_explained("inner", state.inner, start):
             r, inner_state = inner.update(g_p, inner_state, w, **for_inner)  # lines 5-8
         step = optax.tree.cast_like(retract(spheres, w, r, c, ww, held), r)  # lines 9-11
 

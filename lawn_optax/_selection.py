@@ -218,7 +218,8 @@ def _resolve_axis_name(path: Path, axes: tuple[int, ...], entry: Any) -> tuple[s
             if axis in axes and split is not None
             for name in (split if isinstance(split, tuple) else (split,))
         )
-    names = entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+    listed = entry if isinstance(entry, (tuple, list)) else [entry]
+    names = tuple(name for name in listed if name is not None)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(
             f"axis_name has {entry!r} for parameter {_join(path)!r}: give the name of a mesh axis,"
@@ -303,7 +304,7 @@ def _is_axes(x: Any) -> bool:
 
 def _is_axis_name(x: Any) -> bool:
     """Whether `x` is one leaf's mesh axes: None, a `PartitionSpec`, or a tuple of names."""
-    named = isinstance(x, tuple) and all(isinstance(name, str) for name in x)
+    named = isinstance(x, (tuple, list)) and all(isinstance(name, str) for name in x)
     return x is None or isinstance(x, PartitionSpec) or named
 
 

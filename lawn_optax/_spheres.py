@@ -27,7 +27,9 @@ def inner_products(spheres: Spheres, *pairs: tuple[optax.Params, optax.Updates])
     sums: dict[Any, jax.Array] = {}
     for i, (x, y) in enumerate(pairs):
         of_x, of_y = leaves_by_path(x), leaves_by_path(y)
-        sums |= {(i, p): s.inner(of_x[p], of_y[p]) for p, s in spheres.items() if p in of_y}
+        for path in [path for path in spheres if path in of_y]:
+            _check_shape(path, of_x[path], of_y[path])
+            sums[i, path] = spheres[path].inner(of_x[path], of_y[path])
     for axis_name in dict.fromkeys(s.axis_name for s in spheres.values() if s.axis_name):
         spread = {(i, p): x for (i, p), x in sums.items() if spheres[p].axis_name == axis_name}
         sums |= side_by_side(lambda x, name=axis_name: jax.lax.psum(x, name), spread)
@@ -35,19 +37,31 @@ def inner_products(spheres: Spheres, *pairs: tuple[optax.Params, optax.Updates])
 
 
 def side_by_side(function: Callable[..., Any], *numbers: dict[Any, jax.Array]) -> dict[Any, Any]:
-    """`function` of the numbers of each norm, elementwise on one array of all that are of one type.
+    """`function` of the numbers of each norm, elementwise on one array of all leaves' of one type.
 
     So the devices of a mesh exchange the sums of all leaves at once, where XLA would do so leaf by
-    leaf, and many small leaves do not mean as many small kernels.
+    leaf, and many small leaves do not mean as many small kernels. Leaves with a norm for each slice
+    stay by themselves: their norms may be spread over devices, each leaf's in its own way.
     """
     alike = collections.defaultdict(list)
-    for key in numbers[-1]:
-        alike[tuple(jax.typeof(of[key]) for of in numbers)].append(key)
     results: dict[Any, Any] = {}
+    for key in numbers[-1]:
+        if jnp.ndim(numbers[-1][key]) == 0:
+            alike[tuple(jax.typeof(of[key]) for of in numbers)].append(key)
+        else:
+            results[key] = function(*(of[key] for of in numbers))
     for keys in alike.values():
         result = function(*(jnp.stack([of[key] for key in keys]) for of in numbers))
         results |= {key: jax.tree.map(lambda x, i=i: x[i], result) for i, key in enumerate(keys)}
     return results
+
+
+def _check_shape(path: str, w: jax.Array, d: jax.Array) -> None:
+    if jnp.shape(w) != jnp.shape(d):
+        raise ValueError(
+            f"parameter {path!r} has shape {jnp.shape(w)} and its update {jnp.shape(d)}: give"
+            " update(grads, state, params) gradients of the shapes of the parameters."
+        )
 
 
 def tangent(
@@ -153,6 +167,24 @@ def check_state(name: str, state: Any, kind: type, spheres: Spheres, params: opt
             f"{name} needs norms of shapes {needed} for these params, and its state holds {found}:"
             " they must be the parameters, mask and axes of init; call init anew for others."
         )
+
+
+@contextlib.contextmanager
+def state_explained(name: str, state: Any, init: Callable[[], Any]) -> Iterator[None]:
+    """Says of an error within that the state `name` is another's, where it is."""
+    try:
+        yield
+    except Exception as error:
+        needed, found = (
+            str(jax.tree.structure(jax.eval_shape(init))),
+            str(jax.tree.structure(state)),
+        )
+        if needed == found:
+            raise
+        raise ValueError(
+            f"the state of lawn's {name} is {found}, and this {name} needs {needed}: a state goes"
+            " with the optimizer whose init made it."
+        ) from error
 
 
 def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:

@@ -267,3 +267,21 @@ def test_refuses_an_update_without_params(weights):
     state = tx.init(params)
     with pytest.raises(ValueError, match=r"params=None: lawn needs the current parameters"):
         tx.update(params, state)
+
+
+def test_a_state_of_another_optimizer_or_switch_is_named():
+    w = jnp.ones((2, 3))
+    with pytest.raises(
+        ValueError, match=r"the state of lawn's inner is .*TraceState.* needs .*Adam"
+    ):
+        lo.adam_lawn(0.1, 0).update(w, lo.sgd_lawn(0.1, 0).init(w), w)
+    tx = lo.adam_lawn(0.1, lo.at_median_margin())
+    with pytest.raises(ValueError, match=r"the state of lawn's switch is .* needs .*MedianMargin"):
+        tx.update(w, lo.adam_lawn(0.1, 0).init(w), w, margin=jnp.float32(1))
+
+
+def test_an_update_of_another_shape_is_refused():
+    tx = lo.sgd_lawn(0.1, 0)
+    params = {"w": jnp.ones((2, 3))}
+    with pytest.raises(ValueError, match=r"'w' has shape \(2, 3\) and its update \(1, 3\)"):
+        tx.update({"w": jnp.ones((1, 3))}, tx.init(params), params)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 import lawn_optax as lo
 
@@ -39,6 +40,7 @@ def test_every_other_block():
         "lo": lo,
         "optax": optax,
         "steps_per_epoch": 10,
+        "specs": PartitionSpec("data"),
         "params": params,
         "grads": params,
         "tx": tx,

@@ -209,6 +209,18 @@ def test_exchanges_do_not_grow_with_the_number_of_leaves(under):
     assert 0 < count_exchanges(12, under) <= count_exchanges(2, under)
 
 
+def test_norms_of_rows_stay_where_their_table_is():
+    # Tables of one shape, each split in its own way: nothing of one goes where the other is.
+    specs = {"users": P("fsdp"), "items": P("tensor"), "whole": P()}
+    params = {name: place(jnp.ones((64, 4)), spec, mesh()) for name, spec in specs.items()}
+    tx = lo.adam_lawn(0.1, SWITCH, axes=1)
+    update = jax.jit(lambda params, state: tx.update(params, state, params))
+    compiled = update.lower(params, jax.jit(tx.init)(params)).compile()
+    assert collectives(compiled.as_text()) == []
+    for name, sharding in compiled.output_shardings[0].items():
+        assert sharding.is_equivalent_to(params[name].sharding, 2)
+
+
 def test_sizes_that_the_mesh_does_not_divide(x64):
     # JAX places no array unevenly; within a program a constraint does it, with padding that the
     # sums must not count.
