@@ -184,7 +184,7 @@ def provenance(runs: Sequence[records.Record]) -> str:
     if tuning:
         what = f"{tuning} runs of one seed to tune, {len(runs) - tuning} of others to report"
     devices = every(run["device"] for run in runs)
-    commits = every(run["versions"]["commit"] or "no commit" for run in runs)
+    commits = every(run["versions"]["commit"] or "unknown" for run in runs)
     return f"{what}, on {devices}, at commit {commits}"
 
 

@@ -104,15 +104,33 @@ def of_first(number: int) -> int:
 
 
 @contextlib.contextmanager
-def sigterm() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGTERM ends nothing: what is yielded says whether it came, to any process."""
-    came: list[Any] = []
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Inside, SIGTERM ends nothing: what is yielded says whether it came, to any process.
+
+    Ctrl-C ends all at once, or where something has swallowed it, as asyncio and finalisers may,
+    when that is asked next.
+    """
+    came: dict[int, bool] = dict.fromkeys((signal.SIGTERM, signal.SIGINT), False)
     if threading.current_thread() is not threading.main_thread():
         yield lambda: any_process(False)
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: came.append(None))
+
+    def note(number: int, _: Any) -> None:
+        came[number] = True
+        interrupt()
+
+    def interrupt() -> None:
+        if came[signal.SIGINT]:
+            raise KeyboardInterrupt
+
+    def asked() -> bool:
+        interrupt()
+        return any_process(came[signal.SIGTERM])
+
+    before = {number: signal.signal(number, note) for number in came}
     try:
-        yield lambda: any_process(bool(came))
+        yield asked
     finally:
-        # None is a handler that was not installed from Python.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        for number, handler in before.items():
+            # None is a handler that was not installed from Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -186,7 +186,7 @@ def train(
             run = _describe(task, options, knobs, seeds)
             store = stack.enter_context(closing(Checkpoints(options.checkpoint_dir, run)))
             done = store.latest(done)
-            stop_asked = stack.enter_context(processes.sigterm())
+            stop_asked = stack.enter_context(processes.stop_signals())
         if options.tensorboard and processes.is_first():
             writer = Events(options.tensorboard, seeds, done.epoch)
             events = stack.enter_context(closing(writer))

@@ -1,5 +1,6 @@
 """How a run starts and stops: options of a cluster, SIGTERM, Ctrl-C, a finished run given again."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -60,6 +61,23 @@ def signal_in_epoch(monkeypatch, number, epoch):
         return train_epoch(*args)
 
     monkeypatch.setattr(training, "train_epoch", sending)
+
+
+def test_a_ctrl_c_that_something_swallows_ends_the_run_all_the_same(task, tmp_path, monkeypatch):
+    train_epoch, begun = training.train_epoch, []
+
+    def swallowing(*args):
+        begun.append(None)
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        return train_epoch(*args)
+
+    monkeypatch.setattr(training, "train_epoch", swallowing)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(task, dataclasses.replace(OPTIONS, checkpoint_dir=tmp_path))
+    assert len(begun) == 1
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_sigterm_saves_the_epoch_and_the_same_command_goes_on(task, tmp_path, monkeypatch):
