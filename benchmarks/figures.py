@@ -1,4 +1,4 @@
-"""The paper's Figures 1, 2c and 4b from records: what they show, the pictures, the captions.
+"""The paper's Figures 1, 2 and 4 from records: what they show, the pictures, the captions.
 
 A curve or a panel of which a run is missing is left out.
 """
@@ -13,13 +13,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import attenuation, recommendation, studies
-from benchmarks.recommendation import NAMES, NOT_YET_RUN, Found
+from benchmarks import attenuation, sections, studies
+from benchmarks.catalog import STUDIES, WIDE
+from benchmarks.sections import NAMES, NOT_YET_RUN, Found, Section, Table
 from examples import records, tables
 from examples.options import WITH_DECAY, OptimizerName
 from examples.pictures import LOOK, STYLES
 
-HR = "HR@10 (%)"
+SCORES = {"hr_at_10": "HR@10", "accuracy": "Test accuracy"}
 # Okabe and Ito's colours; markers tell the optimizers apart in grey.
 MARKS: dict[OptimizerName, tuple[str, str]] = {
     "sgd": ("#000000", "x"),
@@ -39,7 +40,7 @@ class Line(NamedTuple):
       optimizer: its name.
       label: its name in the legend.
       x: `(points,)`.
-      y: `(points, seeds)`, HR@10 in percent after the last epoch.
+      y: `(points, seeds)`, the score in percent after the last epoch.
       hollow: whether to set it apart from another line of the same optimizer.
     """
 
@@ -51,50 +52,62 @@ class Line(NamedTuple):
     hollow: bool = False
 
 
-def by_batch(found: Found) -> list[Line]:
-    """Figure 2c: what the paper's five optimizers reach at each batch size that was run."""
+def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
+    """Figure 2: what the paper's five optimizers reach at each batch size that was run."""
     lines = []
-    for panel, section in recommendation.BY_BATCH.items():
+    for panel, section in panels.items():
         for optimizer, name in NAMES.items():
             points: dict[str, list[tuple[int, np.ndarray]]] = {}
             for study in map(_study, section.tables):
-                measured = recommendation.measure(study, optimizer, found)
+                measured = sections.measure(study, optimizer, found)
                 for chosen_from, (_, curves) in measured.items():
-                    point = study.base.batch_size, curves[:, -1]
+                    scores = sections.last_percent(curves[study.example.score])
+                    point = study.base.batch_size, scores
                     points.setdefault(chosen_from, []).append(point)
             for chosen_from, line in points.items():
                 x, y = map(np.array, zip(*line, strict=True))
                 decays = optimizer in WITH_DECAY
                 label = f"{name}, {chosen_from}" if decays else name
-                hollow = decays and chosen_from != "the wide set"
-                lines.append(Line(panel, optimizer, label, x, y, hollow))
+                lines.append(Line(panel, optimizer, label, x, y, decays and chosen_from != WIDE))
     return lines
 
 
-def by_free(found: Found) -> list[Line]:
-    """Figure 4b: LAWN's tuning runs at the peak learning rate that it chose, one seed each."""
+def by_free(panels: Mapping[str, Section], found: Found) -> list[Line]:
+    """Figure 4: LAWN's tuning runs at the peak learning rate that it chose, one seed each."""
     lines = []
-    for panel, section in recommendation.BY_BATCH.items():
+    for panel, section in panels.items():
         for table, optimizer in itertools.product(section.tables, LAWN):
-            (tried,) = _study(table).grids(optimizer).values()
-            chosen = studies.choose(tried, found)
+            study = _study(table)
+            (settings,) = study.grids(optimizer).values()
+            chosen = study.choose(settings, found)
             if chosen is None:
                 continue
-            runs = [run for run in tried if run.learning_rate == chosen.learning_rate]
-            scores = [studies.score(found[studies.identity(run.config())]) for run in runs]
+            at_peak = [s for s in settings if s.learning_rate == chosen.learning_rate]
+            runs = [study.tried(setting) for setting in at_peak]
+            scores = [
+                found[studies.identity(run.config())]["final"][study.example.score] for run in runs
+            ]
             x, y = np.array([run.free_epochs for run in runs]), 100 * np.array(scores)[:, None]
-            label = NAMES[optimizer]
-            lines.append(Line(f"{panel}\n{table.title}", optimizer, label, x, y))
+            order, base = np.argsort(x), runs[0]
+            panel_of = f"{panel}\nBatch size {base.batch_size:,}, {base.epochs} epochs"
+            lines.append(Line(panel_of, optimizer, NAMES[optimizer], x[order], y[order]))
     return lines
 
 
-def draw_lines(path: Path, lines: Sequence[Line], xlabel: str) -> None:
-    """HR@10 over a logarithmic axis, a panel beside the other, bars where there are seeds.
+def score(panels: Mapping[str, Section]) -> str:
+    """What the studies of some panels are judged by, in words."""
+    (score,) = {_study(table).example.score for s in panels.values() for table in s.tables}
+    return SCORES[score]
+
+
+def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> None:
+    """Scores over a logarithmic axis, a panel beside the other, bars where there are seeds.
 
     Args:
       path: the picture to write, if there is a line.
       lines: what to draw.
       xlabel: what `x` is.
+      ylabel: what `y` is, in percent.
     """
     panels = list(dict.fromkeys(line.panel for line in lines))
     if not panels:
@@ -118,7 +131,7 @@ def draw_lines(path: Path, lines: Sequence[Line], xlabel: str) -> None:
             for line in within:
                 legend[line.label] = _plot(axes, line)
         for axes in grid[:, 0]:
-            axes.set_ylabel(HR)
+            axes.set_ylabel(f"{ylabel} (%)")
         _finish(figure, path, legend)
 
 
@@ -127,7 +140,7 @@ def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
     if not runs:
         return
     by_rate = tables.group(runs, lambda run: run["config"]["learning_rate"])
-    names = {"hr_at_10": HR, "margin_p50": "median training margin"}
+    names = {"hr_at_10": "HR@10 (%)", "margin_p50": "median training margin"}
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(max(3.6 * len(by_rate), 5), 5), layout="constrained")
         grid = figure.subplots(2, len(by_rate), squeeze=False, sharex=True, sharey="row")
@@ -142,42 +155,40 @@ def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
         _finish(figure, path, legend)
 
 
-def caption_batch_sizes(link: str, lines: Sequence[Line], found: Found) -> str:
+def caption_batch_sizes(
+    link: str, panels: Mapping[str, Section], lines: Sequence[Line], found: Found
+) -> str:
     """The picture, what it shows, and how much of it is there."""
-    studied = [
-        (_study(table), optimizer)
-        for section in recommendation.BY_BATCH.values()
-        for table in section.tables
-        for optimizer in NAMES
-    ]
-    possible = sum(len(study.grids(optimizer)) for study, optimizer in studied)
-    runs = [r for s in recommendation.BY_BATCH.values() for r in recommendation.runs_of(s, found)]
+    used = [_study(table) for section in panels.values() for table in section.tables]
+    possible = sum(len(study.grids(o)) for study, o in itertools.product(used, NAMES))
     return _caption(
-        f"![HR@10 against batch size]({link})",
-        "HR@10 after the last epoch, as in the tables: mean and standard error of"
+        f"![{score(panels)} against batch size]({link})",
+        f"{score(panels)} after the last epoch, as in the tables: mean and standard error of"
         f" {len(studies.REPORTING_SEEDS)} seeds.",
         sum(len(line.x) for line in lines),
         possible,
-        runs,
+        [run for section in panels.values() for run in sections.runs_of(section, found)],
     )
 
 
-def caption_free_epochs(link: str, lines: Sequence[Line], found: Found) -> str:
+def caption_free_epochs(
+    link: str, panels: Mapping[str, Section], lines: Sequence[Line], found: Found
+) -> str:
     """The picture, what it shows, and how much of it is there."""
-    tables_ = [table for s in recommendation.BY_BATCH.values() for table in s.tables]
-    possible = len(LAWN) * sum(len(_study(table).free_epochs) for table in tables_)
+    used = [_study(table) for section in panels.values() for table in section.tables]
+    possible = len(LAWN) * sum(len(study.free_epochs) for study in used)
     runs = [
-        record
-        for table, optimizer in itertools.product(tables_, LAWN)
-        for (tried,) in [_study(table).grids(optimizer).values()]
-        if studies.choose(tried, found)
-        for record in (found[studies.identity(run.config())] for run in tried)
+        found[studies.identity(study.tried(setting).config())]
+        for study, optimizer in itertools.product(used, LAWN)
+        for (settings,) in [study.grids(optimizer).values()]
+        if study.choose(settings, found)
+        for setting in settings
     ]
     return _caption(
-        f"![HR@10 against free epochs]({link})",
-        "HR@10 after the last epoch of the runs that LAWN was tuned by, at the peak learning rate"
-        " chosen: n = 1 at each point, so that a point or two up or down mean nothing. The chosen"
-        " free phase is the highest point of a curve, not a measurement of it.",
+        f"![{score(panels)} against free epochs]({link})",
+        f"{score(panels)} after the last epoch of the runs that LAWN was tuned by, at the peak"
+        " learning rate chosen: n = 1 at each point, so that a point or two up or down mean"
+        " nothing. The chosen free phase is the highest point of a curve, not a measurement of it.",
         sum(len(line.x) for line in lines),
         possible,
         runs,
@@ -194,7 +205,7 @@ def caption_branches(link: str, runs: Sequence[records.Record]) -> str:
         f" {config['batch_size']:,}, {config['epochs']} epochs, which parts after epoch"
         f" {config['onset']} (dotted): mean and standard error of seeds"
         f" {', '.join(map(str, seeds))}. Margins are of the logits that the loss sees."
-        f" {recommendation.provenance(runs)}."
+        f" {sections.provenance(runs)}."
     )
     return f"![HR@10 and median margin over the epochs]({link})\n\n{text}\n\n{table_branches(runs)}"
 
@@ -229,11 +240,11 @@ def _caption(
         return f"{NOT_YET_RUN}: it is drawn from the runs of the tables above."
     absent = possible - points
     count = f"{points} of {possible} points; the others are {NOT_YET_RUN}." if absent else ""
-    return f"{picture}\n\n{text} {count} {recommendation.provenance(runs)}."
+    return f"{picture}\n\n{text} {count} {sections.provenance(runs)}."
 
 
-def _study(table: recommendation.Table) -> studies.Study:
-    return studies.STUDIES[table.rows[0].study]
+def _study(table: Table) -> studies.Study:
+    return STUDIES[table.rows[0].study]
 
 
 def _plot(axes: Axes, line: Line) -> Any:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import costs, epoch_time, figures, folders, recommendation, studies
+from benchmarks import costs, epoch_time, figures, folders, outline, sections, studies
+from benchmarks.catalog import STUDIES
 from benchmarks.folders import RECORDS
 from examples import quickstart, records
 
@@ -35,7 +36,7 @@ def main(config: Config) -> None:
     readme, results = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
     digits = newest("quickstart")
     refresh(readme, "quickstart", quickstart.table(digits), check=config.check)
-    for name, body in item_recommendation(draw=not config.check).items():
+    for name, body in tuned(draw=not config.check).items():
         refresh(results, name, body, check=config.check)
     for document, name, body in costs.sections(RECORDS, results):
         refresh(document, name, body, check=config.check)
@@ -63,25 +64,30 @@ def printed(readme: str) -> str:
     return f"```\n{out.getvalue().rstrip()}\n```"
 
 
-def item_recommendation(*, draw: bool) -> dict[str, str]:
+def tuned(*, draw: bool) -> dict[str, str]:
     """Sections by name: the tables, then the figures with their captions; draws these if asked."""
-    datasets = ("movielens-100k", "movielens-1m", "pinterest-20")
+    datasets = {study.base.dataset for study in STUDIES.values()}
     found = studies.index([record for name in datasets for record in folders.records_of(name)])
-    sections = recommendation.SECTIONS
-    bodies = {name: recommendation.render(section, found) for name, section in sections.items()}
-    by_batch = figures.by_batch(found)
-    by_free = figures.by_free(found)
+    bodies = {name: sections.render(section, found) for name, section in outline.SECTIONS.items()}
     parted = folders.records_of("attenuation")
+    bodies["figure-1"] = figures.caption_branches("../docs/attenuation.png", parted)
+    bodies["epoch-time"] = epoch_time.section(folders.records_of("epoch-time"))
     if draw:
-        figures.draw_lines(DOCS / "batch-size.png", by_batch, "batch size")
-        figures.draw_lines(DOCS / "free-epochs.png", by_free, "free epochs")
         figures.draw_branches(DOCS / "attenuation.png", parted)
-    return bodies | {
-        "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
-        "figure-2c": figures.caption_batch_sizes("../docs/batch-size.png", by_batch, found),
-        "figure-4b": figures.caption_free_epochs("../docs/free-epochs.png", by_free, found),
-        "epoch-time": epoch_time.section(folders.records_of("epoch-time")),
-    }
+    for comparison in outline.COMPARISONS:
+        panels = comparison.panels
+        by_batch, by_free = figures.by_batch(panels, found), figures.by_free(panels, found)
+        batches, free = (f"{comparison.pictures}{x}.png" for x in ("batch-size", "free-epochs"))
+        if draw:
+            ylabel = figures.score(panels)
+            figures.draw_lines(DOCS / batches, by_batch, "batch size", ylabel)
+            figures.draw_lines(DOCS / free, by_free, "free epochs", ylabel)
+        captions = (
+            figures.caption_batch_sizes(f"../docs/{batches}", panels, by_batch, found),
+            figures.caption_free_epochs(f"../docs/{free}", panels, by_free, found),
+        )
+        bodies |= dict(zip((comparison.by_batch, comparison.by_free), captions, strict=True))
+    return bodies
 
 
 def newest(name: str) -> list[records.Record]:

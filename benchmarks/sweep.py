@@ -1,4 +1,4 @@
-"""Tunes each optimizer over its grid in `studies.py`, then reports the best with other seeds.
+"""Tunes each optimizer over its grid in `catalog.py`, then reports the best with other seeds.
 
     python -m benchmarks.sweep --study movielens-100k-10k --data-dir DIR
 
@@ -20,10 +20,10 @@ import tyro
 from optuna.storages import journal
 
 from benchmarks import folders, studies
-from examples import ncf, ranking, records, training
+from benchmarks.catalog import STUDIES
+from examples import records, training
 from examples.options import OptimizerName
 
-CURVES = ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50")
 ON_ACCELERATOR = 8  # Runs side by side; a third of the points of a grid.
 
 
@@ -36,9 +36,9 @@ class Config:
     """Runs what is missing of some studies."""
 
     study: tuple[str, ...]
-    """Which, one or more of `studies.STUDIES`; an unknown name lists them all."""
+    """Which, one or more of `catalog.STUDIES`; an unknown name lists them all."""
     data_dir: Path | None = None
-    """Where the dataset's files are; by default they are downloaded."""
+    """Where the dataset's files are, as the example has it; by default they are downloaded."""
     optimizers: tuple[OptimizerName, ...] = ()
     """Which of a study's; by default all."""
     chunk: int | None = None
@@ -53,9 +53,9 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in self.study or [""]:
-            if name not in studies.STUDIES:
-                raise ValueError(f"study={name!r} must be one of {', '.join(studies.STUDIES)}.")
-            known = studies.STUDIES[name].learning_rates
+            if name not in STUDIES:
+                raise ValueError(f"study={name!r} must be one of {', '.join(STUDIES)}.")
+            known = STUDIES[name].learning_rates
             for optimizer in self.optimizers:
                 if optimizer not in known:
                     raise ValueError(
@@ -70,26 +70,33 @@ def main(config: Config) -> None:
     config.storage.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for name in config.study:
-        study = studies.STUDIES[name]
+        study = STUDIES[name]
         folder = config.records or folders.newest_or_new(study.base.dataset)
-        task = ncf.load(dataclasses.replace(study.base, data_dir=config.data_dir))
+        tuning, reported = folder / "tuning.jsonl", folder / "reported.jsonl"
+        of_study = dataclasses.replace(study.base, data_dir=config.data_dir)
+        reported_on = study.example.load(of_study)
+        tried_on = study.example.load(study.tried(of_study)) if study.tuning else reported_on
         for optimizer in config.optimizers or study.learning_rates:
-            tuning, grids = folder / "tuning.jsonl", study.grids(optimizer)
+            grids = study.grids(optimizer)
             *_, whole = grids.values()
-            explore(config, task, name, whole, tuning)
-            choices = [studies.choose(runs, read(tuning)) for runs in grids.values()]
+            runs = [study.tried(setting) for setting in whole]
+            explore(config, tried_on, name, runs, tuning)
+            choices = [study.choose(settings, read(tuning)) for settings in grids.values()]
             for chosen in dict.fromkeys(choices):  # Both may be one.
                 if chosen is None:
                     raise ValueError(
                         f"{tuning} lacks runs that {config.storage} has: processes that share the"
                         " one must share the other."
                     )
-                runs = studies.report_with(chosen)
-                explore(config, task, name, runs, folder / "reported.jsonl")
+                explore(config, reported_on, name, study.reported(chosen), reported)
 
 
 def explore(
-    config: Config, task: ranking.Ranking, name: str, runs: Sequence[ncf.Config], path: Path
+    config: Config,
+    task: training.Task,
+    name: str,
+    runs: Sequence[studies.AnyConfig],
+    path: Path,
 ) -> None:
     """Does each of the runs, which differ in knobs and seed, that nobody has done."""
     size = config.chunk or (1 if jax.default_backend() == "cpu" else ON_ACCELERATOR)
@@ -121,7 +128,7 @@ def explore(
         shared.optimize(objective)
 
 
-def train(task: ranking.Ranking, name: str, runs: Sequence[ncf.Config], path: Path) -> None:
+def train(task: training.Task, name: str, runs: Sequence[studies.AnyConfig], path: Path) -> None:
     """Runs, side by side, appended to a file unless another process has done so meanwhile."""
     knobs = jax.tree.map(lambda *x: jnp.array(x), *(run.knobs() for run in runs))
     seeds = [run.first_seed for run in runs]
@@ -130,14 +137,14 @@ def train(task: ranking.Ranking, name: str, runs: Sequence[ncf.Config], path: Pa
     found = []
     for i, run in enumerate(runs):
         about = {"benchmark": "sweep", "study": name, "side_by_side": len(runs), **run.config()}
-        curve = {curve: result.curve[curve][i : i + 1] for curve in CURVES}
+        curve = {curve: result.curve[curve][i : i + 1] for curve in STUDIES[name].example.curves}
         found += records.make_records(about, [run.first_seed], result._replace(curve=curve))
     # At the end of a grid two processes may run the same.
     done = read(path)
     records.append_records(path, [r for r in found if studies.identity(r["config"]) not in done])
 
 
-def describe(runs: Sequence[ncf.Config]) -> str:
+def describe(runs: Sequence[studies.AnyConfig]) -> str:
     """The first run, and how many follow it."""
     run, others = runs[0], len(runs) - 1
     knobs = run.learning_rate, run.weight_decay, run.free_epochs, run.first_seed
@@ -150,5 +157,5 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    listed = f"The studies: {', '.join(studies.STUDIES)}."
+    listed = f"The studies: {', '.join(STUDIES)}."
     main(tyro.cli(Config, prog="python -m benchmarks.sweep", description=f"{__doc__}\n{listed}"))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from toys import toy_interactions
 
-from benchmarks import recommendation, report, studies, sweep
-from examples import interactions, ncf, records, training
+from benchmarks import outline, paper, report, sections, studies, sweep
+from benchmarks.catalog import STUDIES
+from examples import cifar, interactions, ncf, records, training
 
 NAME = "movielens-100k-10k"
 OPTIMIZERS = ("adam", "adam_lawn")
@@ -26,8 +27,9 @@ def config(tmp_path, monkeypatch):
         learning_rates=dict.fromkeys(OPTIMIZERS, (1e-3, 1e-2)),
         free_epochs=(0.5, 1.0),
         decays={"the paper's decays": (0.0,), "the wide set": (0.0, 1.0)},
+        tuning={"epochs": 1},
     )
-    monkeypatch.setitem(studies.STUDIES, NAME, study)
+    monkeypatch.setitem(STUDIES, NAME, study)
     monkeypatch.setattr(interactions, "load", lambda *args, **kwargs: toy_interactions())
     return sweep.Config(
         study=(NAME,), storage=tmp_path / "runs" / "journal", records=tmp_path / "records"
@@ -42,11 +44,11 @@ def runs_of(config, file):
 
 def test_every_setting_once_and_the_chosen_with_other_seeds(config):
     sweep.main(config)
-    study = studies.STUDIES[NAME]
+    study = STUDIES[NAME]
     wanted = [
-        studies.identity(run.config())
+        studies.identity(study.tried(setting).config())
         for optimizer in OPTIMIZERS
-        for run in list(study.grids(optimizer).values())[-1]
+        for setting in list(study.grids(optimizer).values())[-1]
     ]
     assert sorted(runs_of(config, "tuning.jsonl")) == sorted(wanted)
     reported = runs_of(config, "reported.jsonl")
@@ -57,8 +59,8 @@ def test_every_setting_once_and_the_chosen_with_other_seeds(config):
     chosen = {
         (c.optimizer, c.learning_rate, c.weight_decay, c.free_epochs)
         for optimizer in OPTIMIZERS
-        for runs in study.grids(optimizer).values()
-        if (c := studies.choose(runs, tuned))
+        for settings in study.grids(optimizer).values()
+        if (c := study.choose(settings, tuned))
     }
     knobs = ("optimizer", "learning_rate", "weight_decay", "free_epochs")
     assert {tuple(json.loads(run)[k] for k in knobs) for run in reported} == chosen
@@ -92,8 +94,8 @@ def test_a_grid_that_grows_keeps_what_was_run(config, monkeypatch):
     config = dataclasses.replace(config, optimizers=("adam_lawn",))
     sweep.main(config)
     first = runs_of(config, "tuning.jsonl")
-    study = dataclasses.replace(studies.STUDIES[NAME], free_epochs=(0.5, 1.0, 2.0))
-    monkeypatch.setitem(studies.STUDIES, NAME, study)
+    study = dataclasses.replace(STUDIES[NAME], free_epochs=(0.5, 1.0, 2.0))
+    monkeypatch.setitem(STUDIES, NAME, study)
     sweep.main(config)
     tuned = runs_of(config, "tuning.jsonl")
     assert tuned[:4] == first
@@ -117,9 +119,9 @@ def test_unknown_studies_and_optimizers_are_refused():
         sweep.Config(study=("movielens-1m-1m-focal-2",), optimizers=("sgd",))
 
 
-@pytest.mark.parametrize("name", studies.STUDIES)
+@pytest.mark.parametrize("name", STUDIES)
 def test_both_sides_have_the_same_budget(name):
-    study = studies.STUDIES[name]
+    study = STUDIES[name]
     # The widest set is the last.
     sizes = {len(list(study.grids(o).values())[-1]) for o in study.learning_rates}
     assert len(sizes) == 1
@@ -160,31 +162,90 @@ def found_in(config):
 def test_the_report_says_what_was_run_and_what_was_not(config):
     sweep.main(dataclasses.replace(config, optimizers=("adam_lawn",)))
     found = found_in(config)
-    row = recommendation.Row("Adam-LAWN", NAME, "adam_lawn", "66.91 (0.15)")
-    ((name, tried, last, best, n, setting, figure),) = recommendation.lines(row, found)
+    hit_ratio = sections.Section("Table 9", outline.HIT_RATIO, [])
+    row = sections.Row("Adam-LAWN", NAME, "adam_lawn", "66.91 (0.15)")
+    ((name, tried, last, best, n, setting, figure),) = sections.lines(hit_ratio, row, found)
     assert (name, tried, n, figure) == ("Adam-LAWN", "free epochs, 4 settings", "3", row.paper)
     assert setting.startswith("peak 0.0")
     final = 100 * np.array([r["final"]["hr_at_10"] for r in found.values() if r["seed"] < 3])
     assert last.startswith(f"{final.mean():.2f} ± ")
     assert float(best.split()[0]) >= float(last.split()[0])
-    row = recommendation.Row("Adam", NAME, "adam", "66.03 (0.15)")
+    row = sections.Row("Adam", NAME, "adam", "66.03 (0.15)")
     unrun = ("Adam", "", "not yet run", "not yet run", "", "", "66.03 (0.15)")
-    assert recommendation.lines(row, found) == [unrun]
-    ten, thousand = (
-        recommendation.Table(
+    assert sections.lines(hit_ratio, row, found) == [unrun]
+    both = [
+        sections.Table(
             f"Batch {size}",
-            [recommendation.Row("Adam-LAWN", f"movielens-100k-{size}", "adam_lawn", "1")],
+            [sections.Row("Adam-LAWN", f"movielens-100k-{size}", "adam_lawn", "1")],
         )
         for size in ("10k", "1k")
-    )
-    text = recommendation.render(recommendation.Section("Table 9", [ten, thousand]), found)
+    ]
+    text = sections.render(hit_ratio._replace(tables=both), found)
     assert "### Batch 10k\n" in text
     assert "### Batch 1k" not in text
+    assert "Tuned with 1 epochs; warm-up and free phase are then the same share." in text
     assert "`python -m benchmarks.sweep --study movielens-100k-1k --data-dir DIR`" in text
     assert text.endswith(
         "4 runs of one seed to tune, 3 of others to report, on cpu, at commit"
-        f" {recommendation.provenance(list(found.values())).split()[-1]}."
+        f" {sections.provenance(list(found.values())).split()[-1]}."
     )
+
+
+def test_fewer_epochs_to_tune_cut_warm_up_and_free_phase_alike():
+    study = STUDIES["movielens-100k-10k"]
+    (settings,) = study.grids("adam_lawn").values()
+    for setting in settings:
+        run = study.tried(setting)
+        assert run.epochs < setting.epochs
+        for name in ("warmup_epochs", "free_epochs"):
+            share = getattr(run, name) / run.epochs
+            assert share == pytest.approx(getattr(setting, name) / setting.epochs)
+    (adam, *_) = study.grids("adam")["the wide set"]
+    assert study.tried(adam).free_epochs == "auto"
+
+
+def test_images_are_tuned_on_training_images_that_are_held_out(tmp_path, monkeypatch):
+    base = cifar.Config(
+        dataset="generated",
+        train_images=100,
+        batch_size=50,
+        model="vgg5",
+        width=1 / 16,
+        dtype="float32",
+        epochs=2,
+        warmup_epochs=0.0,
+    )
+    study = studies.Study(
+        base=base,
+        learning_rates={"adam_lawn": (1e-3,)},
+        free_epochs=(1.0,),
+        decays={},
+        tuning={"epochs": 1, "validation_images": 60},
+    )
+    monkeypatch.setitem(STUDIES, "cifar10-small", study)
+    config = sweep.Config(
+        study=("cifar10-small",), storage=tmp_path / "journal", records=tmp_path / "records"
+    )
+    sweep.main(config)
+    (tuned,) = records.read_records(config.records / "tuning.jsonl")
+    reported = records.read_records(config.records / "reported.jsonl")
+    assert (tuned["config"]["epochs"], tuned["config"]["validation_images"]) == (1, 60)
+    for record in reported:
+        assert (record["config"]["epochs"], record["config"]["validation_images"]) == (2, 0)
+        assert record["curve"].keys() == set(study.example.curves)
+    row = sections.Row("Adam-LAWN", "cifar10-small", "adam_lawn", "")
+    section = sections.Section("Table 7", (*outline.ACCURACY, *outline.CALIBRATION), [])
+    ((_, _, last, *_),) = sections.lines(section, row, found_in(config))
+    accuracy = 100 * np.mean([record["final"]["accuracy"] for record in reported])
+    assert last.startswith(f"{accuracy:.2f} ± ")
+
+
+def test_the_paper_has_a_figure_for_every_row_that_stands_beside_one():
+    for name, section in outline.SECTIONS.items():
+        rows = [row for table in section.tables for row in table.rows]
+        assert all(row.study in STUDIES for row in rows)
+        assert all(bool(row.paper) == (name != "cifar10-small") for row in rows), name
+    assert paper.TABLE_10["movielens-1m-1m"]["adam_lawn"] == "70.66 (0.22)"
 
 
 def test_a_document_that_differs_from_its_records_fails_the_check(tmp_path):
