@@ -104,7 +104,7 @@ SECTIONS = {
     "pinterest-20": _five("Table 11", HIT_RATIO, [*paper.TABLE_11], paper.TABLE_11),
     "instead-of-decay": _instead_of_decay(HIT_RATIO, SMOOTHED, paper.TABLE_10),
     "focal": _focal(HIT_RATIO, FOCAL),
-    "cifar10-small": _five("Table 7", (*ACCURACY, *CALIBRATION), ["cifar10-small"], {}),
+    "cifar10-small": _five("", (*ACCURACY, *CALIBRATION), ["cifar10-small"], {}),
     "cifar10": _five("Table 7", ACCURACY, _of("cifar10"), paper.TABLE_7),
     "cifar100": _five("Table 7", ACCURACY, _of("cifar100"), paper.TABLE_7),
     "calibration": _calibration(),

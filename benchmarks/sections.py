@@ -60,7 +60,7 @@ class Column(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Tables of one kind, which of the paper's they stand beside, and what they show."""
+    """Tables of one kind, and which of the paper's they stand beside; "" for none."""
 
     source: str
     columns: Sequence[Column]
@@ -115,22 +115,25 @@ def measure(study: Study, optimizer: OptimizerName, found: Found) -> dict[str, M
 def render(section: Section, found: Found) -> str:
     """The tables of which anything was run, then a line for each of the others."""
     parts, unrun = [], []
-    heads = ("optimizer", "chosen from", *(column.title for column in section.columns))
+    shown = [column.title for column in section.columns]
+    heads = ("optimizer", "chosen from", *shown, "n", "setting chosen")
+    if section.source:
+        heads = (*heads, f"the paper's, {section.source}")
     for table in section.tables:
         rows = [line for row in table.rows for line in lines(section, row, found)]
         if all(NOT_YET_RUN in line for line in rows):
             unrun.append(table)
             continue
         parts += [f"### {table.title}"]
-        paper = f"the paper's, {section.source}"
-        parts += [tables.markdown((*heads, "n", "setting chosen", paper), rows)]
+        parts += [tables.markdown(heads, [row[: len(heads)] for row in rows])]
         parts += [_tried(table)]
         if any(NOT_YET_RUN in line for line in rows):
             parts += [f"What is {NOT_YET_RUN}: `{_command(table)}`"]
     if unrun:
         columns = ("", *(row.name for row in unrun[0].rows), "what fills it")
         cells = [(t.title, *(r.paper for r in t.rows), f"`{_command(t)}`") for t in unrun]
-        parts += [f"Not yet run, with the figures of the paper's {section.source}:"]
+        beside = f", with the figures of the paper's {section.source}" if section.source else ""
+        parts += [f"Not yet run{beside}:"]
         parts += [tables.markdown(columns, cells)]
     runs = runs_of(section, found)
     if runs:
