@@ -92,7 +92,12 @@ def full(
 STUDIES = {
     "movielens-100k-1k": short(1_000, 40, LOW),
     "movielens-100k-10k": short(10_000, 100, MIDDLE, 40),
-    "movielens-100k-100k": short(100_000, 100, HIGH, 40),
+    "movielens-100k-100k": dataclasses.replace(
+        short(100_000, 100, peaks((1e-2, 3e-2), (3e-2, 1e-1), (0.1, 0.3)), 40),
+        free_epochs=(2.5, 10.0, 25.0, 40.0),
+        # Over 500 updates smaller decays than 0.1 change the weights by a few percent or less.
+        decays=decays((0.0, 1e-1), (1.0, 3.0)),
+    ),
     "movielens-100k-400k": short(400_000, 100, HIGH),
     "movielens-100k-1k-full": full("movielens-100k", 1_000, 300, LOW),
     "movielens-100k-10k-full": full("movielens-100k", 10_000, 300, MIDDLE),
