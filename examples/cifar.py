@@ -17,6 +17,7 @@ import tyro
 
 from examples import processes, records, tables, training
 from examples.images import ModelName, classification, data
+from examples.images.layers import check_virtual_batch_size
 from examples.options import Options
 
 REPORTED = {
@@ -64,6 +65,9 @@ class Config(Options):
     """Share of each label that is spread over all classes; the paper tries 0.05."""
     bounded_weight_norm: bool = False
     """Fix the initial norms by reparametrization, as Hoffer et al. do, whatever the optimizer."""
+    virtual_batch_size: int | None = None
+    """Images that batch normalisation takes its statistics over, a divisor of the batch size; by
+    default all of the batch, on all devices. As many as a device has need no exchange for them."""
     rotation: float | None = None
     """Largest angle in degrees that images are rotated by; by default 15 for CIFAR-100, else 0."""
 
@@ -82,6 +86,8 @@ class Config(Options):
             )
         if not self.gamma > 0:
             raise ValueError(f"gamma={self.gamma} must be above 0: at 0 it is cross-entropy.")
+        if self.virtual_batch_size is not None:
+            check_virtual_batch_size(self.virtual_batch_size, self.batch_size)
 
 
 def main(config: Config) -> None:
@@ -125,6 +131,7 @@ def make_task(config: Config) -> classification.Classification:
         gamma=config.gamma if config.loss == "focal" else 0.0,
         label_smoothing=config.label_smoothing,
         bounded_weight_norm=config.bounded_weight_norm,
+        virtual_batch_size=config.virtual_batch_size,
     )
 
 

@@ -176,6 +176,7 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path, monkeypatch):
     [
         ({"label_smoothing": 1.0}, r"label_smoothing=1.0 must be at least 0 and below 1"),
         ({"gamma": 0.0}, r"gamma=0.0 must be above 0"),
+        ({"virtual_batch_size": 48}, r"virtual_batch_size=48 must divide batch_size=4096"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):

@@ -5,10 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from examples.images import make_model
 from examples.images.convolution import FORM, conv
-from examples.images.layers import batch_norm, halved
+from examples.images.layers import BatchNorm, batch_norm, halved
+from examples.meshes import BATCH, MeshConfig
+
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
 
 
 def abstract(name, classes, **others):
@@ -135,3 +139,120 @@ class TestLayers:
         g = normal(*y.shape)
         for gradient, of in zip(pull_back(g), pull_back_of_jax(g), strict=True):
             np.testing.assert_allclose(gradient, of, rtol=1e-4, atol=1e-4)
+
+
+class TestVirtualBatches:
+    """Batch normalisation over a stated number of images that follow each other."""
+
+    def norm(self, virtual_batch_size=None, dtype="float32"):
+        """A layer of three channels whose scale and bias are not those that it starts with."""
+        norm = batch_norm(3, dtype=dtype, rngs=nnx.Rngs(0))
+        norm.scale[...], norm.bias[...] = jnp.array([0.5, 1.0, 2.0]), jnp.array([-1.0, 0.0, 3.0])
+        norm.virtual_batch_size = virtual_batch_size
+        return norm
+
+    @pytest.fixture
+    def x(self):
+        """Twelve images, each brighter than the one before."""
+        x = np.random.default_rng(0).normal(size=(12, 2, 5, 3)) + np.arange(12)[:, None, None, None]
+        return jnp.asarray(x, jnp.float32)
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_one_virtual_batch_is_the_batch(self, x, dtype):
+        whole, virtual = self.norm(dtype=dtype), self.norm(12, dtype)
+        expected, y = whole(x.astype(dtype)), virtual(x.astype(dtype))
+        assert y.dtype == dtype
+        # Of the last bit where a sum was taken in another order.
+        np.testing.assert_allclose(
+            *(np.float32(array) for array in (y, expected)),
+            rtol=1e-2 if dtype == "bfloat16" else 1e-5,
+            atol=1e-5,
+        )
+        for found, of in ((virtual.mean, whole.mean), (virtual.var, whole.var)):
+            assert found.dtype == jnp.float32
+            np.testing.assert_allclose(found[...], of[...], rtol=1e-5)
+
+    def test_each_is_normalised_by_its_own_statistics(self, x):
+        norm = self.norm(4)
+        y, groups = norm(x), np.float64(x).reshape(3, 4, 2, 5, 3)
+        mean, var = (of(groups, axis=(1, 2, 3), keepdims=True) for of in (np.mean, np.var))
+        expected = (groups - mean) / np.sqrt(var + 1e-5) * [0.5, 1, 2] + [-1, 0, 3]
+        np.testing.assert_allclose(y, expected.reshape(x.shape), rtol=1e-4, atol=1e-4)
+        # One step of a tenth towards the means over the three.
+        np.testing.assert_allclose(norm.mean[...], 0.1 * mean.mean(0).ravel(), rtol=1e-5)
+        np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * var.mean(0).ravel(), rtol=1e-5)
+
+    def test_statistics_are_float32_where_the_images_are_bfloat16(self, x):
+        rounded = x.astype(jnp.bfloat16)
+        norm, exact = self.norm(4, "bfloat16"), self.norm(4)
+        y = norm(rounded)
+        # The result alone is rounded.
+        np.testing.assert_array_equal(y, exact(rounded).astype(jnp.bfloat16))
+        np.testing.assert_array_equal(norm.var[...], exact.var[...])
+
+    def test_evaluation_takes_the_running_averages_for_any_number_of_images(self, x):
+        norm = self.norm(4)
+        norm.mean[...], norm.var[...] = jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0, 5.0, 6.0])
+        norm.eval()
+        expected = (x[:5] - norm.mean[...]) / jnp.sqrt(norm.var[...] + 1e-5) * norm.scale[...]
+        np.testing.assert_allclose(norm(x[:5]), expected + norm.bias[...], rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(norm.mean[...], [1, 2, 3])
+
+    def test_gradients_are_those_of_one_layer_a_virtual_batch(self, x):
+        """The whole-batch layer of Flax, given one virtual batch after the other."""
+        structure, *states = nnx.split(self.norm(), nnx.Param, ...)
+        params, rest = map(nnx.as_pure, states)
+        norm_of_four = nnx.graphdef(self.norm(4))
+        g = jax.random.normal(jax.random.key(0), x.shape)
+
+        def apart(params, x):
+            parts = [nnx.merge(structure, params, rest)(x[i : i + 4]) for i in range(0, 12, 4)]
+            return jnp.vdot(g, jnp.concatenate(parts))
+
+        together = lambda params, x: jnp.vdot(g, nnx.merge(norm_of_four, params, rest)(x))
+        expected = jax.grad(apart, argnums=(0, 1))(params, x)
+        gradients = jax.grad(together, argnums=(0, 1))(params, x)
+        for found, of in zip(*map(jax.tree.leaves, (gradients, expected)), strict=True):
+            np.testing.assert_allclose(found, of, rtol=1e-3, atol=1e-4)
+
+    @pytest.mark.parametrize("name", ["vgg19", "resnet18", "resnet50", "wrn28-10"])
+    def test_all_layers_of_all_networks_have_them(self, name):
+        model = abstract(name, 10, virtual_batch_size=64)
+        norms = [m for _, m in nnx.iter_modules(model) if isinstance(m, nnx.BatchNorm)]
+        assert len(norms) >= 16
+        assert {(type(norm), norm.virtual_batch_size) for norm in norms} == {(BatchNorm, 64)}
+
+    @pytest.mark.parametrize("size", [5, 0, 24])
+    def test_a_batch_that_they_do_not_divide(self, x, size):
+        with pytest.raises(
+            ValueError, match=f"virtual_batch_size={size} must divide batch_size=12"
+        ):
+            self.norm(size)(x)
+
+    @pytest.mark.parametrize(
+        ("virtual_batch_size", "exchanged"), [(None, True), (8, True), (4, False)]
+    )
+    def test_devices_exchange_none_of_their_own_statistics(self, virtual_batch_size, exchanged):
+        """Four images on each of eight devices: the logits of VGG-5, and their gradient.
+
+        The running averages are not asked for, and nothing waits for them.
+        """
+        options = {"width": 1 / 16, "virtual_batch_size": virtual_batch_size}
+        make = lambda: make_model("vgg5", 10, "float32", nnx.Rngs(0), **options)
+        structure, state = nnx.split(nnx.eval_shape(make))
+
+        def gradient(state, x, g):
+            def logits_of(x):  # Merged inside, where the averages may then change.
+                return nnx.merge(structure, state)(x)
+
+            logits, pull_back = jax.vjp(logits_of, x)
+            return logits, *pull_back(g)
+
+        with MeshConfig(data=8).use():
+            split = jax.NamedSharding(jax.sharding.get_mesh(), PartitionSpec(BATCH))
+            shape = lambda *of: jax.ShapeDtypeStruct(of, "float32", sharding=split)
+            of_batch = shape(32, 16, 16, 3), shape(32, 10)
+            program = jax.jit(gradient, out_shardings=split)
+            text = program.lower(nnx.as_pure(state), *of_batch).compile().as_text()
+        found = {name for name in COLLECTIVES if f" {name}(" in text or f" {name}-start(" in text}
+        assert bool(found) == exchanged, found

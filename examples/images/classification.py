@@ -49,6 +49,7 @@ class Classification:
       gamma: of the focal loss; 0 for cross-entropy.
       label_smoothing: the share of each label that is spread over all classes.
       bounded_weight_norm: whether the network is `Bounded`.
+      virtual_batch_size: images that are normalised together; None for the whole batch.
     """
 
     images: jax.Array
@@ -65,6 +66,7 @@ class Classification:
     gamma: float = dataclasses.field(metadata={"static": True})
     label_smoothing: float = dataclasses.field(metadata={"static": True})
     bounded_weight_norm: bool = dataclasses.field(metadata={"static": True})
+    virtual_batch_size: int | None = dataclasses.field(metadata={"static": True})
     score = "accuracy"
     vmaps_runs = False
 
@@ -75,7 +77,14 @@ class Classification:
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         """The network."""
-        model = make_model(self.model_name, self.classes, self.dtype, rngs, width=self.width)
+        model = make_model(
+            self.model_name,
+            self.classes,
+            self.dtype,
+            rngs,
+            width=self.width,
+            virtual_batch_size=self.virtual_batch_size,
+        )
         return Bounded(model) if self.bounded_weight_norm else model
 
     def batches(self, key: jax.Array) -> Batch:
@@ -138,6 +147,7 @@ def make_task(
     gamma: float,
     label_smoothing: float,
     bounded_weight_norm: bool,
+    virtual_batch_size: int | None = None,
 ) -> Classification:
     """Puts images on the device; for the arguments see `Classification`."""
     n = len(data.train.labels)
@@ -159,4 +169,5 @@ def make_task(
         gamma=gamma,
         label_smoothing=label_smoothing,
         bounded_weight_norm=bounded_weight_norm,
+        virtual_batch_size=virtual_batch_size,
     )

@@ -21,7 +21,13 @@ MODELS: Mapping[str, Callable[..., nnx.Module]] = {
 
 
 def make_model(
-    name: ModelName, classes: int, dtype: Any, rngs: nnx.Rngs, *, width: float = 1.0
+    name: ModelName,
+    classes: int,
+    dtype: Any,
+    rngs: nnx.Rngs,
+    *,
+    width: float = 1.0,
+    virtual_batch_size: int | None = None,
 ) -> nnx.Module:
     """A network from `(batch, height, width, 3)` images to `(batch, classes)` logits.
 
@@ -31,6 +37,7 @@ def make_model(
       dtype: of the computation; weights, statistics and logits are float32.
       rngs: for the initial weights.
       width: factor on the channels of the published network, to try one that is cheaper.
+      virtual_batch_size: images that are normalised together, see `layers.BatchNorm`.
 
     Raises:
       ValueError: for a name that is not known, or a width that leaves no channel.
@@ -41,4 +48,6 @@ def make_model(
         raise ValueError(f"width={width} must be at least 1/16: 4 of the 64 first channels.")
     # JAX's own generator takes XLA seconds a kernel to compile on CPU, a tenth of it with this one.
     rngs = nnx.Rngs(jax.random.key(jax.random.bits(rngs.params()), impl="rbg"))
-    return MODELS[name](classes, width=width, dtype=jnp.dtype(dtype), rngs=rngs)
+    model = MODELS[name](classes, width=width, dtype=jnp.dtype(dtype), rngs=rngs)
+    model.set_attributes(virtual_batch_size=virtual_batch_size)
+    return model
