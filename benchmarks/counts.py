@@ -63,6 +63,13 @@ def count(compiled: Any) -> Counts:
     )
 
 
+def memory(compiled: Any) -> int:
+    """Bytes of the arguments, the results and the temporary arrays of a `jax.stages.Compiled`."""
+    planned = compiled.memory_analysis()
+    parts = [getattr(planned, f"{of}_size_in_bytes") for of in ("argument", "output", "temp")]
+    return sum(parts) - int(planned.alias_size_in_bytes)  # Donated arguments are results too.
+
+
 def kernels(text: str) -> int:
     """How many instructions of a compiled program are run, those of its loops and branches once."""
     computations = parse(text)

@@ -96,9 +96,13 @@ class Classification:
 
     def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Losses and margins of the augmented images, `(batch,)` each."""
-        logits = model(self._centred(augmented(self.images, batch.images, batch.draws)))
+        logits = model(self._centred(self.pixels(batch)))
         labels = self.labels[batch.images]
         return self._losses(logits, labels), metrics.logit_margin(logits, labels)
+
+    def pixels(self, batch: Batch) -> jax.Array:
+        """The images of a batch, augmented: `(batch, size, size, 3)` uint8."""
+        return augmented(self.images, batch.images, batch.draws)
 
     def evaluate(self, model: nnx.Module) -> dict[str, jax.Array]:
         """Accuracy, calibration error, mean negative log-likelihood, margins: all held out."""
