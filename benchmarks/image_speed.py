@@ -336,7 +336,7 @@ def _counts(record: records.Record, goal: Goal) -> bool:
 def _spread(shares: np.ndarray | None) -> str:
     if shares is None:
         return ""
-    return f"{np.median(shares):.1%} ({shares.min():.1%} to {shares.max():.1%})"
+    return f"{np.median(shares):z.1%} ({shares.min():z.1%} to {shares.max():z.1%})"
 
 
 def _percent(share: float | None) -> str:
