@@ -192,7 +192,7 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
 
 
 def test_fewer_epochs_to_tune_cut_warm_up_and_free_phase_alike():
-    study = STUDIES["movielens-100k-10k"]
+    study = STUDIES["cifar10-small"]
     (settings,) = study.grids("adam_lawn").values()
     for setting in settings:
         run = study.tried(setting)
