@@ -2,7 +2,8 @@
 
 DIR/7/state           what training changes after epoch 7, by Orbax
 DIR/7/progress.json   whose it is, the curve so far, and the checksum of every file beside it
-DIR/newest            7
+DIR/7+300             the same after 300 parts more of the next epoch, where SIGTERM came within it
+DIR/newest            7+300
 
 A checkpoint is written beside its place and moved there whole, then `newest` names it, then what is
 too old is deleted; so a process may be killed anywhere. What a disk loses, the checksums tell.
@@ -10,7 +11,9 @@ too old is deleted; so a process may be killed anywhere. What a disk loses, the 
 
 import json
 import logging
+import re
 import shutil
+import types
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +27,9 @@ from examples import processes
 
 KEPT = 3
 PROGRESS = "progress.json"
-NOT_OURS = -1
+
+Place = tuple[int, int]  # Epochs done, and parts of the next.
+BEGIN, NOT_OURS = (0, 0), (-1, 0)
 
 _logger = logging.getLogger(__name__)
 
@@ -37,12 +42,16 @@ class Progress(NamedTuple):
       state: what training changes.
       curve: name -> `(runs,)` arrays, one an epoch.
       wall_s: seconds spent.
+      parts: of the next epoch that are done, 0 between epochs.
+      sums: name -> `(runs,)` float64, over these parts.
     """
 
     epoch: int
     state: Any
     curve: dict[str, list[np.ndarray]]
     wall_s: float
+    parts: int = 0
+    sums: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
 
 class Checkpoints:
@@ -77,31 +86,35 @@ class Checkpoints:
         Raises:
           ValueError: if the folder has checkpoints of another run, or of something else.
         """
-        epoch = processes.of_first(self._newest_whole() if processes.is_first() else 0)
-        if epoch == NOT_OURS:
+        found = self._newest_whole() if processes.is_first() else BEGIN
+        place = (processes.of_first(found[0]), processes.of_first(found[1]))
+        if place == NOT_OURS:
             raise ValueError(
-                f"{self._folder} has {', '.join(map(str, self._epochs()))}, none of which is a"
+                f"{self._folder} has {', '.join(map(_name, self._places()))}, none of which is a"
                 " whole checkpoint of the examples: give another folder."
             )
-        if epoch == 0:
+        if place == BEGIN:
             return start
-        saved = self._read(epoch)
+        saved = self._read(place)
         self._refuse_another(saved["run"], self._run, "options")
         self._refuse_another(saved["state"], _describe(start.state), "model and optimizer")
         state = self._orbax.restore(
-            self._path(epoch) / "state", args=ocp.args.StandardRestore(start.state)
+            self._path(place) / "state", args=ocp.args.StandardRestore(start.state)
         )
         # JSON's numbers are float64, in which a float32 keeps every bit.
         arrays = lambda rows: [np.array(row, np.float32) for row in rows]
         curve = {name: arrays(rows) for name, rows in saved["curve"].items()}
-        return Progress(epoch, state, curve, saved["wall_s"])
+        sums = {name: np.array(total) for name, total in saved.get("sums", {}).items()}
+        epoch, parts = place
+        return Progress(epoch, state, curve, saved["wall_s"], parts, sums)
 
     def save(self, progress: Progress) -> None:
         """Saves, and returns when all is written; every process must call it."""
-        place = self._path(progress.epoch)
-        beside = place.with_suffix(".tmp")
+        place = (progress.epoch, progress.parts)
+        path = self._path(place)
+        beside = path.with_suffix(".tmp")
         if processes.is_first():
-            self._write_newest(self._read_newest() or 0)
+            self._write_newest(self._read_newest() or BEGIN)
             shutil.rmtree(beside, ignore_errors=True)
         # In it the processes wait for each other, first and last.
         self._orbax.save(beside / "state", args=ocp.args.StandardSave(progress.state))
@@ -111,51 +124,52 @@ class Checkpoints:
                 "state": _describe(progress.state),
                 "curve": {k: [row.tolist() for row in rows] for k, rows in progress.curve.items()},
                 "wall_s": progress.wall_s,
+                "sums": {name: total.tolist() for name, total in progress.sums.items()},
                 "files": {
-                    str(path.relative_to(beside)): _checksum(path.read_bytes())
-                    for path in sorted(beside.rglob("*"))
-                    if path.is_file()
+                    str(file.relative_to(beside)): _checksum(file.read_bytes())
+                    for file in sorted(beside.rglob("*"))
+                    if file.is_file()
                 },
             }
             sealed = {"content": content, "checksum": _checksum(json.dumps(content).encode())}
             (beside / PROGRESS).write_text(json.dumps(sealed), encoding="utf-8")
-            shutil.rmtree(place, ignore_errors=True)  # There may be a torn one.
-            beside.rename(place)
-            self._write_newest(progress.epoch)
-            self._delete_others(progress.epoch)
+            shutil.rmtree(path, ignore_errors=True)  # There may be a torn one.
+            beside.rename(path)
+            self._write_newest(place)
+            self._delete_others(place)
 
     def close(self) -> None:
         """Ends what Orbax began."""
         self._orbax.close()
 
-    def _newest_whole(self) -> int:
-        """Its epoch, 0 or `NOT_OURS` if there is none; warns of those that should be whole."""
+    def _newest_whole(self) -> Place:
+        """`BEGIN` or `NOT_OURS` if there is none; warns of those that should be whole."""
         named = self._read_newest()
         torn = {}
-        whole = 0
-        for epoch in sorted({*self._epochs(), named or 0} - {0}, reverse=True):
-            problem = self._problem(epoch)
+        whole = BEGIN
+        for place in sorted({*self._places(), named or BEGIN} - {BEGIN}, reverse=True):
+            problem = self._problem(place)
             if problem is None:
-                whole = epoch
+                whole = place
                 break
-            torn[epoch] = problem
-        if torn and not whole and named is None:
+            torn[place] = problem
+        if torn and whole == BEGIN and named is None:
             return NOT_OURS
-        instead = f"goes on from epoch {whole}" if whole else "begins anew"
-        for epoch, problem in torn.items():
+        instead = "begins anew" if whole == BEGIN else f"goes on from epoch {_name(whole)}"
+        for place, problem in torn.items():
             _logger.warning(
-                "The checkpoint of epoch %d in %s is torn, %s; training %s.",
-                *(epoch, self._folder, problem, instead),
+                "The checkpoint of epoch %s in %s is torn, %s; training %s.",
+                *(_name(place), self._folder, problem, instead),
             )
         return whole
 
-    def _problem(self, epoch: int) -> str | None:
+    def _problem(self, place: Place) -> str | None:
         """What of a checkpoint is not as it was written."""
-        path = self._path(epoch)
+        path = self._path(place)
         if not path.is_dir():
             return "it is missing"
         try:
-            for name, checksum in self._read(epoch)["files"].items():
+            for name, checksum in self._read(place)["files"].items():
                 if _checksum((path / name).read_bytes()) != checksum:
                     return f"{name} is not what was written"
         except FileNotFoundError as error:
@@ -164,9 +178,9 @@ class Checkpoints:
             return str(error)
         return None
 
-    def _read(self, epoch: int) -> dict[str, Any]:
+    def _read(self, place: Place) -> dict[str, Any]:
         """What is written beside a state; a ValueError unless it is that."""
-        text = (self._path(epoch) / PROGRESS).read_text(encoding="utf-8", errors="replace")
+        text = (self._path(place) / PROGRESS).read_text(encoding="utf-8", errors="replace")
         try:
             sealed = json.loads(text)
             whole = sealed["checksum"] == _checksum(json.dumps(sealed["content"]).encode())
@@ -189,33 +203,45 @@ class Checkpoints:
                 f" Give the {what} it was made with, or another folder."
             )
 
-    def _epochs(self) -> list[int]:
+    def _places(self) -> list[Place]:
         """Of the checkpoints that are there, whole or not."""
-        names = {path.name for path in self._folder.iterdir() if path.is_dir()}
-        return sorted(int(name) for name in names if name.isdecimal())
+        places = (_place(path.name) for path in self._folder.iterdir() if path.is_dir())
+        return sorted(place for place in places if place)
 
-    def _path(self, epoch: int) -> Path:
-        return self._folder / str(epoch)
+    def _path(self, place: Place) -> Path:
+        return self._folder / _name(place)
 
-    def _read_newest(self) -> int | None:
-        """The epoch saved last, 0 before the first; None if this is no folder of ours."""
+    def _read_newest(self) -> Place | None:
+        """What was saved last, `BEGIN` before the first; None if this is no folder of ours."""
         try:
-            return int((self._folder / "newest").read_text(encoding="utf-8"))
+            return _place((self._folder / "newest").read_text(encoding="utf-8").strip())
         except (OSError, ValueError):
             return None
 
-    def _write_newest(self, epoch: int) -> None:
+    def _write_newest(self, place: Place) -> None:
         beside = self._folder / "newest.tmp"
-        beside.write_text(f"{epoch}\n", encoding="utf-8")
+        beside.write_text(f"{_name(place)}\n", encoding="utf-8")
         beside.replace(self._folder / "newest")
 
-    def _delete_others(self, epoch: int) -> None:
+    def _delete_others(self, place: Place) -> None:
         """Deletes the oldest, what was torn, and what was not finished."""
-        epochs = self._epochs()
-        kept = [e for e in epochs if e <= epoch][-KEPT:]
-        unfinished = [path for path in self._folder.glob("*.tmp") if path.stem.isdecimal()]
-        for path in [self._path(e) for e in epochs if e not in kept] + unfinished:
+        places = self._places()
+        kept = [p for p in places if p <= place][-KEPT:]
+        unfinished = [path for path in self._folder.glob("*.tmp") if _place(path.stem)]
+        for path in [self._path(p) for p in places if p not in kept] + unfinished:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _name(place: Place) -> str:
+    """`7`, or `7+300`."""
+    epoch, parts = place
+    return f"{epoch}+{parts}" if parts else f"{epoch}"
+
+
+def _place(name: str) -> Place | None:
+    """The reverse; None for the name of something else."""
+    match = re.fullmatch(r"(\d+)(?:\+(\d+))?", name, re.ASCII)
+    return (int(match[1]), int(match[2] or 0)) if match else None
 
 
 def _describe(state: Any) -> dict[str, str]:

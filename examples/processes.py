@@ -1,6 +1,7 @@
 """Processes: how a run starts, alone or as one of several, what they agree on, and how it stops.
 
-SIGTERM   training ends with the epoch, saves and says how to go on; exit code 0, as was asked
+SIGTERM   training ends with the epoch, or the part of one that is streamed, saves and says how to
+          go on; exit code 0, as was asked
 Ctrl-C    ends at once with a line; exit code 130
 """
 

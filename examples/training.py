@@ -1,11 +1,14 @@
 """Training: the one loop of all examples, with every seed and setting of a run vmapped.
 
 task.batches(key) -> scan of train steps -> task.evaluate(model) -> one row of the curve
+
+A task that is too large for the device comes in parts from a `Feed`, each of which is a task whose
+`batches` are some steps of the epoch; of any other the one part is the task itself.
 """
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple, Protocol
 
@@ -45,7 +48,32 @@ class Task(Protocol):
         """Losses and logit margins of the examples of a batch, both `(batch,)`."""
 
     def evaluate(self, model: Any) -> dict[str, jax.Array]:
-        """Scalars by name, on what is not trained on."""
+        """Scalars by name, on what is not trained on; of a task with a feed `judge` is asked."""
+
+    def predict(self, model: Any) -> Any:
+        """Of a part of what is not trained on, what `judge` needs; for a task with a feed."""
+
+    def judge(self, predictions: Sequence[Any]) -> dict[str, jax.Array]:
+        """Scalars by name, from the predictions of all these parts; for a task with a feed."""
+
+
+class Feed(Protocol):
+    """Where the parts of a task come from that the device cannot hold whole.
+
+    Its parts are tasks of one shape, placed on the mesh. Which ones they are depends on the epoch
+    and their place in it alone, so that a run that was stopped goes on to the bit.
+    """
+
+    parts_per_epoch: int
+    """How many parts are trained on in an epoch, each of as many steps."""
+    identity: Mapping[str, Any]
+    """What tells the data apart, for checkpoints."""
+
+    def parts(self, epoch: int, done: int) -> Iterable[Task]:
+        """To train on in an epoch, counted from 1, but for the first `done`."""
+
+    def held_out(self, epoch: int) -> Iterable[Task]:
+        """To judge by after an epoch."""
 
 
 class State(NamedTuple):
@@ -75,12 +103,60 @@ class Result(NamedTuple):
         counts up from LAWN's switch.
       wall_s: seconds for all the runs together, compilation included.
       resumed_from: the epoch of the checkpoint that training went on from, 0 if it began.
+      train_s: seconds of training in each epoch that was trained whole, without its evaluation; the
+        first ones include compilation.
     """
 
     state: State
     curve: dict[str, np.ndarray]
     wall_s: float
     resumed_from: int = 0
+    train_s: tuple[float, ...] = ()
+
+
+AVERAGED = ("train_loss", "margin_p50", "flat_share")
+
+
+class Tally:
+    """What the parts of an epoch have in their metrics: the averages over them, or the last.
+
+    The host holds what has been computed, one part behind the device, so that no more than two
+    parts are in its memory.
+    """
+
+    def __init__(self, done: int, sums: Mapping[str, np.ndarray]):
+        """Goes on after `done` parts whose sums were saved."""
+        self._done, self._sums, self._row = done, dict(sums), {}
+        self._pending: dict[str, jax.Array] | None = None
+
+    @property
+    def done(self) -> int:
+        """Parts, that which is being computed included."""
+        return self._done + (self._pending is not None)
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics of a part that has been started, and waits for the one before it."""
+        self._fetch()
+        self._pending = metrics
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """Over the parts, float64: sums of what is averaged, to save."""
+        self._fetch()
+        return self._sums
+
+    def row(self) -> dict[str, np.ndarray]:
+        """`(runs,)` metrics by name, float32; those of the one part where there is but one."""
+        self._fetch()
+        means = {name: np.float32(total / self._done) for name, total in self._sums.items()}
+        return self._row | means
+
+    def _fetch(self) -> None:
+        if self._pending is None:
+            return
+        self._row = jax.device_get(self._pending)
+        for name in AVERAGED:
+            self._sums[name] = self._sums.get(name, 0.0) + np.float64(self._row[name])
+        self._done, self._pending = self._done + 1, None
 
 
 def init(task: Task, plan: Plan, knobs: Knobs, seeds: jax.Array) -> State:
@@ -93,7 +169,7 @@ def init(task: Task, plan: Plan, knobs: Knobs, seeds: jax.Array) -> State:
 def train_epoch(
     task: Task, plan: Plan, knobs: Knobs, state: State
 ) -> tuple[State, dict[str, jax.Array]]:
-    """One epoch of every run: the next state, and `(runs,)` metrics by name."""
+    """One epoch of every run, or a part of one: the next state, and `(runs,)` metrics by name."""
     structure = _structure(task)
 
     def one(knobs: Knobs, state: State) -> tuple[State, dict[str, jax.Array]]:
@@ -136,14 +212,32 @@ def train_epoch(
 @jax.jit
 def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> dict[str, jax.Array]:
     """`task.evaluate` of every run: `(runs,)` by name."""
-    structure, task = _structure(task), meshes.split_rows(task)
+    task = meshes.split_rows(task)
+    return meshes.copy(_over_runs(task, _evaluator(task, task.evaluate))(params, rest))
 
-    def one(params: nnx.State, rest: nnx.State) -> dict[str, jax.Array]:
+
+@jax.jit
+def predict(task: Task, params: nnx.State, rest: nnx.State) -> Any:
+    """`task.predict` of every run, with a leading axis of runs."""
+    return meshes.copy(_over_runs(task, _evaluator(task, task.predict))(params, rest))
+
+
+@jax.jit
+def judge(task: Task, predictions: Sequence[Any]) -> dict[str, jax.Array]:
+    """`task.judge` of every run: `(runs,)` by name."""
+    return meshes.copy(_over_runs(task, task.judge)(predictions))
+
+
+def _evaluator(task: Task, function: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A function of the model, as one of the arrays of a run."""
+    structure = _structure(task)
+
+    def one(params: nnx.State, rest: nnx.State) -> Any:
         model = nnx.merge(structure, params, rest)
         model.eval()
-        return task.evaluate(model)
+        return function(model)
 
-    return meshes.copy(_over_runs(task, one)(params, rest))
+    return one
 
 
 def train(
@@ -154,11 +248,12 @@ def train(
     seeds: Sequence[int] | None = None,
     every_epoch: bool = True,
     title: str | None = None,
+    feed: Feed | None = None,
 ) -> Result:
     """Trains all the runs side by side, with a progress bar.
 
     Where `options.checkpoint_dir` holds a checkpoint, training goes on from it. With such a folder
-    SIGTERM ends it after the epoch, saved.
+    SIGTERM ends it after the epoch, or with a feed after the part of it, saved.
 
     Args:
       task: the data, the model and how it is judged.
@@ -167,9 +262,10 @@ def train(
       seeds: one a run, in place of the options' own.
       every_epoch: whether to evaluate after every epoch, or only after the last.
       title: what the progress bar is called; None for no bar.
+      feed: where the data come from part by part, if they are not in the task.
 
     Raises:
-      StoppedError: if SIGTERM came before the last epoch.
+      StoppedError: if SIGTERM came before the end of the last epoch.
     """
     start = time.perf_counter()
     seeds = options.all_seeds if seeds is None else seeds
@@ -183,23 +279,40 @@ def train(
         store = events = None
         stop_asked = lambda: False
         if options.checkpoint_dir:
-            run = _describe(task, options, knobs, seeds)
+            run = _describe(task, feed, options, knobs, seeds)
             store = stack.enter_context(closing(Checkpoints(options.checkpoint_dir, run)))
             done = store.latest(done)
             stop_asked = stack.enter_context(processes.stop_signals())
         if options.tensorboard and processes.is_first():
             writer = Events(options.tensorboard, seeds, done.epoch)
             events = stack.enter_context(closing(writer))
-        _, state, curve, before = done
+        state, curve, before = done.state, done.curve, done.wall_s
+        elapsed = lambda: before + time.perf_counter() - start
+        tally = Tally(done.parts, done.sums)
+        parts_per_epoch, train_s = feed.parts_per_epoch if feed else 1, []
         hidden = title is None or not processes.is_first()
         whole = {"initial": done.epoch, "total": options.epochs, "desc": title, "leave": False}
         bar = tqdm.trange(done.epoch + 1, options.epochs + 1, disable=hidden, **whole)
         for epoch in stack.enter_context(bar):
-            state, metrics = train_epoch(task, plan, knobs, state)
+            begun, first = time.perf_counter(), tally.done
+            for part in feed.parts(epoch, first) if feed else (task,):
+                state, metrics = train_epoch(part, plan, knobs, state)
+                tally.add(metrics)
+                if tally.done == parts_per_epoch:
+                    break
+                bar.set_postfix(part=f"{tally.done}/{parts_per_epoch}")
+                if stop_asked() and store:
+                    inside = (tally.done, tally.sums())
+                    store.save(Progress(epoch - 1, state, curve, elapsed(), *inside))
+                    where = f"part {tally.done} of {parts_per_epoch} of epoch {epoch}"
+                    raise _stopped(where, options)
+            row = tally.row()
+            if not first:
+                train_s.append(time.perf_counter() - begun)
+            tally = Tally(0, {})
             if every_epoch or epoch == options.epochs:
-                metrics |= evaluate(task, state.params, state.rest)
-            row = jax.device_get(metrics)
-            for name, values in row.items():
+                row |= jax.device_get(_evaluate(task, feed, epoch, state))
+            for name, values in sorted(row.items()):
                 curve.setdefault(name, []).append(values)
             shown = {"loss": "train_loss", task.score: task.score, "margin": "margin_p50"}
             bar.set_postfix({k: f"{row[n].mean():.3f}" for k, n in shown.items() if n in row})
@@ -207,18 +320,31 @@ def train(
                 events.write(epoch, row)
             last, stop = epoch == options.epochs, stop_asked()
             if store and (epoch % options.checkpoint_every == 0 or last or stop):
-                store.save(Progress(epoch, state, curve, before + time.perf_counter() - start))
+                store.save(Progress(epoch, state, curve, elapsed()))
             if stop and not last:
-                raise processes.StoppedError(
-                    f"Stopped after epoch {epoch} of {options.epochs}, which"
-                    f" {options.checkpoint_dir} keeps: the same command goes on from there."
-                )
-    wall_s = before + time.perf_counter() - start
+                raise _stopped(f"epoch {epoch}", options)
     curves = {name: np.stack(rows, axis=1) for name, rows in curve.items()}
-    return Result(state, curves, wall_s, done.epoch)
+    return Result(state, curves, elapsed(), done.epoch, tuple(train_s))
 
 
-def _describe(task: Task, options: Options, knobs: Knobs, seeds: Sequence[int]) -> dict[str, Any]:
+def _evaluate(task: Task, feed: Feed | None, epoch: int, state: State) -> dict[str, jax.Array]:
+    """What every run scores after an epoch."""
+    if feed is None:
+        return evaluate(task, state.params, state.rest)
+    parts = feed.held_out(epoch)
+    return judge(task, [predict(part, state.params, state.rest) for part in parts])
+
+
+def _stopped(after: str, options: Options) -> processes.StoppedError:
+    return processes.StoppedError(
+        f"Stopped after {after} of {options.epochs}, which {options.checkpoint_dir} keeps: the same"
+        " command goes on from there."
+    )
+
+
+def _describe(
+    task: Task, feed: Feed | None, options: Options, knobs: Knobs, seeds: Sequence[int]
+) -> dict[str, Any]:
     """All that decides what a run computes."""
     # Text, for a float32 then has as few digits as tell it apart.
     tuned = {
@@ -226,7 +352,8 @@ def _describe(task: Task, options: Options, knobs: Knobs, seeds: Sequence[int]) 
         for k, v in jax.device_get(knobs)._asdict().items()
         if v is not None
     }
-    return options.config() | tuned | {"seeds": list(seeds), "data": checksum(task)}
+    data = dict(feed.identity) if feed else checksum(task)
+    return options.config() | tuned | {"seeds": list(seeds), "data": data}
 
 
 @jax.jit
