@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 BATCH = ("data", "fsdp")
@@ -77,6 +78,49 @@ class MeshConfig:
                 f" product is {devices}."
             )
         return sizes
+
+
+def shards(sizes: Mapping[str, int]) -> int:
+    """Into how many parts a batch is split, given the sizes of the mesh."""
+    return math.prod(sizes[name] for name in BATCH)
+
+
+def rows_here(batch: int) -> np.ndarray:
+    """Which examples of a batch the devices of this process hold, ascending; outside jit."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return np.arange(batch)
+    parts = NamedSharding(mesh, PartitionSpec(BATCH)).addressable_devices_indices_map((batch,))
+    return np.unique(np.concatenate([np.arange(batch)[part] for part in parts.values()]))
+
+
+def put_parts(tree: Any, batch: int, axis: int) -> Any:
+    """Makes arrays of what each process holds, with the batch split as inside jit; outside jit.
+
+    Args:
+      tree: leaves on the host, along `axis` the examples of `rows_here(batch)`.
+      batch: examples in a batch, of all processes; a multiple of `shards`.
+      axis: which axis the examples are on.
+
+    Returns:
+      Leaves with all of the batch along `axis`, on the devices of all processes.
+    """
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return jax.device_put(tree)
+    rows, split = rows_here(batch), NamedSharding(mesh, PartitionSpec(*[None] * axis, BATCH))
+
+    def place(x: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            # The examples of a device follow each other.
+            begin, end, _ = index[axis].indices(batch)
+            here = slice(*np.searchsorted(rows, (begin, end)))
+            return x[*[slice(None)] * axis, here]
+
+        shape = (*x.shape[:axis], batch, *x.shape[axis + 1 :])
+        return jax.make_array_from_callback(shape, split, part)
+
+    return jax.tree.map(place, tree)
 
 
 def split(shape: Sequence[int], sizes: Mapping[str, int]) -> PartitionSpec:

@@ -29,7 +29,7 @@ WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_p
 # Where files are, how often they are written, and which devices compute.
 SHAPES_NOTHING = (
     *("out", "data_dir", "checkpoint_dir", "checkpoint_every", "tensorboard"),
-    *("mesh", "cluster"),
+    *("mesh", "cluster", "workers"),
 )
 
 Scalar = Any  # A float or a float32 scalar, a traced one too.
@@ -45,6 +45,8 @@ class Plan(NamedTuple):
       total_steps: updates until it is back at 0.
       clip_norm: what the norm of a gradient, all leaves together, is cut to; None for not at all.
       flood_level: below which the mean loss of a batch is turned back.
+      momentum: of sgd and sgd_lawn.
+      accumulate: train steps whose mean gradient makes one update.
     """
 
     optimizer: OptimizerName
@@ -53,6 +55,8 @@ class Plan(NamedTuple):
     total_steps: int
     clip_norm: float | None
     flood_level: float
+    momentum: float = 0.9
+    accumulate: int = 1
 
 
 class Knobs(NamedTuple):
@@ -188,7 +192,7 @@ def make_optimizer(plan: Plan, knobs: Knobs) -> optax.GradientTransformationExtr
     match plan.optimizer:
         case "sgd":
             decay = optax.add_decayed_weights(weight_decay, _decays)
-            tx = optax.chain(decay, optax.sgd(rate, momentum=0.9))
+            tx = optax.chain(decay, optax.sgd(rate, momentum=plan.momentum))
         case "adam" | "adamw":
             tx = optax.adamw(rate, eps=1e-8, weight_decay=weight_decay, mask=_decays)
         case "lamb":
@@ -200,12 +204,17 @@ def make_optimizer(plan: Plan, knobs: Knobs) -> optax.GradientTransformationExtr
         case "lamb_lawn":
             tx = lawn_optax.lamb_lawn(rate, switch)
         case "sgd_lawn":
-            tx = lawn_optax.sgd_lawn(rate, switch)
+            tx = lawn_optax.sgd_lawn(rate, switch, momentum=plan.momentum)
         case "hyperball":
             tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate)
     if plan.clip_norm is not None:
         tx = optax.chain(optax.clip_by_global_norm(plan.clip_norm), tx)
-    return optax.with_extra_args_support(tx)
+    tx = optax.with_extra_args_support(tx)
+    if plan.accumulate > 1:
+        # Around all else: clipping, schedules and LAWN see mean gradients and count updates.
+        steps = optax.MultiSteps(tx, plan.accumulate)
+        tx = optax.GradientTransformationExtraArgs(steps.init, steps.update)
+    return tx
 
 
 def _decays(params: optax.Params) -> optax.Params:

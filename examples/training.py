@@ -47,14 +47,8 @@ class Task(Protocol):
     def loss(self, model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
         """Losses and logit margins of the examples of a batch, both `(batch,)`."""
 
-    def evaluate(self, model: Any) -> dict[str, jax.Array]:
-        """Scalars by name, on what is not trained on; of a task with a feed `judge` is asked."""
-
-    def predict(self, model: Any) -> Any:
-        """Of a part of what is not trained on, what `judge` needs; for a task with a feed."""
-
-    def judge(self, predictions: Sequence[Any]) -> dict[str, jax.Array]:
-        """Scalars by name, from the predictions of all these parts; for a task with a feed."""
+    def evaluate(self, model: Any) -> Any:
+        """Scalars by name, on what is not trained on; of a part, what `Feed.judge` needs."""
 
 
 class Feed(Protocol):
@@ -74,6 +68,9 @@ class Feed(Protocol):
 
     def held_out(self, epoch: int) -> Iterable[Task]:
         """To judge by after an epoch."""
+
+    def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+        """Scalars of every run by name, from what all parts held out were evaluated to."""
 
 
 class State(NamedTuple):
@@ -210,34 +207,16 @@ def train_epoch(
 
 
 @jax.jit
-def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> dict[str, jax.Array]:
-    """`task.evaluate` of every run: `(runs,)` by name."""
-    task = meshes.split_rows(task)
-    return meshes.copy(_over_runs(task, _evaluator(task, task.evaluate))(params, rest))
-
-
-@jax.jit
-def predict(task: Task, params: nnx.State, rest: nnx.State) -> Any:
-    """`task.predict` of every run, with a leading axis of runs."""
-    return meshes.copy(_over_runs(task, _evaluator(task, task.predict))(params, rest))
-
-
-@jax.jit
-def judge(task: Task, predictions: Sequence[Any]) -> dict[str, jax.Array]:
-    """`task.judge` of every run: `(runs,)` by name."""
-    return meshes.copy(_over_runs(task, task.judge)(predictions))
-
-
-def _evaluator(task: Task, function: Callable[[Any], Any]) -> Callable[..., Any]:
-    """A function of the model, as one of the arrays of a run."""
-    structure = _structure(task)
+def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> Any:
+    """`task.evaluate` of every run: `(runs,)` by name, or leaves `(runs, ...)` of a part."""
+    structure, task = _structure(task), meshes.split_rows(task)
 
     def one(params: nnx.State, rest: nnx.State) -> Any:
         model = nnx.merge(structure, params, rest)
         model.eval()
-        return function(model)
+        return task.evaluate(model)
 
-    return one
+    return meshes.copy(_over_runs(task, one)(params, rest))
 
 
 def train(
@@ -332,7 +311,7 @@ def _evaluate(task: Task, feed: Feed | None, epoch: int, state: State) -> dict[s
     if feed is None:
         return evaluate(task, state.params, state.rest)
     parts = feed.held_out(epoch)
-    return judge(task, [predict(part, state.params, state.rest) for part in parts])
+    return feed.judge([evaluate(part, state.params, state.rest) for part in parts])
 
 
 def _stopped(after: str, options: Options) -> processes.StoppedError:
