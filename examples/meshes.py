@@ -111,7 +111,7 @@ def put_parts(tree: Any, batch: int, axis: int) -> Any:
     rows, split = rows_here(batch), NamedSharding(mesh, PartitionSpec(*[None] * axis, BATCH))
 
     def place(x: np.ndarray) -> jax.Array:
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             # The examples of a device follow each other.
             begin, end, _ = index[axis].indices(batch)
             here = slice(*np.searchsorted(rows, (begin, end)))

@@ -23,6 +23,7 @@ from examples import meshes, processes
 from examples.checkpoints import Checkpoints, Progress, checksum
 from examples.events import Events
 from examples.options import Knobs, Options, Plan, make_optimizer
+from examples.tallies import Tally
 from lawn_optax import diagnostics, losses
 
 
@@ -109,51 +110,6 @@ class Result(NamedTuple):
     wall_s: float
     resumed_from: int = 0
     train_s: tuple[float, ...] = ()
-
-
-AVERAGED = ("train_loss", "margin_p50", "flat_share")
-
-
-class Tally:
-    """What the parts of an epoch have in their metrics: the averages over them, or the last.
-
-    The host holds what has been computed, one part behind the device, so that no more than two
-    parts are in its memory.
-    """
-
-    def __init__(self, done: int, sums: Mapping[str, np.ndarray]):
-        """Goes on after `done` parts whose sums were saved."""
-        self._done, self._sums, self._row = done, dict(sums), {}
-        self._pending: dict[str, jax.Array] | None = None
-
-    @property
-    def done(self) -> int:
-        """Parts, that which is being computed included."""
-        return self._done + (self._pending is not None)
-
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Takes the metrics of a part that has been started, and waits for the one before it."""
-        self._fetch()
-        self._pending = metrics
-
-    def sums(self) -> dict[str, np.ndarray]:
-        """Over the parts, float64: sums of what is averaged, to save."""
-        self._fetch()
-        return self._sums
-
-    def row(self) -> dict[str, np.ndarray]:
-        """`(runs,)` metrics by name, float32; those of the one part where there is but one."""
-        self._fetch()
-        means = {name: np.float32(total / self._done) for name, total in self._sums.items()}
-        return self._row | means
-
-    def _fetch(self) -> None:
-        if self._pending is None:
-            return
-        self._row = jax.device_get(self._pending)
-        for name in AVERAGED:
-            self._sums[name] = self._sums.get(name, 0.0) + np.float64(self._row[name])
-        self._done, self._pending = self._done + 1, None
 
 
 def init(task: Task, plan: Plan, knobs: Knobs, seeds: jax.Array) -> State:
@@ -310,8 +266,12 @@ def _evaluate(task: Task, feed: Feed | None, epoch: int, state: State) -> dict[s
     """What every run scores after an epoch."""
     if feed is None:
         return evaluate(task, state.params, state.rest)
-    parts = feed.held_out(epoch)
-    return feed.judge([evaluate(part, state.params, state.rest) for part in parts])
+    evaluated: list[Any] = []
+    for part in feed.held_out(epoch):
+        evaluated.append(evaluate(part, state.params, state.rest))
+        # So that no more than two parts are in the memory of the device.
+        jax.block_until_ready(evaluated[-2:-1])
+    return feed.judge(evaluated)
 
 
 def _stopped(after: str, options: Options) -> processes.StoppedError:

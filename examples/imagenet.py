@@ -1,0 +1,164 @@
+r"""Image classification: ResNet-50 v1.5 on ImageNet, by the settings of the LAWN paper.
+
+python -m examples.imagenet adam-lawn-256 --data-dir DIR --checkpoint-dir runs/imagenet
+
+The first word names a setting of the paper's appendix, `python -m examples.imagenet -h` lists them;
+every option after it replaces a value of it, `python -m examples.imagenet adam-lawn-256 -h` tells
+which. That run needs accelerators for hours; its accuracy here is not yet measured. What a train
+step costs, with made-up images that keep no device waiting for the host:
+
+python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmup-epochs 1
+
+And a minute on 2 CPU cores, a narrow network on small made-up images:
+
+python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmup-epochs 1 \
+    --train-images 512 --batch-size 32 --image-size 64 --width 0.0625 --dtype float32
+"""
+
+import dataclasses
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+import tyro
+
+from examples import meshes, processes, training
+from examples.images import ModelName, recipes, stream, streamed
+from examples.images.options import ImageOptions
+from examples.images.reports import report
+from examples.options import Plan
+
+GENERATED_IMAGES, GENERATED_HELD_OUT, CLASSES = 25_600, 512, 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ImageOptions):
+    """Trains an image classifier and reports how well and how surely it tells images apart."""
+
+    dataset: Literal["imagenet2012", "generated"] = "imagenet2012"
+    """Which images; generated ones need no data and no host, to see what a step costs."""
+    data_dir: Path | None = None
+    """Where TensorFlow Datasets has prepared them; by default where it looks by itself."""
+    train_images: int | None = None
+    """How many images to train on; by default all, of generated ones 25,600."""
+    image_size: int = 224
+    """Rows and columns that images are resized to; to judge by, 8/7 of it and then cropped."""
+    epochs: int = 90
+    """Passes over the training set."""
+    warmup_epochs: float = 5.0
+    """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    batch_size: int = 256
+    """Training images in an update of the weights."""
+    accumulate: int = 1
+    """Train steps whose mean gradient makes an update, each with its share of the batch: where
+    memory does not hold the whole. Each has batch statistics, median margin and flooding of its
+    own; rates, warmup and LAWN's epochs count updates, and the switch sees the last margin."""
+    momentum: float = recipes.MOMENTUM
+    """Of sgd and sgd_lawn."""
+    model: ModelName = "resnet50"
+    """Which network."""
+    workers: int = 0
+    """Processes that read and cut images; 0: a thread a core. Each keeps some batches in /dev/shm,
+    and helps where threads leave cores idle."""
+    steps_at_once: int = 16
+    """Most train steps in one go, between which SIGTERM is noticed: a divisor of those in an epoch.
+    Two such goes of images are on the device."""
+
+    @property
+    def images_in_step(self) -> int:
+        """How many images go through the network at once."""
+        return self.batch_size // self.accumulate
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate={self.accumulate} must divide batch_size={self.batch_size}: each train"
+                " step takes as many images."
+            )
+        super().__post_init__()
+        for name, least in {"image_size": 32, "workers": 0, "steps_at_once": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum} must be at least 0 and below 1.")
+        if self.seeds != 1:
+            raise ValueError(
+                f"seeds={self.seeds} must be 1, for one stream of images serves one seed: run the"
+                " others one after the other, with --first-seed."
+            )
+
+    def plan(self, steps_per_epoch: int) -> Plan:
+        """What of these options is compiled into a program."""
+        plan = super().plan(steps_per_epoch)
+        return plan._replace(momentum=self.momentum, accumulate=self.accumulate)
+
+
+def main(config: Config) -> None:
+    """Trains, and reports the last epoch and how fast it was."""
+    task, feed = make_feed(config)
+    with closing(feed):
+        result = training.train(task, config, title=config.optimizer, feed=feed)
+    if processes.is_first():
+        report({"example": "imagenet", **config.config()}, config, result)
+        if len(result.train_s) > 1:
+            images = task.steps_per_epoch * config.batch_size
+            speed = images / np.median(result.train_s[1:])
+            print(f"{speed:,.0f} images a second in training, the first epoch apart")
+
+
+def make_feed(config: Config) -> tuple[streamed.Streamed, stream.Stream | stream.Generated]:
+    """The task, and where its images come from.
+
+    Raises:
+      ValueError: for a batch that is larger than the set, or that the devices cannot share.
+    """
+    shards = meshes.shards(config.mesh.sizes(jax.device_count(), jax.process_count()))
+    if config.images_in_step % shards:
+        raise ValueError(
+            f"batch_size={config.batch_size} in accumulate={config.accumulate} train steps has"
+            f" {config.images_in_step} images in each, which {shards} devices cannot share evenly:"
+            f" give a multiple of {config.accumulate * shards}."
+        )
+    if config.dataset == "generated":
+        dataset = None
+        count, held_out, classes = config.train_images, GENERATED_HELD_OUT, CLASSES
+        count = GENERATED_IMAGES if count is None else count
+    else:
+        dataset = stream.imagenet(config.data_dir, config.train_images)
+        count, held_out, classes = dataset[3:]
+    updates = count // config.batch_size
+    if not updates:
+        raise ValueError(
+            f"batch_size={config.batch_size} must be at most the {count} training images."
+        )
+    steps = updates * config.accumulate
+    rounds = stream.cut(steps, config.images_in_step, config.steps_at_once, held_out)
+    task = streamed.make_task(classes=classes, steps_per_epoch=updates, **config.network())
+    if dataset is None:
+        return task, stream.Generated(task, rounds, size=config.image_size)
+    return task, stream.Stream(
+        task,
+        dataset,
+        rounds,
+        epochs=config.epochs,
+        size=config.image_size,
+        seed=config.first_seed,
+        workers=config.workers,
+    )
+
+
+def read_command_line(arguments: list[str] | None = None) -> Config:
+    """The options, those that are not given from the setting that is named first."""
+    settings = {
+        name: (recipes.describe(recipe), Config(**recipes.options(recipe)))
+        for name, recipe in recipes.RECIPES.items()
+    }
+    return tyro.extras.overridable_config_cli(
+        settings, prog="python -m examples.imagenet", description=Config.__doc__, args=arguments
+    )
+
+
+if __name__ == "__main__":
+    processes.run(main, read_command_line())

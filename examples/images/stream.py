@@ -1,0 +1,310 @@
+"""Where the images of ImageNet come from: files that the host reads and cuts while devices train.
+
+epoch = training batches in a new order, then the batches to judge by; one stream through all epochs
+
+What an image is depends on its place in that stream alone: `order(seed, epoch)` says which record
+it is, and `(seed, epoch, record)` how it is cut. So a run may go on from any batch, with any number
+of workers and processes, and sees what it would have seen.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, SupportsIndex
+
+import jax
+import numpy as np
+import tensorflow_datasets as tfds
+
+from examples import meshes
+from examples.images import crops
+from examples.images.streamed import Streamed, judge
+
+BUFFERED = 2  # Batches that each worker is ahead.
+
+
+class Dataset(NamedTuple):
+    """Image files by TensorFlow Datasets, in ArrayRecord.
+
+    Attributes:
+      folder: of one version, such as `imagenet2012/5.1.0`.
+      train: the split to train on.
+      held_out: the split to judge by.
+      train_images: images in the first.
+      held_out_images: images in the second.
+      classes: how many there are.
+    """
+
+    folder: str
+    train: str
+    held_out: str
+    train_images: int
+    held_out_images: int
+    classes: int
+
+    def identity(self) -> dict[str, Any]:
+        """What tells it from others: its size, and a checksum of its first files."""
+        crc = 0
+        for split in (self.train, self.held_out):
+            crc = zlib.crc32(_source(self.folder, split)[0]["image"], crc)
+        about = {"version": Path(self.folder).name, "files": f"{crc:08x}"}
+        return about | {"train": self.train_images, "held_out": self.held_out_images}
+
+
+def imagenet(data_dir: Path | None = None, train_images: int | None = None) -> Dataset:
+    """Finds ImageNet.
+
+    Args:
+      data_dir: the folder that TensorFlow Datasets prepared it in; None for its default,
+        `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+      train_images: how many to train on, the first; None for all.
+
+    Raises:
+      FileNotFoundError: where it is not prepared.
+      ValueError: for more images than there are.
+    """
+    folder = str(data_dir.expanduser()) if data_dir else None
+    builder = tfds.builder("imagenet2012", data_dir=folder, file_format="array_record")
+    if not builder.data_path.exists():
+        raise FileNotFoundError(
+            f"imagenet2012 is not prepared in {builder.data_path}. Download"
+            " ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (an"
+            " account is needed) to DIR/downloads/manual, and prepare it once, with TensorFlow (pip"
+            " install tensorflow-cpu): tfds build imagenet2012 --file_format array_record"
+            f" --data_dir DIR; then give --data-dir DIR, which holds"
+            f" imagenet2012/{builder.version}. To try without: --dataset generated."
+        )
+    sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
+    count = sizes["train"] if train_images is None else train_images
+    if not 1 <= count <= sizes["train"]:
+        raise ValueError(
+            f"train_images={train_images} must lie between 1 and the {sizes['train']} there are."
+        )
+    return Dataset(
+        folder=str(builder.data_path),
+        train=f"train[:{count}]",
+        held_out="validation",
+        train_images=count,
+        held_out_images=sizes["validation"],
+        classes=builder.info.features["label"].num_classes,
+    )
+
+
+class Rounds(NamedTuple):
+    """How an epoch is cut into batches and parts.
+
+    Attributes:
+      batch: images in a train step.
+      steps: train steps in a part.
+      parts: parts in an epoch.
+      held_out_images: images to judge by.
+    """
+
+    batch: int
+    steps: int
+    parts: int
+    held_out_images: int
+
+    @property
+    def train_batches(self) -> int:
+        """In an epoch."""
+        return self.steps * self.parts
+
+    @property
+    def held_out_batches(self) -> int:
+        """In an epoch; the last is filled up with its last image."""
+        return math.ceil(self.held_out_images / self.batch)
+
+    @property
+    def batches(self) -> int:
+        """In an epoch, both together."""
+        return self.train_batches + self.held_out_batches
+
+
+def cut(steps_per_epoch: int, batch: int, steps_at_once: int, held_out_images: int) -> Rounds:
+    """Parts of as many steps as may be, all of the same number, so that one program trains them."""
+    steps = max(n for n in range(1, steps_at_once + 1) if steps_per_epoch % n == 0)
+    return Rounds(batch, steps, steps_per_epoch // steps, held_out_images)
+
+
+@dataclasses.dataclass(frozen=True)
+class Images(Sequence[dict[str, Any]]):
+    """The images of all epochs that one process needs, one after the other, from some batch on.
+
+    Attributes:
+      dataset: what to read.
+      rounds: how an epoch is cut.
+      epochs: how many.
+      size: rows and columns that an image is resized to.
+      seed: of all that is random.
+      rows: which images of each batch.
+      first: batches to leave out.
+    """
+
+    dataset: Dataset
+    rounds: Rounds
+    epochs: int
+    size: int
+    seed: int
+    rows: tuple[int, ...]
+    first: int = 0
+
+    def __len__(self) -> int:
+        return (self.epochs * self.rounds.batches - self.first) * len(self.rows)
+
+    def __getitem__(self, place: SupportsIndex) -> Any:  # type: ignore[override]
+        """`image` `(size, size, 3)` uint8 and `label` int32."""
+        batch, row = divmod(place.__index__(), len(self.rows))
+        epoch, batch = divmod(self.first + batch, self.rounds.batches)
+        if batch < self.rounds.train_batches:
+            place = self.rows[row] + batch * self.rounds.batch
+            record = int(order(self.seed, epoch, self.dataset.train_images)[place])
+            example = _source(self.dataset.folder, self.dataset.train)[record]
+            rng = np.random.default_rng([1, self.seed, epoch, record])
+            pixels = crops.for_training(example["image"], self.size, rng)
+        else:
+            place = self.rows[row] + (batch - self.rounds.train_batches) * self.rounds.batch
+            record = min(place, self.dataset.held_out_images - 1)
+            example = _source(self.dataset.folder, self.dataset.held_out)[record]
+            pixels = crops.for_evaluation(example["image"], self.size)
+        return {"image": pixels, "label": np.int32(example["label"])}
+
+
+@functools.lru_cache(maxsize=2)
+def order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """`(count,)`: which record comes when."""
+    return np.random.default_rng([0, seed, epoch]).permutation(count)
+
+
+@functools.cache
+def _source(folder: str, split: str) -> Any:
+    """The examples of a split, with images as the bytes of their files."""
+    undecoded = {"image": tfds.decode.SkipDecoding()}
+    return tfds.builder_from_directory(folder).as_data_source(split, decoders=undecoded)
+
+
+class Stream:
+    """Feeds a task with the images of a dataset, read ahead by threads or processes."""
+
+    def __init__(
+        self,
+        task: Streamed,
+        dataset: Dataset,
+        rounds: Rounds,
+        *,
+        epochs: int,
+        size: int,
+        seed: int,
+        workers: int,
+    ):
+        """Reads nothing yet but the first files.
+
+        Args:
+          task: as a whole.
+          dataset: what to read.
+          rounds: how an epoch is cut.
+          epochs: how many.
+          size: rows and columns that an image is resized to.
+          seed: of all that is random.
+          workers: processes that read; 0 for a thread a core.
+        """
+        self.identity: Mapping[str, Any] = dataset.identity()
+        self.parts_per_epoch = rounds.parts
+        self._task, self._dataset, self._rounds = task, dataset, rounds
+        self._images = functools.partial(Images, dataset, rounds, epochs, size, seed)
+        self._workers = workers
+        self._iterator: Any = None
+        self._next = 0
+
+    def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
+        """Parts with `(steps, batch, ...)`, placed on the mesh."""
+        rounds = self._rounds
+        for part in range(done, rounds.parts):
+            first = (epoch - 1) * rounds.batches + part * rounds.steps
+            batches = [self._batch(first + step) for step in range(rounds.steps)]
+            yield self._part(jax.tree.map(lambda *x: np.stack(x), *batches), axis=1)
+
+    def held_out(self, epoch: int) -> Iterator[Streamed]:
+        """Parts with `(batch, ...)`."""
+        first = (epoch - 1) * self._rounds.batches + self._rounds.train_batches
+        for batch in range(self._rounds.held_out_batches):
+            # A copy, for a worker's own memory is gone with the worker.
+            yield self._part(jax.tree.map(np.array, self._batch(first + batch)), axis=0)
+
+    def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+        """Of all images held out, each counted once."""
+        return judge(self._task, evaluated, self._rounds.held_out_images)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _part(self, batches: Mapping[str, np.ndarray], axis: int) -> Streamed:
+        arrays = meshes.put_parts(batches, self._rounds.batch, axis)
+        return dataclasses.replace(self._task, images=arrays["image"], labels=arrays["label"])
+
+    def _batch(self, number: int) -> Any:
+        """A batch, counted through all epochs; quick if it is the one after the last."""
+        if self._iterator is None or number != self._next:
+            self.close()
+            self._iterator = self._open(number)
+        self._next = number + 1
+        return next(self._iterator)
+
+    def _open(self, first: int) -> Any:
+        """The batches from one on."""
+        # Here, for generated images do without.
+        import grain
+        from absl import flags
+
+        # Grain's workers ask for one, and only absl's own programs parse them.
+        flags.FLAGS.mark_as_parsed()
+        rows = tuple(map(int, meshes.rows_here(self._rounds.batch)))
+        # A worker makes whole batches, so what is in one does not depend on how many there are.
+        threads = 1 if self._workers else len(os.sched_getaffinity(0))
+        read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * BUFFERED)
+        processes = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=BUFFERED)
+        images = grain.MapDataset.source(self._images(rows, first)).batch(len(rows))
+        return iter(images.to_iter_dataset(read).mp_prefetch(processes))
+
+
+class Generated:
+    """Feeds a task with the same made-up images over and over, so that no host keeps it waiting."""
+
+    def __init__(self, task: Streamed, rounds: Rounds, *, size: int):
+        """Makes nothing yet; for the arguments see `Stream`."""
+        self.identity: Mapping[str, Any] = {"version": "generated"}
+        self.parts_per_epoch = rounds.parts
+        self._task, self._rounds, self._size = task, rounds, size
+
+    def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
+        """Parts with `(steps, batch, ...)`, placed on the mesh."""
+        return iter([self._part(self._rounds.steps)] * (self._rounds.parts - done))
+
+    def held_out(self, epoch: int) -> Iterator[Streamed]:
+        """Parts with `(batch, ...)`."""
+        return iter([self._part(None)] * self._rounds.held_out_batches)
+
+    def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+        """Of all images held out."""
+        return judge(self._task, evaluated, self._rounds.held_out_images)
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    @functools.cache  # noqa: B019
+    def _part(self, steps: int | None) -> Streamed:
+        rows = len(meshes.rows_here(self._rounds.batch))
+        shape = (rows,) if steps is None else (steps, rows)
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (*shape, self._size, self._size, 3), np.uint8)
+        labels = rng.integers(0, self._task.classes, shape, np.int32)
+        axis = len(shape) - 1
+        images, labels = meshes.put_parts((images, labels), self._rounds.batch, axis)
+        return dataclasses.replace(self._task, images=images, labels=labels)
