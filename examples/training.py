@@ -230,21 +230,24 @@ def train(
         bar = tqdm.trange(done.epoch + 1, options.epochs + 1, disable=hidden, **whole)
         for epoch in stack.enter_context(bar):
             begun, first = time.perf_counter(), tally.done
-            for part in feed.parts(epoch, first) if feed else (task,):
+            parts = iter(feed.parts(epoch, first) if feed else (task,))
+            part = next(parts, None)
+            while part is not None:
                 state, metrics = train_epoch(part, plan, knobs, state)
-                tally.add(metrics)
-                if tally.done == parts_per_epoch:
-                    break
-                bar.set_postfix(part=f"{tally.done}/{parts_per_epoch}")
-                if stop_asked() and store:
-                    inside = (tally.done, tally.sums())
-                    store.save(Progress(epoch - 1, state, curve, elapsed(), *inside))
-                    where = f"part {tally.done} of {parts_per_epoch} of epoch {epoch}"
-                    raise _stopped(where, options)
+                # The host sees to the next one while the devices train, and to no more of them.
+                part = next(parts, None)
+                tally.add(jax.device_get(metrics))
+                if part is not None:
+                    bar.set_postfix(part=f"{tally.done}/{parts_per_epoch}")
+                    if stop_asked() and store:
+                        inside = (tally.done, tally.sums)
+                        store.save(Progress(epoch - 1, state, curve, elapsed(), *inside))
+                        where = f"part {tally.done} of {parts_per_epoch} of epoch {epoch}"
+                        raise _stopped(where, options)
             row = tally.row()
             if not first:
                 train_s.append(time.perf_counter() - begun)
-            tally = Tally(0, {})
+            tally = Tally()
             if every_epoch or epoch == options.epochs:
                 row |= jax.device_get(_evaluate(task, feed, epoch, state))
             for name, values in sorted(row.items()):

@@ -417,9 +417,13 @@ class TestRecipes:
             assert config.clip_norm == (None if name.startswith("sgd") else 1.0)
         sgd = read("sgd-256")
         assert (sgd.momentum, sgd.weight_decay, sgd.warmup_epochs) == (0.875, 1e-4, 0.5)
-        assert (sgd.learning_rate, read("sgd-16k").learning_rate) == (0.256, 16.38)
+        assert (sgd.learning_rate, read("sgd-16k").learning_rate) == (0.256, 16.384)
         lamb = read("lamb-plus-256")
-        assert (lamb.weight_decay, lamb.warmup_epochs, lamb.learning_rate) == (0.01, 0.16, 3.536e-3)
+        assert (lamb.weight_decay, lamb.warmup_epochs, lamb.learning_rate) == (
+            0.01,
+            0.16,
+            3.5355e-3,
+        )
         lawn = read("lamb-lawn-256")
         assert (lawn.weight_decay, lawn.free_epochs) == (0, 0.16)
         assert lawn.learning_rate == lamb.learning_rate

@@ -125,14 +125,14 @@ class Rounds(NamedTuple):
         return self.train_batches + self.held_out_batches
 
 
-def cut(steps_per_epoch: int, batch: int, steps_at_once: int, held_out_images: int) -> Rounds:
+def cut(train_batches: int, batch: int, steps_at_once: int, held_out_images: int) -> Rounds:
     """Parts of as many steps as may be, all of the same number, so that one program trains them."""
-    steps = max(n for n in range(1, steps_at_once + 1) if steps_per_epoch % n == 0)
-    return Rounds(batch, steps, steps_per_epoch // steps, held_out_images)
+    steps = max(n for n in range(1, steps_at_once + 1) if train_batches % n == 0)
+    return Rounds(batch, steps, train_batches // steps, held_out_images)
 
 
 @dataclasses.dataclass(frozen=True)
-class Images(Sequence[dict[str, Any]]):
+class Images:
     """The images of all epochs that one process needs, one after the other, from some batch on.
 
     Attributes:
@@ -156,20 +156,21 @@ class Images(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return (self.epochs * self.rounds.batches - self.first) * len(self.rows)
 
-    def __getitem__(self, place: SupportsIndex) -> Any:  # type: ignore[override]
+    def __getitem__(self, place: SupportsIndex) -> dict[str, Any]:
         """`image` `(size, size, 3)` uint8 and `label` int32."""
+        dataset, rounds = self.dataset, self.rounds
         batch, row = divmod(place.__index__(), len(self.rows))
-        epoch, batch = divmod(self.first + batch, self.rounds.batches)
-        if batch < self.rounds.train_batches:
-            place = self.rows[row] + batch * self.rounds.batch
-            record = int(order(self.seed, epoch, self.dataset.train_images)[place])
-            example = _source(self.dataset.folder, self.dataset.train)[record]
+        epoch, batch = divmod(self.first + batch, rounds.batches)
+        if batch < rounds.train_batches:
+            records = order(self.seed, epoch, dataset.train_images)
+            record = int(records[batch * rounds.batch + self.rows[row]])
+            example = _source(dataset.folder, dataset.train)[record]
             rng = np.random.default_rng([1, self.seed, epoch, record])
             pixels = crops.for_training(example["image"], self.size, rng)
         else:
-            place = self.rows[row] + (batch - self.rounds.train_batches) * self.rounds.batch
-            record = min(place, self.dataset.held_out_images - 1)
-            example = _source(self.dataset.folder, self.dataset.held_out)[record]
+            image = (batch - rounds.train_batches) * rounds.batch + self.rows[row]
+            record = min(image, dataset.held_out_images - 1)
+            example = _source(dataset.folder, dataset.held_out)[record]
             pixels = crops.for_evaluation(example["image"], self.size)
         return {"image": pixels, "label": np.int32(example["label"])}
 
