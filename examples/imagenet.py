@@ -60,8 +60,8 @@ class Config(ImageOptions):
     model: ModelName = "resnet50"
     """Which network."""
     workers: int = 0
-    """Processes that read and cut images; 0: a thread a core. Each keeps some batches in /dev/shm,
-    and helps where threads leave cores idle."""
+    """Processes that read and cut images; 0: a thread a core. They help where threads leave cores
+    idle, and need room in /dev/shm, some 20 MB each."""
     steps_at_once: int = 16
     """Most train steps in one go, between which SIGTERM is noticed: a divisor of those in an epoch.
     Two such goes of images are on the device."""
@@ -128,11 +128,11 @@ def make_feed(config: Config) -> tuple[streamed.Streamed, stream.Stream | stream
     else:
         dataset = stream.imagenet(config.data_dir, config.train_images)
         count, held_out, classes = dataset[3:]
-    updates = count // config.batch_size
-    if not updates:
+    if count < config.batch_size:
         raise ValueError(
             f"batch_size={config.batch_size} must be at most the {count} training images."
         )
+    updates = count // config.batch_size
     steps = updates * config.accumulate
     rounds = stream.cut(steps, config.images_in_step, config.steps_at_once, held_out)
     task = streamed.make_task(classes=classes, steps_per_epoch=updates, **config.network())

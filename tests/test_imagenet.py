@@ -243,6 +243,17 @@ class TestStream:
         for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             np.testing.assert_array_equal(x, y)
 
+    def test_what_fills_up_the_last_batch_is_not_counted(self, dataset):
+        logits = np.random.default_rng(0).normal(size=(2, 1, 8, 1000)).astype(np.float32)
+        labels = np.arange(16, dtype=np.int32).reshape(2, 1, 8)
+        # Right are 4 of the first 13, and what fills up.
+        for batch, row in [(0, 0), (0, 3), (1, 0), (1, 4), (1, 5), (1, 6), (1, 7)]:
+            logits[batch, 0, row, labels[batch, 0, row]] = 9
+        with feed(dataset) as it:
+            scores = it.judge(list(zip(logits, labels, strict=True)))
+        assert scores["accuracy"].shape == (1,)
+        assert scores["accuracy"][0] == pytest.approx(4 / 13)
+
     def test_a_process_reads_its_rows_alone(self, straight, dataset):
         rounds = stream.cut(6, 8, 4, dataset.held_out_images)
         images = stream.Images(dataset, rounds, 2, 32, 5, rows=(2, 3, 6, 7), first=1)
@@ -402,6 +413,19 @@ def test_without_batch_statistics_accumulated_steps_are_one_large_one(optimizer)
     assert max_difference(states[0].params, states[1].params) < 2e-6
     begin = training.init(task, plan, knobs, jnp.array([0]))
     assert max_difference(states[0].params, begin.params) > 0.05
+
+
+def test_images_are_normalised_by_the_usual_numbers(dataset):
+    shown = []
+    with feed(dataset) as it:
+        task = next(it.parts(1, 0))
+        batch = jax.tree.map(lambda x: x[0], task.batches(None))
+        task = dataclasses.replace(task, dtype="float32")
+        task.loss(lambda x: shown.append(x) or jnp.zeros((8, 1000)), batch)
+    scaled = np.asarray(batch[0]) / 255
+    # To three digits as published with the first networks of torchvision.
+    expected = (scaled - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(shown[0], expected, rtol=1e-5, atol=1e-5)
 
 
 class TestRecipes:

@@ -24,7 +24,8 @@ from examples import meshes
 from examples.images import crops
 from examples.images.streamed import Streamed, judge
 
-BUFFERED = 2  # Batches that each worker is ahead.
+AT_ONCE = 32  # Most images that a worker makes before it hands them on.
+BUFFERED = 2  # Such portions that each worker is ahead.
 
 
 class Dataset(NamedTuple):
@@ -219,22 +220,22 @@ class Stream:
         self._images = functools.partial(Images, dataset, rounds, epochs, size, seed)
         self._workers = workers
         self._iterator: Any = None
-        self._next = 0
+        self._rows: tuple[int, ...] = ()
+        self._next = self._portion = 0
 
     def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
         """Parts with `(steps, batch, ...)`, placed on the mesh."""
         rounds = self._rounds
         for part in range(done, rounds.parts):
             first = (epoch - 1) * rounds.batches + part * rounds.steps
-            batches = [self._batch(first + step) for step in range(rounds.steps)]
-            yield self._part(jax.tree.map(lambda *x: np.stack(x), *batches), axis=1)
+            yield self._part(self._read(first, rounds.steps), axis=1)
 
     def held_out(self, epoch: int) -> Iterator[Streamed]:
         """Parts with `(batch, ...)`."""
         first = (epoch - 1) * self._rounds.batches + self._rounds.train_batches
         for batch in range(self._rounds.held_out_batches):
-            # A copy, for a worker's own memory is gone with the worker.
-            yield self._part(jax.tree.map(np.array, self._batch(first + batch)), axis=0)
+            only = {name: x[0] for name, x in self._read(first + batch, 1).items()}
+            yield self._part(only, axis=0)
 
     def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
         """Of all images held out, each counted once."""
@@ -250,29 +251,42 @@ class Stream:
         arrays = meshes.put_parts(batches, self._rounds.batch, axis)
         return dataclasses.replace(self._task, images=arrays["image"], labels=arrays["label"])
 
-    def _batch(self, number: int) -> Any:
-        """A batch, counted through all epochs; quick if it is the one after the last."""
-        if self._iterator is None or number != self._next:
+    def _read(self, first: int, count: int) -> dict[str, np.ndarray]:
+        """Batches, counted through all epochs: `(count, rows, ...)`, quick if they follow the last.
+
+        They are copies, for what a worker has shared is gone with the worker.
+        """
+        if self._iterator is None or first != self._next:
             self.close()
-            self._iterator = self._open(number)
-        self._next = number + 1
-        return next(self._iterator)
+            self._rows = tuple(map(int, meshes.rows_here(self._rounds.batch)))
+            self._portion = max(n for n in range(1, AT_ONCE + 1) if len(self._rows) % n == 0)
+            self._iterator = self._open(first)
+        self._next = first + count
+        portions = [next(self._iterator) for _ in range(count * len(self._rows) // self._portion)]
+        joined = {name: np.concatenate([p[name] for p in portions]) for name in ("image", "label")}
+        return {k: x.reshape(count, len(self._rows), *x.shape[1:]) for k, x in joined.items()}
 
     def _open(self, first: int) -> Any:
-        """The batches from one on."""
+        """Portions of the batches from one on."""
         # Here, for generated images do without.
         import grain
         from absl import flags
 
         # Grain's workers ask for one, and only absl's own programs parse them.
         flags.FLAGS.mark_as_parsed()
-        rows = tuple(map(int, meshes.rows_here(self._rounds.batch)))
-        # A worker makes whole batches, so what is in one does not depend on how many there are.
-        threads = 1 if self._workers else len(os.sched_getaffinity(0))
+        # A worker makes whole portions, so what is in one does not depend on how many there are.
+        threads = 1 if self._workers else _cores()
         read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * BUFFERED)
         processes = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=BUFFERED)
-        images = grain.MapDataset.source(self._images(rows, first)).batch(len(rows))
+        images = grain.MapDataset.source(self._images(self._rows, first)).batch(self._portion)
         return iter(images.to_iter_dataset(read).mp_prefetch(processes))
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Generated:
@@ -286,11 +300,11 @@ class Generated:
 
     def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
         """Parts with `(steps, batch, ...)`, placed on the mesh."""
-        return iter([self._part(self._rounds.steps)] * (self._rounds.parts - done))
+        return iter([self._to_train_on] * (self._rounds.parts - done))
 
     def held_out(self, epoch: int) -> Iterator[Streamed]:
         """Parts with `(batch, ...)`."""
-        return iter([self._part(None)] * self._rounds.held_out_batches)
+        return iter([self._to_judge_by] * self._rounds.held_out_batches)
 
     def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
         """Of all images held out."""
@@ -299,13 +313,18 @@ class Generated:
     def close(self) -> None:
         """There is nothing to end."""
 
-    @functools.cache  # noqa: B019
-    def _part(self, steps: int | None) -> Streamed:
-        rows = len(meshes.rows_here(self._rounds.batch))
-        shape = (rows,) if steps is None else (steps, rows)
+    @functools.cached_property
+    def _to_train_on(self) -> Streamed:
+        return self._part(self._rounds.steps)
+
+    @functools.cached_property
+    def _to_judge_by(self) -> Streamed:
+        return self._part()
+
+    def _part(self, *steps: int) -> Streamed:
+        shape = (*steps, len(meshes.rows_here(self._rounds.batch)))
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (*shape, self._size, self._size, 3), np.uint8)
         labels = rng.integers(0, self._task.classes, shape, np.int32)
-        axis = len(shape) - 1
-        images, labels = meshes.put_parts((images, labels), self._rounds.batch, axis)
+        images, labels = meshes.put_parts((images, labels), self._rounds.batch, len(steps))
         return dataclasses.replace(self._task, images=images, labels=labels)
