@@ -102,10 +102,10 @@ def main(config: Config) -> None:
         result = training.train(task, config, title=config.optimizer, feed=feed)
     if processes.is_first():
         report({"example": "imagenet", **config.config()}, config, result)
-        if len(result.train_s) > 1:
-            images = task.steps_per_epoch * config.batch_size
-            speed = images / np.median(result.train_s[1:])
-            print(f"{speed:,.0f} images a second in training, the first epoch apart")
+        if result.part_s:
+            step = np.median(result.part_s) / feed.rounds.steps
+            speed = f"{config.images_in_step / step:,.0f} images a second"
+            print(f"{speed}, {1e3 * step:,.1f} ms a train step of {config.images_in_step}")
 
 
 def make_feed(config: Config) -> tuple[streamed.Streamed, stream.Stream | stream.Generated]:

@@ -59,10 +59,13 @@ class Feed(Protocol):
     and their place in it alone, so that a run that was stopped goes on to the bit.
     """
 
-    parts_per_epoch: int
-    """How many parts are trained on in an epoch, each of as many steps."""
-    identity: Mapping[str, Any]
-    """What tells the data apart, for checkpoints."""
+    @property
+    def parts_per_epoch(self) -> int:
+        """How many parts are trained on in an epoch, each of as many steps."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What tells the data apart, for checkpoints."""
 
     def parts(self, epoch: int, done: int) -> Iterable[Task]:
         """To train on in an epoch, counted from 1, but for the first `done`."""
@@ -72,6 +75,30 @@ class Feed(Protocol):
 
     def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
         """Scalars of every run by name, from what all parts held out were evaluated to."""
+
+
+class OnDevice(NamedTuple):
+    """The feed of a task that the device holds whole: itself."""
+
+    task: Task
+    parts_per_epoch: int = 1
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """A checksum of its arrays."""
+        return {"data": checksum(self.task)}
+
+    def parts(self, epoch: int, done: int) -> Iterable[Task]:
+        """The task."""
+        return (self.task,)
+
+    def held_out(self, epoch: int) -> Iterable[Task]:
+        """The task."""
+        return (self.task,)
+
+    def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+        """What it was evaluated to."""
+        return evaluated[0]
 
 
 class State(NamedTuple):
@@ -101,15 +128,14 @@ class Result(NamedTuple):
         counts up from LAWN's switch.
       wall_s: seconds for all the runs together, compilation included.
       resumed_from: the epoch of the checkpoint that training went on from, 0 if it began.
-      train_s: seconds of training in each epoch that was trained whole, without its evaluation; the
-        first ones include compilation.
+      part_s: seconds from each part of an epoch to the next, but for the first and last.
     """
 
     state: State
     curve: dict[str, np.ndarray]
     wall_s: float
     resumed_from: int = 0
-    train_s: tuple[float, ...] = ()
+    part_s: tuple[float, ...] = ()
 
 
 def init(task: Task, plan: Plan, knobs: Knobs, seeds: jax.Array) -> State:
@@ -210,11 +236,12 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(options.mesh.use())
         task, knobs, of_runs = meshes.put((task, knobs, jnp.asarray(seeds)))
+        feed = feed or OnDevice(task)
         done = Progress(0, init(task, plan, knobs, of_runs), {}, 0.0)
         store = events = None
         stop_asked = lambda: False
         if options.checkpoint_dir:
-            run = _describe(task, feed, options, knobs, seeds)
+            run = _describe(feed, options, knobs, seeds)
             store = stack.enter_context(closing(Checkpoints(options.checkpoint_dir, run)))
             done = store.latest(done)
             stop_asked = stack.enter_context(processes.stop_signals())
@@ -224,32 +251,35 @@ def train(
         state, curve, before = done.state, done.curve, done.wall_s
         elapsed = lambda: before + time.perf_counter() - start
         tally = Tally(done.parts, done.sums)
-        parts_per_epoch, train_s = feed.parts_per_epoch if feed else 1, []
+        part_s: list[float] = []
         hidden = title is None or not processes.is_first()
         whole = {"initial": done.epoch, "total": options.epochs, "desc": title, "leave": False}
         bar = tqdm.trange(done.epoch + 1, options.epochs + 1, disable=hidden, **whole)
         for epoch in stack.enter_context(bar):
-            begun, first = time.perf_counter(), tally.done
-            parts = iter(feed.parts(epoch, first) if feed else (task,))
-            part = next(parts, None)
-            while part is not None:
+            parts, ended = iter(feed.parts(epoch, tally.done)), None
+            part = next(parts)
+            while True:
                 state, metrics = train_epoch(part, plan, knobs, state)
                 # The host sees to the next one while the devices train, and to no more of them.
-                part = next(parts, None)
+                following = next(parts, None)
+                if following is None:
+                    break
+                part = following
                 tally.add(jax.device_get(metrics))
-                if part is not None:
-                    bar.set_postfix(part=f"{tally.done}/{parts_per_epoch}")
-                    if stop_asked() and store:
-                        inside = (tally.done, tally.sums)
-                        store.save(Progress(epoch - 1, state, curve, elapsed(), *inside))
-                        where = f"part {tally.done} of {parts_per_epoch} of epoch {epoch}"
-                        raise _stopped(where, options)
-            row = tally.row()
-            if not first:
-                train_s.append(time.perf_counter() - begun)
+                part_s += [time.perf_counter() - ended] if ended else []
+                ended = time.perf_counter()
+                where = f"part {tally.done} of {feed.parts_per_epoch}"
+                bar.set_postfix_str(where)
+                if stop_asked() and store:
+                    inside = (tally.done, tally.sums)
+                    store.save(Progress(epoch - 1, state, curve, elapsed(), *inside))
+                    raise _stopped(f"{where} of epoch {epoch}", options)
+            judged = every_epoch or epoch == options.epochs
+            scores = _evaluate(feed, epoch, state) if judged else {}
+            metrics, scores = jax.device_get((metrics, scores))
+            tally.add(metrics)
+            row = tally.row() | scores
             tally = Tally()
-            if every_epoch or epoch == options.epochs:
-                row |= jax.device_get(_evaluate(task, feed, epoch, state))
             for name, values in sorted(row.items()):
                 curve.setdefault(name, []).append(values)
             shown = {"loss": "train_loss", task.score: task.score, "margin": "margin_p50"}
@@ -262,13 +292,11 @@ def train(
             if stop and not last:
                 raise _stopped(f"epoch {epoch}", options)
     curves = {name: np.stack(rows, axis=1) for name, rows in curve.items()}
-    return Result(state, curves, elapsed(), done.epoch, tuple(train_s))
+    return Result(state, curves, elapsed(), done.epoch, tuple(part_s))
 
 
-def _evaluate(task: Task, feed: Feed | None, epoch: int, state: State) -> dict[str, jax.Array]:
+def _evaluate(feed: Feed, epoch: int, state: State) -> dict[str, jax.Array]:
     """What every run scores after an epoch."""
-    if feed is None:
-        return evaluate(task, state.params, state.rest)
     evaluated: list[Any] = []
     for part in feed.held_out(epoch):
         evaluated.append(evaluate(part, state.params, state.rest))
@@ -284,9 +312,7 @@ def _stopped(after: str, options: Options) -> processes.StoppedError:
     )
 
 
-def _describe(
-    task: Task, feed: Feed | None, options: Options, knobs: Knobs, seeds: Sequence[int]
-) -> dict[str, Any]:
+def _describe(feed: Feed, options: Options, knobs: Knobs, seeds: Sequence[int]) -> dict[str, Any]:
     """All that decides what a run computes."""
     # Text, for a float32 then has as few digits as tell it apart.
     tuned = {
@@ -294,8 +320,7 @@ def _describe(
         for k, v in jax.device_get(knobs)._asdict().items()
         if v is not None
     }
-    data = dict(feed.identity) if feed else checksum(task)
-    return options.config() | tuned | {"seeds": list(seeds), "data": data}
+    return options.config() | tuned | {"seeds": list(seeds)} | dict(feed.identity)
 
 
 @jax.jit

@@ -310,7 +310,9 @@ def test_the_command_on_eight_devices(model, kernels, folder, tmp_path, capsys):
     imagenet.main(command(f"--mesh.data 8 --model {model} --out {out}", folder))
     printed = capsys.readouterr().out
     assert "| accuracy, % " in printed
-    assert re.search(r"^[\d,]+ images a second in training", printed, re.MULTILINE)
+    assert re.search(
+        r"^[\d,]+ images a second, [\d.,]+ ms a train step of 8$", printed, re.MULTILINE
+    )
     (record,) = records.read_records(out)
     assert record["device"].startswith("8 x")
     curve = record["curve"]
@@ -329,7 +331,8 @@ def test_a_run_killed_within_an_epoch_goes_on_to_the_bit(folder, tmp_path, monke
     """On eight devices, between the two steps of an update."""
     config = command("--mesh.data 8", folder)
     straight = train(config)
-    assert len(straight.train_s) == 2
+    # From the first part to the fifth of each epoch.
+    assert len(straight.part_s) == 2 * 4
     config = dataclasses.replace(config, checkpoint_dir=tmp_path)
     train_epoch, begun = training.train_epoch, []
 
@@ -347,8 +350,8 @@ def test_a_run_killed_within_an_epoch_goes_on_to_the_bit(folder, tmp_path, monke
     resumed = train(config)
     assert len(begun) == 12
     assert_same(straight, resumed)
-    assert resumed.train_s == ()
-    with pytest.raises(ValueError, match=r"another run: data is .*'train': 48"):
+    assert len(resumed.part_s) == 1
+    with pytest.raises(ValueError, match=r"another run: data is version 5.1.0, 48 \+ 13 images, "):
         train(dataclasses.replace(config, train_images=TRAIN - 1))
 
 

@@ -52,8 +52,8 @@ class Dataset(NamedTuple):
         crc = 0
         for split in (self.train, self.held_out):
             crc = zlib.crc32(_source(self.folder, split)[0]["image"], crc)
-        about = {"version": Path(self.folder).name, "files": f"{crc:08x}"}
-        return about | {"train": self.train_images, "held_out": self.held_out_images}
+        sizes = f"{self.train_images} + {self.held_out_images} images"
+        return {"data": f"version {Path(self.folder).name}, {sizes}, {crc:08x}"}
 
 
 def imagenet(data_dir: Path | None = None, train_images: int | None = None) -> Dataset:
@@ -216,7 +216,7 @@ class Stream:
         """
         self.identity: Mapping[str, Any] = dataset.identity()
         self.parts_per_epoch = rounds.parts
-        self._task, self._dataset, self._rounds = task, dataset, rounds
+        self.rounds, self._task = rounds, task
         self._images = functools.partial(Images, dataset, rounds, epochs, size, seed)
         self._workers = workers
         self._iterator: Any = None
@@ -225,21 +225,21 @@ class Stream:
 
     def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
         """Parts with `(steps, batch, ...)`, placed on the mesh."""
-        rounds = self._rounds
+        rounds = self.rounds
         for part in range(done, rounds.parts):
             first = (epoch - 1) * rounds.batches + part * rounds.steps
             yield self._part(self._read(first, rounds.steps), axis=1)
 
     def held_out(self, epoch: int) -> Iterator[Streamed]:
         """Parts with `(batch, ...)`."""
-        first = (epoch - 1) * self._rounds.batches + self._rounds.train_batches
-        for batch in range(self._rounds.held_out_batches):
+        first = (epoch - 1) * self.rounds.batches + self.rounds.train_batches
+        for batch in range(self.rounds.held_out_batches):
             only = {name: x[0] for name, x in self._read(first + batch, 1).items()}
             yield self._part(only, axis=0)
 
     def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
         """Of all images held out, each counted once."""
-        return judge(self._task, evaluated, self._rounds.held_out_images)
+        return judge(self._task, evaluated, self.rounds.held_out_images)
 
     def close(self) -> None:
         """Ends the workers."""
@@ -248,7 +248,7 @@ class Stream:
             self._iterator = None
 
     def _part(self, batches: Mapping[str, np.ndarray], axis: int) -> Streamed:
-        arrays = meshes.put_parts(batches, self._rounds.batch, axis)
+        arrays = meshes.put_parts(batches, self.rounds.batch, axis)
         return dataclasses.replace(self._task, images=arrays["image"], labels=arrays["label"])
 
     def _read(self, first: int, count: int) -> dict[str, np.ndarray]:
@@ -258,7 +258,7 @@ class Stream:
         """
         if self._iterator is None or first != self._next:
             self.close()
-            self._rows = tuple(map(int, meshes.rows_here(self._rounds.batch)))
+            self._rows = tuple(map(int, meshes.rows_here(self.rounds.batch)))
             self._portion = max(n for n in range(1, AT_ONCE + 1) if len(self._rows) % n == 0)
             self._iterator = self._open(first)
         self._next = first + count
@@ -294,37 +294,37 @@ class Generated:
 
     def __init__(self, task: Streamed, rounds: Rounds, *, size: int):
         """Makes nothing yet; for the arguments see `Stream`."""
-        self.identity: Mapping[str, Any] = {"version": "generated"}
+        self.identity: Mapping[str, Any] = {"data": "generated"}
         self.parts_per_epoch = rounds.parts
-        self._task, self._rounds, self._size = task, rounds, size
+        self.rounds, self._task, self._size = rounds, task, size
 
     def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
         """Parts with `(steps, batch, ...)`, placed on the mesh."""
-        return iter([self._to_train_on] * (self._rounds.parts - done))
+        return iter([self._to_train_on] * (self.rounds.parts - done))
 
     def held_out(self, epoch: int) -> Iterator[Streamed]:
         """Parts with `(batch, ...)`."""
-        return iter([self._to_judge_by] * self._rounds.held_out_batches)
+        return iter([self._to_judge_by] * self.rounds.held_out_batches)
 
     def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
         """Of all images held out."""
-        return judge(self._task, evaluated, self._rounds.held_out_images)
+        return judge(self._task, evaluated, self.rounds.held_out_images)
 
     def close(self) -> None:
         """There is nothing to end."""
 
     @functools.cached_property
     def _to_train_on(self) -> Streamed:
-        return self._part(self._rounds.steps)
+        return self._part(self.rounds.steps)
 
     @functools.cached_property
     def _to_judge_by(self) -> Streamed:
         return self._part()
 
     def _part(self, *steps: int) -> Streamed:
-        shape = (*steps, len(meshes.rows_here(self._rounds.batch)))
+        shape = (*steps, len(meshes.rows_here(self.rounds.batch)))
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (*shape, self._size, self._size, 3), np.uint8)
         labels = rng.integers(0, self._task.classes, shape, np.int32)
-        images, labels = meshes.put_parts((images, labels), self._rounds.batch, len(steps))
+        images, labels = meshes.put_parts((images, labels), self.rounds.batch, len(steps))
         return dataclasses.replace(self._task, images=images, labels=labels)
