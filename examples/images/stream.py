@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import math
 import os
+import signal
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -279,7 +280,13 @@ class Stream:
         read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * BUFFERED)
         processes = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=BUFFERED)
         images = grain.MapDataset.source(self._images(self._rows, first)).batch(self._portion)
-        return iter(images.to_iter_dataset(read).mp_prefetch(processes))
+        return iter(images.to_iter_dataset(read).mp_prefetch(processes, _leave_signals))
+
+
+def _leave_signals(worker: int, workers: int) -> None:
+    """Leaves it to the process that trains to stop: schedulers tell all processes at once."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _cores() -> int:
