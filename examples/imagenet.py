@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 
 from examples import meshes, processes, training
-from examples.images import ModelName, recipes, stream, streamed
+from examples.images import ModelName, files, recipes, stream, streamed
 from examples.images.options import ImageOptions
 from examples.images.reports import report
 from examples.options import Plan
@@ -126,7 +126,7 @@ def make_feed(config: Config) -> tuple[streamed.Streamed, stream.Stream | stream
         count, held_out, classes = config.train_images, GENERATED_HELD_OUT, CLASSES
         count = GENERATED_IMAGES if count is None else count
     else:
-        dataset = stream.imagenet(config.data_dir, config.train_images)
+        dataset = files.imagenet(config.data_dir, config.train_images)
         count, held_out, classes = dataset[3:]
     if count < config.batch_size:
         raise ValueError(
@@ -134,7 +134,7 @@ def make_feed(config: Config) -> tuple[streamed.Streamed, stream.Stream | stream
         )
     updates = count // config.batch_size
     steps = updates * config.accumulate
-    rounds = stream.cut(steps, config.images_in_step, config.steps_at_once, held_out)
+    rounds = files.cut(steps, config.images_in_step, config.steps_at_once, held_out)
     task = streamed.make_task(classes=classes, steps_per_epoch=updates, **config.network())
     if dataset is None:
         return task, stream.Generated(task, rounds, size=config.image_size)

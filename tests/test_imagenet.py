@@ -25,7 +25,7 @@ from test_ncf import assert_same
 from test_processes import free_port
 
 from examples import checkpoints, imagenet, processes, records, training
-from examples.images import crops, recipes, stream, streamed
+from examples.images import crops, files, recipes, stream, streamed
 from examples.meshes import MeshConfig
 from tests.helpers import max_difference
 
@@ -178,12 +178,12 @@ def distance(a, b):
 
 @pytest.fixture(scope="module")
 def dataset(folder):
-    return stream.imagenet(folder)
+    return files.imagenet(folder)
 
 
 def feed(dataset, workers=0):
     """Two epochs of 6 steps of 8 images in parts of 3, and 13 images to judge by in two batches."""
-    rounds = stream.cut(6, 8, 4, dataset.held_out_images)
+    rounds = files.cut(6, 8, 4, dataset.held_out_images)
     task = streamed.make_task(
         classes=1000,
         steps_per_epoch=6,
@@ -216,14 +216,16 @@ class TestStream:
             assert sorted(labels[-1]) == list(range(TRAIN))
         assert labels[0].tolist() != labels[1].tolist()
         # The crop of an image by its seed, epoch and record, with no stream.
-        files = {n: photograph(n) for n in range(TRAIN)}
+        photographs = {n: photograph(n) for n in range(TRAIN)}
         source = tfds.builder_from_directory(dataset.folder).as_data_source("train")
         records = {int(example["label"]): i for i, example in enumerate(source)}
         for epoch, (parts, _) in enumerate(straight):
             images, labels = parts[0]
             for image, label in zip(images[0], labels[0], strict=True):
                 rng = np.random.default_rng([1, 5, epoch, records[label]])
-                np.testing.assert_array_equal(image, crops.for_training(files[label], 32, rng))
+                np.testing.assert_array_equal(
+                    image, crops.for_training(photographs[label], 32, rng)
+                )
 
     def test_all_held_out_images_come_once_and_the_last_fills_up(self, straight):
         for _, parts in straight:
@@ -255,8 +257,8 @@ class TestStream:
         assert scores["accuracy"][0] == pytest.approx(4 / 13)
 
     def test_a_process_reads_its_rows_alone(self, straight, dataset):
-        rounds = stream.cut(6, 8, 4, dataset.held_out_images)
-        images = stream.Images(dataset, rounds, 2, 32, 5, rows=(2, 3, 6, 7), first=1)
+        rounds = files.cut(6, 8, 4, dataset.held_out_images)
+        images = files.Images(dataset, rounds, 2, 32, 5, rows=(2, 3, 6, 7), first=1)
         assert len(images) == (2 * 8 - 1) * 4
         whole, labels = straight[0][0][0]
         for place, row in enumerate((2, 3, 6, 7)):
@@ -274,14 +276,14 @@ class TestStream:
         ("steps", "parts"), [(5004, (12, 417)), (4992, (16, 312)), (7, (7, 1))]
     )
     def test_parts_have_equal_steps(self, steps, parts):
-        rounds = stream.cut(steps, 256, 16, 50_000)
+        rounds = files.cut(steps, 256, 16, 50_000)
         assert (rounds.steps, rounds.parts) == parts
         assert rounds.held_out_batches == 196
 
     def test_where_there_is_none_the_remedy_is_told(self, tmp_path):
         message = r"not prepared in .*img_val.tar .*tfds build imagenet2012 .*--dataset generated"
         with pytest.raises(FileNotFoundError, match=message):
-            stream.imagenet(tmp_path)
+            files.imagenet(tmp_path)
 
 
 SMALL = (
