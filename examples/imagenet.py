@@ -5,11 +5,13 @@ python -m examples.imagenet adam-lawn-256 --data-dir DIR --checkpoint-dir runs/i
 The first word names a setting of the paper's appendix, `python -m examples.imagenet -h` lists them;
 every option after it replaces a value of it, `python -m examples.imagenet adam-lawn-256 -h` tells
 which. That run needs accelerators for hours; its accuracy here is not yet measured. What a train
-step costs, with made-up images that keep no device waiting for the host:
+step costs, in LAWN's second phase, with made-up images that keep no device waiting for the host:
 
-python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmup-epochs 1
+python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmup-epochs 1 \
+    --free-epochs 0
 
-And a minute on 2 CPU cores, a narrow network on small made-up images:
+The last line says it, in images a second; the same line ends every run. A minute on 2 CPU cores
+takes a narrow network on small images:
 
 python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmup-epochs 1 \
     --train-images 512 --batch-size 32 --image-size 64 --width 0.0625 --dtype float32

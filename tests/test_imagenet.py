@@ -329,6 +329,20 @@ def test_the_command_on_eight_devices(model, kernels, folder, tmp_path, capsys):
         assert values[1] == pytest.approx(values[0], rel=1e-5)
 
 
+def test_generated_images_need_neither_data_nor_host(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(imagenet, "GENERATED_HELD_OUT", HELD_OUT)
+    monkeypatch.setattr(stream.Stream, "__init__", None)
+    line = f"--dataset generated --train-images {TRAIN} --mesh.data 8 --first-seed 3"
+    config = command(line, tmp_path)
+    imagenet.main(config)
+    assert re.search(r"^[\d,]+ images a second", capsys.readouterr().out, re.MULTILINE)
+    _, feed = imagenet.make_feed(config)
+    (first, *_, last), (held_out, _) = feed.parts(1, 0), feed.held_out(1)
+    assert first is last
+    assert (first.images.shape, held_out.labels.shape) == ((1, 8, 32, 32, 3), (8,))
+    assert len(list(feed.parts(2, 4))) == 2
+
+
 def test_a_run_killed_within_an_epoch_goes_on_to_the_bit(folder, tmp_path, monkeypatch):
     """On eight devices, between the two steps of an update."""
     config = command("--mesh.data 8", folder)
