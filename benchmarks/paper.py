@@ -16,6 +16,15 @@ def _read(table: str) -> Figures:
     return {column: {row: cells[i] for row, *cells in rows} for i, column in enumerate(header[1:])}
 
 
+TABLE_1 = _read("""
+    study      imagenet-256  imagenet-16384
+    sgd        76.00 (0.04)  74.48 (0.06)
+    adam       71.16 (0.05)  70.60 (0.02)
+    adam_lawn  76.18 (0.03)  76.07 (0.08)
+    lamb_plus  74.30 (0.01)  73.43 (0.03)
+    lamb_lawn  76.48 (0.05)  75.93 (0.02)
+""")
+
 TABLE_9 = _read("""
     study      movielens-100k-1k  movielens-100k-10k  movielens-100k-100k  movielens-100k-400k
     sgd        66.33 (0.24)       65.58 (0.17)        Fail                 Fail

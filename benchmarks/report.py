@@ -14,7 +14,17 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import costs, epoch_time, figures, folders, image_speed, outline, sections, studies
+from benchmarks import (
+    costs,
+    epoch_time,
+    figures,
+    folders,
+    image_speed,
+    imagenet,
+    outline,
+    sections,
+    studies,
+)
 from benchmarks.catalog import STUDIES
 from benchmarks.folders import RECORDS
 from examples import quickstart, records
@@ -40,6 +50,8 @@ def main(config: Config) -> None:
         refresh(results, name, body, check=config.check)
     speed = image_speed.section(folders.records_of("image-speed"))
     refresh(results, "image-speed", speed, check=config.check)
+    photographs = imagenet.section(folders.records_of("imagenet"))
+    refresh(results, "imagenet", photographs, check=config.check)
     for document, name, body in costs.sections(RECORDS, results):
         refresh(document, name, body, check=config.check)
     if not config.check:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import forms, optimizers, overhead, peers, report, trees
+from benchmarks import forms, imagenet, optimizers, overhead, peers, report, trees
+from examples.images import recipes
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,25 @@ def test_overhead_does_without_pytorch(monkeypatch):
 
 def test_the_readme_shows_what_the_records_say():
     report.main(report.Config(check=True))
+
+
+def test_the_table_of_imagenet_takes_a_setting_as_it_is_and_no_other():
+    config = {"dataset": "imagenet2012", "train_images": None, "model": "resnet50", "width": 1.0}
+    config |= recipes.options(recipes.RECIPES["adam-lawn-256"])
+    versions = {"commit": "abc"}
+
+    def run(seed, accuracy, **changes):
+        final = {"accuracy": accuracy, "ece": 0.05}
+        shared = {"seed": seed, "final": final, "versions": versions, "device": "gpu"}
+        return {"config": config | changes, **shared}
+
+    others = [run(2, 0.1, train_images=512), run(3, 0.1, batch_size=512), run(4, 0.1, width=0.5)]
+    text = imagenet.section([run(0, 0.75), run(1, 0.77, accumulate=4), *others])
+    lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("| ")}
+    assert "| 76.00 ± 1.00 | 0.050 ± 0.000 | 2 | 76.18 (0.03) " in lines["adam-lawn-256"]
+    assert "--first-seed 2 " in lines["adam-lawn-256"]
+    assert "| not yet run " in lines["adam-lawn-16k"]
+    assert "--first-seed 0 " in lines["adam-lawn-16k"]
 
 
 def test_a_section_that_is_missing_is_named():
