@@ -75,7 +75,7 @@ def short(batch_size: int, epochs: int, learning_rates: Peaks) -> Study:
 
 
 def coarse(study: Study, learning_rates: Peaks, free_epochs: Sequence[float]) -> Study:
-    """A study of six settings, for what would take a CPU days.
+    """A study of eight settings, for what would take a CPU days.
 
     Of the decays between 0 and 0.1 none is left: over a few hundred updates they change the weights
     by a few percent or less.
@@ -84,7 +84,7 @@ def coarse(study: Study, learning_rates: Peaks, free_epochs: Sequence[float]) ->
         study,
         learning_rates=learning_rates,
         free_epochs=free_epochs,
-        decays=decays((0.0, 1e-1), (1.0,)),
+        decays=decays((0.0, 1e-1), (1.0, 3.0)),
     )
 
 
@@ -104,7 +104,9 @@ STUDIES = {
     "movielens-100k-1k": short(1_000, 40, LOW),
     "movielens-100k-10k": short(10_000, 40, MIDDLE),
     "movielens-100k-100k": coarse(
-        short(100_000, 100, HIGH), peaks((1e-2, 3e-2), (3e-2, 1e-1), (0.3, 1.0)), (5.0, 15.0, 40.0)
+        short(100_000, 100, HIGH),
+        peaks((1e-2, 3e-2), (3e-2, 1e-1), (0.3, 1.0)),
+        (5.0, 15.0, 25.0, 40.0),
     ),
     "movielens-100k-400k": short(400_000, 100, HIGH),
     "movielens-100k-1k-full": full("movielens-100k", 1_000, 300, LOW),
