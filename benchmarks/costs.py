@@ -9,14 +9,32 @@ from examples import tables
 from examples.records import Record, read_records
 
 NOT_YET_RUN = "not yet run"
-BACKENDS = {"cpu": "On CPU", "gpu": "On a GPU"}
+BACKENDS = {
+    "cpu": "On CPU",
+    "gpu": "On a GPU",
+    overhead.COMPILED: "Compiled for a GPU, not run",
+}
 # Which trees, and which batch sizes of which models, a backend is meant to show.
-TREES = {"cpu": ("ncf", "vgg19", "resnet50", "block"), "gpu": tuple(trees.TREES)}
+TREES = {
+    "cpu": ("ncf", "vgg19", "resnet50", "block"),
+    "gpu": tuple(trees.TREES),
+    overhead.COMPILED: tuple(trees.TREES),
+}
 BATCHES: dict[str, dict[str, tuple[int, ...]]] = {
     "cpu": {"ncf": (1_000, 10_000)},
     # 4,096 photographs and what ResNet-50 makes of them do not fit on one GPU.
     "gpu": {"ncf": (1_000, 10_000), "vgg19": (16, 256, 4096), "resnet50": (16, 256)},
+    overhead.COMPILED: {},
 }
+COMMANDS = {
+    "cpu": ("python -m benchmarks.overhead", "overhead.jsonl"),
+    "gpu": ("python -m benchmarks.overhead", "overhead.jsonl"),
+    overhead.COMPILED: (
+        "JAX_PLATFORMS=cpu python -m benchmarks.overhead --compile-for h200.txtpb",
+        "compiled-h200.jsonl",
+    ),
+}
+INSTEAD = {"gpu": overhead.COMPILED}  # What shows a goal's figure until a backend has its own.
 
 Key = tuple[str, str, int]  # The backend, the tree or model, the batch size (0 of a tree alone).
 Runs = dict[Key, dict[str, Record]]  # By optimizer.
@@ -72,7 +90,7 @@ def report(runs: Runs, folder: Path) -> str:
 def goals(runs: Runs) -> str:
     """What constrained Adam-LAWN was to reach, and what it reaches."""
     rows = [
-        (goal.what, name, f"{goal.most[backend]:.2f}", _shown(goal.of(runs, backend)))
+        (goal.what, name, f"{goal.most[backend]:.2f}", _shown(goal, runs, backend))
         for backend, name in BACKENDS.items()
         for goal in GOALS
         if backend in goal.most
@@ -113,9 +131,8 @@ def _missing(runs: Runs, backend: str, folder: Path) -> list[str]:
     commands = []
     left = [tree for tree in TREES[backend] if (backend, tree, 0) not in runs]
     if left:
-        commands.append(
-            f"python -m benchmarks.overhead --trees {' '.join(left)} --out {out}/overhead.jsonl"
-        )
+        command, file = COMMANDS[backend]
+        commands.append(f"{command} --trees {' '.join(left)} --out {out}/{file}")
     for name, sizes in BATCHES[backend].items():
         left = [str(size) for size in sizes if (backend, name, size) not in runs]
         if left and name in training_step.WORKLOADS:
@@ -126,8 +143,13 @@ def _missing(runs: Runs, backend: str, folder: Path) -> list[str]:
     return [f"{NOT_YET_RUN.capitalize()}: `{command}`" for command in commands]
 
 
-def _shown(ratio: float | None) -> str:
-    return NOT_YET_RUN if ratio is None else f"{ratio:.2f}"
+def _shown(goal: Goal, runs: Runs, backend: str) -> str:
+    """What was run; where nothing was, what a program compiled for such a device says."""
+    for where, remark in ((backend, ""), (INSTEAD.get(backend), ", compiled and not run")):
+        ratio = goal.of(runs, where) if where else None
+        if ratio is not None:
+            return f"{ratio:.2f}{remark}"
+    return NOT_YET_RUN
 
 
 def _worst(of: Callable[[Record, Record], float]) -> Callable[[Runs, str], float | None]:
@@ -148,8 +170,8 @@ def _time(name: str, batch_size: int = 0) -> Callable[[Runs, str], float | None]
     """The time to Adam's, on one tree or in one training step."""
 
     def time(runs: Runs, backend: str) -> float | None:
-        lawn = runs.get((backend, name, batch_size), {}).get("adam_lawn")
-        return None if lawn is None else lawn["time"]
+        lawn = runs.get((backend, name, batch_size), {}).get("adam_lawn", {})
+        return lawn.get("time")
 
     return time
 
@@ -162,7 +184,7 @@ def _beyond_adam(lawn: Record, adam: Record) -> float:
 
 GOALS = (
     Goal(
-        "bytes of a step to Adam's, XLA's count, on the worst tree",
+        "bytes of a step to Adam's, on the worst tree",
         {"cpu": 2.0, "gpu": 1.75},
         _worst(lambda lawn, adam: lawn["bytes"] / adam["bytes"]),
     ),

@@ -12,10 +12,19 @@
 LAWN stands there twice: on its spheres from the first step, and in its free phase. Where PyTorch is
 installed, AdamP follows, as a ratio to PyTorch's fused Adam. A figure without its machine is no
 result, so each line of `--out` names it.
+
+Without the machine, its program can still be counted:
+
+    JAX_PLATFORMS=cpu python -m benchmarks.overhead --compile-for h200.txtpb --trees resnet50
+
+compiles for the GPU that a target config describes, and runs nothing: no times. It needs JAX's CUDA
+plugin (pip install 'jax[cuda12]'). Target configs of many GPUs stand in XLA's repository,
+github.com/openxla/xla, under xla/backends/gpu/target_config/specs (Apache 2.0). Bytes are then the
+operands and results of all kernels, by the program's text; XLA's count on CPU is the same to 0.01%.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +32,7 @@ import jax
 import tqdm
 import tyro
 
-from benchmarks import counts, peers, trees
+from benchmarks import counts, peers, targets, trees
 from benchmarks.optimizers import BASELINE, OPTIMIZERS
 from benchmarks.rivals import Stepper
 from benchmarks.timing import Loop, compare, interleave, machine
@@ -42,6 +51,8 @@ COLUMNS = (
     "ms",
     "time to Adam",
 )
+COUNTED = ("optimizer", "bytes", "floor", "to Adam", "temporary", "kernels", "sums")
+COMPILED = "compiled for gpu"  # The backend of what was compiled for a GPU and not run.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,8 @@ class Config:
     """Steps in a window."""
     torch: bool = peers.installed()
     """Whether to measure AdamP in PyTorch too."""
+    compile_for: Path | None = None
+    """Target config of a GPU to compile for: what does not take running is counted, none timed."""
     out: Path | None = None
     """JSONL file to append the measurements to."""
 
@@ -71,12 +84,18 @@ class Config:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.torch and not peers.installed():
             raise ValueError("torch=True, but PyTorch is not there: pip install torch.")
+        if self.compile_for and not self.compile_for.is_file():
+            raise ValueError(
+                f"compile_for={str(self.compile_for)!r} is no file: give a target config, such as"
+                " xla/backends/gpu/target_config/specs/h200.txtpb of XLA's repository."
+            )
 
 
 def main(config: Config) -> None:
     """Measures, prints a table a tree, appends the records."""
+    device = targets.describe(config.compile_for) if config.compile_for else None
     for tree in config.trees:
-        rows = measure(tree, config)
+        rows = compile_only(tree, config, device) if device else measure(tree, config)
         print(f"\n{heading(rows)}\n{table(rows)}")
         if config.out:
             records.append_records(config.out, rows)
@@ -86,20 +105,13 @@ def measure(tree: str, config: Config) -> list[records.Record]:
     """A record an optimizer."""
     shapes = trees.TREES[tree]()
     params = trees.fill(shapes, jax.random.key(0))
-    size = sum(w.size for w in params.values())
-    shared = {
-        "benchmark": "overhead",
-        "tree": tree,
-        "leaves": len(params),
-        "parameters": size,
-        "largest_leaf": max(w.size for w in params.values()),
+    shared = describe(tree, params) | {
         "windows": config.windows,
         "steps": config.steps,
-        "versions": records.versions(),
         "backend": jax.default_backend(),
         "device": machine(),
     }
-    names = tqdm.tqdm(dict.fromkeys((BASELINE, *config.optimizers)), desc=f"{tree}, compiling")
+    size, names = shared["parameters"], every(config, tree)
     programs = {n: Program(OPTIMIZERS[n].make(), params, config.steps) for n in names}
     times = interleave({n: p.loop.window for n, p in programs.items()}, config.windows, tree)
     rows = [
@@ -121,6 +133,38 @@ def measure(tree: str, config: Config) -> list[records.Record]:
     return rows
 
 
+def compile_only(tree: str, config: Config, device: jax.Device) -> list[records.Record]:
+    """A record an optimizer of what its program for a device that is not there says by itself."""
+    params = jax.eval_shape(lambda key: trees.fill(trees.TREES[tree](), key), jax.random.key(0))
+    shared = describe(tree, params) | {"backend": COMPILED, "device": device.device_kind}
+    rows = []
+    for name in every(config, tree):
+        optimizer = OPTIMIZERS[name].make()
+        state = jax.eval_shape(optimizer.init, params)
+        step = targets.compile_for(device, optimizer.step, params, state, params)
+        counted = of_step(counts.count(step), shared["parameters"])
+        rows.append(shared | {"optimizer": name, "floor": OPTIMIZERS[name].floor} | counted)
+    return rows
+
+
+def describe(tree: str, params: dict[str, jax.Array]) -> records.Record:
+    """What is measured, and with which code."""
+    sizes = [w.size for w in params.values()]
+    return {
+        "benchmark": "overhead",
+        "tree": tree,
+        "leaves": len(sizes),
+        "parameters": sum(sizes),
+        "largest_leaf": max(sizes),
+        "versions": records.versions(),
+    }
+
+
+def every(config: Config, tree: str) -> Iterable[str]:
+    """The optimizers, Adam first, with a bar that shows how far their compilation is."""
+    return tqdm.tqdm(dict.fromkeys((BASELINE, *config.optimizers)), desc=f"{tree}, compiling")
+
+
 class Program:
     """One optimizer on one tree, compiled: a step to count, a loop of steps to time."""
 
@@ -137,15 +181,21 @@ class Program:
     def counts(self, size: int) -> dict[str, float]:
         """What a step takes, a parameter where that makes sense."""
         step, loop = counts.count(self.step), counts.count(self.loop.compiled)
-        return {
-            "bytes": step.bytes / size,
-            "flops": step.flops / size,
-            "temporary": step.temporary / size,
+        return of_step(step, size) | {
             "temporary_in_loop": loop.temporary / size,
-            "kernels": step.kernels,
-            "reductions": step.reductions,
             "compile_s": self.loop.compile_s,
         }
+
+
+def of_step(step: counts.Counts, size: int) -> dict[str, float]:
+    """Counts of one step, a parameter where that makes sense."""
+    flops = {} if step.flops is None else {"flops": step.flops / size}
+    return flops | {
+        "bytes": step.bytes / size,
+        "temporary": step.temporary / size,
+        "kernels": step.kernels,
+        "reductions": step.reductions,
+    }
 
 
 def compile_step(optimizer: Stepper, grads: Any, params: Any) -> jax.stages.Compiled:
@@ -157,9 +207,14 @@ def compile_step(optimizer: Stepper, grads: Any, params: Any) -> jax.stages.Comp
 def heading(rows: Sequence[records.Record]) -> str:
     """What was measured, and where."""
     row = rows[0]
+    how = (
+        "compiled for, not run"
+        if row["backend"] == COMPILED
+        else f"{row['windows']} windows of {row['steps']} steps"
+    )
     return (
         f"{row['tree']}: {row['leaves']} leaves, {row['parameters']:,} parameters."
-        f" {row['device']}, {row['windows']} windows of {row['steps']} steps."
+        f" {row['device']}, {how}."
     )
 
 
@@ -167,6 +222,8 @@ def table(rows: Sequence[records.Record]) -> str:
     """Markdown, a row an optimizer, PyTorch's in a table of their own."""
     theirs = [row for row in rows if "bytes" not in row]
     ours = [row for row in rows if "bytes" in row]
+    if ours[0]["backend"] == COMPILED:
+        return tables.markdown(COUNTED, [counted(row, ours[0]["bytes"]) for row in ours])
     text = tables.markdown(COLUMNS, [cells(row, ours[0]["bytes"]) for row in ours])
     if theirs:
         columns = ("optimizer", "first step in s", "ms", "time to PyTorch's fused Adam")
@@ -180,18 +237,29 @@ def table(rows: Sequence[records.Record]) -> str:
 
 def cells(row: Mapping[str, Any], adam: float) -> tuple[str, ...]:
     """What a row shows; `adam` is the bytes of Adam's step."""
+    *traffic, temporary, kernels, reductions = counted(row, adam)
+    return (
+        *traffic,
+        f"{row['flops']:.0f}",
+        f"{temporary} ({row['temporary_in_loop']:.1f})",
+        kernels,
+        reductions,
+        f"{row['compile_s']:.1f}",
+        f"{row['ms']:.2f}",
+        ratio(row),
+    )
+
+
+def counted(row: Mapping[str, Any], adam: float) -> tuple[str, ...]:
+    """What a row shows of a program that was not run."""
     return (
         row["optimizer"],
         f"{row['bytes']:.0f}",
         "" if row["floor"] is None else str(row["floor"]),
         f"{row['bytes'] / adam:.2f}",
-        f"{row['flops']:.0f}",
-        f"{row['temporary']:.1f} ({row['temporary_in_loop']:.1f})",
+        f"{row['temporary']:.1f}",
         str(row["kernels"]),
         str(row["reductions"]),
-        f"{row['compile_s']:.1f}",
-        f"{row['ms']:.2f}",
-        ratio(row),
     )
 
 

@@ -21,19 +21,21 @@ SHAPES = {"embedding": (512, 128), "kernel": (256, 128), "conv": (3, 3, 64, 64),
 CONSTRAINED = 3
 
 
-def cost(name: str) -> counts.Counts:
+@pytest.fixture(scope="module")
+def programs() -> dict[str, jax.stages.Compiled]:
     params = {n: jnp.ones(shape) for n, shape in SHAPES.items()}
-    return counts.count(compile_step(optimizers.OPTIMIZERS[name].make(), params, params))
+    names = ("adam", "adam_lawn")
+    return {n: compile_step(optimizers.OPTIMIZERS[n].make(), params, params) for n in names}
 
 
 @pytest.fixture(scope="module")
-def adam() -> counts.Counts:
-    return cost("adam")
+def adam(programs) -> counts.Counts:
+    return counts.count(programs["adam"])
 
 
 @pytest.fixture(scope="module")
-def adam_lawn() -> counts.Counts:
-    return cost("adam_lawn")
+def adam_lawn(programs) -> counts.Counts:
+    return counts.count(programs["adam_lawn"])
 
 
 def test_memory_traffic_beside_adam(adam, adam_lawn):
@@ -48,6 +50,12 @@ def test_temporary_memory_beyond_adam(adam, adam_lawn):
 def test_sums_over_whole_leaves(adam, adam_lawn):
     assert adam.reductions == 0
     assert 0 < adam_lawn.reductions <= SUMS * CONSTRAINED
+
+
+@pytest.mark.parametrize("name", ["adam", "adam_lawn"])
+def test_bytes_by_the_text_of_a_program_are_those_that_xla_counts(programs, name):
+    counted = programs[name].cost_analysis()["bytes accessed"]
+    assert counts.traffic(programs[name].as_text()) == pytest.approx(counted, rel=1e-4)
 
 
 def test_one_trace_from_the_free_phase_into_the_constrained_one():
