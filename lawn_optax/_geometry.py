@@ -24,6 +24,11 @@ def widen(x: jax.Array) -> jax.Array:
     return jnp.asarray(x).astype(jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
+def _terms(x: jax.Array, y: jax.Array) -> jax.Array:
+    """What sums to `<x, y>`."""
+    return jnp.real(jnp.conj(widen(x)) * widen(y))
+
+
 def _ratio(numerator: jax.Array, denominator: jax.Array, otherwise: float) -> jax.Array:
     """`numerator / denominator`, and `otherwise` where the denominator is 0.
 
@@ -80,8 +85,28 @@ class Sphere:
 
     def inner(self, x: jax.Array, y: jax.Array) -> jax.Array:
         """`<x, y> = Re sum conj(x) y` of what is on this device, one number a sphere."""
-        x, y = widen(x), widen(y)
-        return jnp.sum(jnp.real(jnp.conj(x) * y), axis=self.axes)
+        return jnp.sum(_terms(x, y), axis=self.axes)
+
+    def inner_products(self, *pairs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        """`inner` of each pair, all of which are taken in one sweep over memory."""
+        if len(pairs) != 2:
+            return self.apart(*pairs)
+        return jax.lax.platform_dependent(*pairs, default=self.apart, cuda=self.as_one_sum)
+
+    def apart(self, *pairs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        """`inner` of each pair, a sum each."""
+        return tuple(self.inner(*pair) for pair in pairs)
+
+    def as_one_sum(self, *pairs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        """`inner` of two pairs, as the real and the imaginary part of one complex sum.
+
+        XLA for GPUs gives a second stage to each sum, and no kernel with other results to two of
+        them; on CPU it adds complex numbers up one after the other.
+        """
+        p, q = (_terms(*pair) for pair in pairs)
+        kind = jnp.promote_types(p.dtype, q.dtype)
+        total = jnp.sum(jax.lax.complex(p.astype(kind), q.astype(kind)), axis=self.axes)
+        return total.real.astype(p.dtype), total.imag.astype(q.dtype)
 
     def norm(self, w: jax.Array) -> jax.Array:
         """`||w||` of what is on this device, one number a sphere; its gradient at 0 is 0."""

@@ -25,11 +25,13 @@ Norms = Any  # A dict from paths to one number a norm; see `zero_norms` for the 
 def inner_products(spheres: Spheres, *pairs: tuple[optax.Params, optax.Updates]) -> list[Products]:
     """`<x, y>` on every sphere, for each pair of trees."""
     sums: dict[Any, jax.Array] = {}
-    for i, (x, y) in enumerate(pairs):
-        of_x, of_y = leaves_by_path(x), leaves_by_path(y)
-        for path in [path for path in spheres if path in of_y]:
-            _check_shape(path, of_x[path], of_y[path])
-            sums[i, path] = spheres[path].inner(of_x[path], of_y[path])
+    leaves = [(leaves_by_path(x), leaves_by_path(y)) for x, y in pairs]
+    for path, sphere in spheres.items():
+        there = {i: (x[path], y[path]) for i, (x, y) in enumerate(leaves) if path in y}
+        for x, y in there.values():
+            _check_shape(path, x, y)
+        found = sphere.inner_products(*there.values())
+        sums |= {(i, path): product for i, product in zip(there, found, strict=True)}
     for axis_name in dict.fromkeys(s.axis_name for s in spheres.values() if s.axis_name):
         spread = {(i, p): x for (i, p), x in sums.items() if spheres[p].axis_name == axis_name}
         sums |= side_by_side(lambda x, name=axis_name: jax.lax.psum(x, name), spread)

@@ -202,6 +202,26 @@ def test_zero_norm_has_the_shape_of_norm(axes):
     assert sphere.zero_norm(w).dtype == expected.dtype
 
 
+@pytest.mark.parametrize("axes", [(0, 1), (1,)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
+def test_two_inner_products_are_the_same_as_one_sum(dtype, axes):
+    w, d = jax.random.normal(jax.random.key(0), (2, 8, 32)).astype(dtype)
+    w, d = (w + 1j * d, d - 1j * w) if dtype == jnp.complex64 else (w, d)
+    sphere = Sphere(axes)
+    two, one = (products((w, w), (w, d)) for products in (sphere.apart, sphere.as_one_sum))
+    for expected, found in zip(two, one, strict=True):
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_one_sum_mixes_neither_precisions_nor_what_overflows(x64):
+    huge, fine = jnp.full((3,), 1e30, jnp.float32), jnp.full((3,), 1e-9, jnp.float64)
+    squares = whole(huge).as_one_sum((huge, huge), (fine, fine))
+    assert [x.dtype for x in squares] == [jnp.float32, jnp.float64]
+    assert jnp.isinf(squares[0])
+    np.testing.assert_allclose(squares[1], 3e-18, rtol=1e-12)
+
+
 def test_large_sums_are_accurate():
     w = jax.random.normal(jax.random.key(2), (1 << 22,))
     np.testing.assert_allclose(whole(w).norm(w), norm(w), rtol=1e-6)

@@ -52,6 +52,15 @@ def test_sums_over_whole_leaves(adam, adam_lawn):
     assert 0 < adam_lawn.reductions <= SUMS * CONSTRAINED
 
 
+@pytest.mark.parametrize(("platform", "sums"), [("cpu", 4), ("cuda", 2)])
+def test_sums_of_a_leaf_by_platform(platform, sums):
+    params = {n: jnp.ones(shape) for n, shape in SHAPES.items()}
+    tx = lawn_optax.adam_lawn(1e-3, switch=0)
+    traced = jax.jit(tx.update).trace(params, tx.init(params), params)
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("stablehlo.reduce(") == sums * CONSTRAINED
+
+
 @pytest.mark.parametrize("name", ["adam", "adam_lawn"])
 def test_bytes_by_the_text_of_a_program_are_those_that_xla_counts(programs, name):
     counted = programs[name].cost_analysis()["bytes accessed"]
