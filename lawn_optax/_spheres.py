@@ -35,6 +35,9 @@ def inner_products(spheres: Spheres, *pairs: tuple[optax.Params, optax.Updates])
     for axis_name in dict.fromkeys(s.axis_name for s in spheres.values() if s.axis_name):
         spread = {(i, p): x for (i, p), x in sums.items() if spheres[p].axis_name == axis_name}
         sums |= side_by_side(lambda x, name=axis_name: jax.lax.psum(x, name), spread)
+    # All that is made of the sums starts from one array of them. Otherwise XLA may take each leaf's
+    # by itself: in a kernel of its own on a GPU, in an exchange of its own on a mesh.
+    sums = side_by_side(jax.lax.optimization_barrier, sums)
     return [{p: sums[i, p] for p in spheres if (i, p) in sums} for i in range(len(pairs))]
 
 
