@@ -60,11 +60,10 @@ def sections(root: Path, results: Path) -> Iterator[tuple[Path, str, str]]:
     found = [record for file in sorted(folder.glob("*.jsonl")) for record in read_records(file)]
     yield results, "overhead", report(index(found), folder)
     account = folder / "README.md"
-    history = {
-        file.stem: read_records(file) for file in sorted((folder / "history").glob("*.jsonl"))
-    }
-    if history:
-        yield account, "history", compare_history(history)
+    for name, compare in (("history", compare_history), ("history-compiled", compare_compiled)):
+        files = sorted((folder / name).glob("*.jsonl"))
+        if files:
+            yield account, name, compare({file.stem: read_records(file) for file in files})
     for file in sorted((folder / "forms").glob("*.jsonl")):
         yield account, file.stem, forms.table(read_records(file))
 
@@ -111,6 +110,17 @@ def compare_history(history: dict[str, list[Record]]) -> str:
             rows.append((form, tree, *(cells[c] for c in shown), free, lawn["device"]))
     columns = ("form", "tree", *shown, "free phase", "machine")
     return tables.markdown(columns, rows)
+
+
+def compare_compiled(history: dict[str, list[Record]]) -> str:
+    """One row a form, tree and LAWN, of programs that were compiled and not run."""
+    rows = []
+    for form, found in history.items():
+        for (_, tree, _), run in index(found).items():
+            for name in [name for name in run if name != "adam"]:
+                about, lawn, adam = (form, tree), run[name], run["adam"]
+                rows.append((*about, *overhead.counted(lawn, adam["bytes"]), lawn["device"]))
+    return tables.markdown(("form", "tree", *overhead.COUNTED, "compiled for"), rows)
 
 
 def _tables(runs: Runs, backend: str) -> list[str]:

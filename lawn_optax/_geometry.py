@@ -100,8 +100,8 @@ class Sphere:
     def as_one_sum(self, *pairs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
         """`inner` of two pairs, as the real and the imaginary part of one complex sum.
 
-        XLA for GPUs gives a second stage to each sum, and no kernel with other results to two of
-        them; on CPU it adds complex numbers up one after the other.
+        XLA for GPUs runs a second stage for each sum, and seldom takes two of them in a kernel with
+        other results. On CPU it would write the complex terms out before it sums them.
         """
         p, q = (_terms(*pair) for pair in pairs)
         kind = jnp.promote_types(p.dtype, q.dtype)

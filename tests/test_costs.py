@@ -44,3 +44,16 @@ def test_forms_stand_beside_each_other():
     assert first.startswith("| 0-first ")
     assert " 2.60 " in first
     assert " 2.00 (1.00 to 1.00) " in second
+
+
+def test_compiled_forms_stand_beside_each_other():
+    adam = record("compiled for gpu", "ncf", "adam", bytes=28)
+    forms = {
+        "0-first": [adam, record("compiled for gpu", "ncf", "adam_lawn", bytes=56, kernels=9)],
+        "1-second": [adam, record("compiled for gpu", "ncf", "lamb_lawn", bytes=49)],
+    }
+    rows = costs.compare_compiled(forms).splitlines()[2:]
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    assert cells[0][:3] == ["0-first", "ncf", "adam_lawn"]
+    assert cells[0][3:] == ["56", "28", "2.00", "0.0", "9", "0", "compiled for gpu"]
+    assert cells[1][:6] == ["1-second", "ncf", "lamb_lawn", "49", "28", "1.75"]
