@@ -165,11 +165,14 @@ def lines(section: Section, row: Row, found: Found) -> list[tuple[str, ...]]:
 
 
 def runs_of(section: Section, found: Found) -> list[records.Record]:
-    """The records of its studies."""
-    used = [STUDIES[name] for name in {row.study for t in section.tables for row in t.rows}]
-    bases = [run for study in used for run in (study.base, study.tried(study.base))]
-    wanted = {studies.shared(base.config()) for base in bases}
-    return [record for record in found.values() if studies.shared(record["config"]) in wanted]
+    """The records of its studies and optimizers."""
+    wanted = set()
+    for row in (row for table in section.tables for row in table.rows):
+        study = STUDIES[row.study]
+        for base in (study.base, study.tried(study.base)):
+            wanted.add((studies.shared(base.config()), row.optimizer))
+    of = lambda config: (studies.shared(config), config["optimizer"])
+    return [record for record in found.values() if of(record["config"]) in wanted]
 
 
 def provenance(runs: Sequence[records.Record]) -> str:

@@ -173,6 +173,8 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
     row = sections.Row("Adam", NAME, "adam", "66.03 (0.15)")
     unrun = ("Adam", "", "not yet run", "not yet run", "", "", "66.03 (0.15)")
     assert sections.lines(hit_ratio, row, found) == [unrun]
+    alone = sections.Table("Batch 10k", [row])
+    assert sections.render(hit_ratio._replace(tables=[alone]), found).endswith("|")
     both = [
         sections.Table(
             f"Batch {size}",
