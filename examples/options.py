@@ -1,6 +1,7 @@
 """The options that the examples share, and the one road from them to an optimizer."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -136,6 +137,10 @@ class Options(Common):
         super().__post_init__()
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every={self.checkpoint_every} must be at least 1.")
+        for name in ("learning_rate", "weight_decay", "free_epochs"):
+            value = getattr(self, name)
+            if value != "auto" and not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value} must be at least 0, and finite.")
         if self.optimizer not in get_args(OptimizerName):
             raise ValueError(
                 f"optimizer={self.optimizer!r} must be one of {get_args(OptimizerName)}."

@@ -1,5 +1,7 @@
 """Options that every example has: clipping, flooding."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,9 @@ def test_flooding_turns_back_below_the_level_and_the_record_has_the_loss_itself(
     [
         ({"clip_norm": 0.0}, r"clip_norm=0.0 must be above 0"),
         ({"flood_level": -0.1}, r"flood_level=-0.1 must be at least 0"),
+        ({"learning_rate": -1.0}, r"learning_rate=-1.0 must be at least 0, and finite"),
+        ({"weight_decay": math.nan}, r"weight_decay=nan must be at least 0, and finite"),
+        ({"free_epochs": -1.0}, r"free_epochs=-1.0 must be at least 0, and finite"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):
