@@ -2,6 +2,8 @@
 
 import importlib.util
 import io
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -64,6 +66,14 @@ def test_a_prepared_dataset_is_read(prepared):
     assert sorted(colours(images.train)) == list(range(12))
     assert sorted(colours(images.held_out)) == list(range(100, 105))
     assert images.classes == 100
+
+
+def test_a_torn_file_is_named(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    (file,) = tmp_path.glob("cifar100/*/*test*array_record*")
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"cifar100.* cannot be read .*is torn or missing"):
+        data.load("cifar100", tmp_path)
 
 
 def test_validation_is_the_end_of_the_training_set_and_a_subset_its_beginning(prepared):

@@ -9,9 +9,12 @@ import io
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +75,33 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     Tiny(data_dir=str(folder), file_format="array_record").download_and_prepare()
     return folder
+
+
+TRAINER = """
+import multiprocessing, time
+from examples.images import stream
+
+def work(ready):
+    stream._follow(0, 1)
+    ready.set()
+    time.sleep(60)
+
+context = multiprocessing.get_context("fork")
+ready = context.Event()
+worker = context.Process(target=work, args=(ready,))
+worker.start()
+ready.wait()
+print(worker.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def running(process):
+    """Whether there is such a process that is more than an entry for its parent to read."""
+    try:
+        return not re.search(r"State:\s+Z", Path(f"/proc/{process}/status").read_text())
+    except FileNotFoundError:
+        return False
 
 
 def shrunk(pixels, size):
@@ -284,6 +314,28 @@ class TestStream:
         message = r"not prepared in .*img_val.tar .*tfds build imagenet2012 .*--dataset generated"
         with pytest.raises(FileNotFoundError, match=message):
             files.imagenet(tmp_path)
+
+    def test_a_torn_file_is_named(self, folder, tmp_path):
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        (file,) = tmp_path.glob("imagenet2012/*/*train*array_record*")
+        os.truncate(file, file.stat().st_size // 2)
+        with pytest.raises(ValueError, match=r"of train\[:48\] in .*imagenet2012.*is torn"):
+            files.imagenet(tmp_path).identity()
+
+    def test_workers_end_with_the_process_that_trains(self):
+        trainer = subprocess.Popen(
+            [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True
+        )
+        worker = int(trainer.stdout.readline())
+        os.kill(worker, signal.SIGTERM)  # Which it leaves to the other.
+        assert trainer.poll() is None
+        assert running(worker)
+        trainer.kill()
+        trainer.communicate()
+        deadline = time.monotonic() + 20
+        while running(worker):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 SMALL = (

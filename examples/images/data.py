@@ -88,7 +88,7 @@ def _prepared(dataset: str, data_dir: Path | None) -> Any:
     """TFDS's builder of a dataset, which is downloaded and prepared where it is not."""
     folder = str(data_dir.expanduser()) if data_dir else None
     builder = tfds.builder(dataset, data_dir=folder, file_format="array_record")
-    if builder.data_path.exists():
+    if builder.data_path.exists() and builder.info.splits:
         return builder
     remedy = (
         f" Where there are a network and TensorFlow (pip install tensorflow-cpu), prepare it once:"
@@ -107,7 +107,13 @@ def _prepared(dataset: str, data_dir: Path | None) -> Any:
 
 def _decoded(source: Any, part: slice) -> Images:
     """Some images of a data source."""
-    examples = source.__getitems__(range(*part.indices(len(source))))
+    try:
+        examples = source.__getitems__(range(*part.indices(len(source))))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{source.dataset_info.data_dir} cannot be read ({error}): a file there is torn or"
+            " missing; prepare it again."
+        ) from error
     pixels = np.stack([example["image"] for example in examples])
     return Images(pixels, np.array([example["label"] for example in examples], np.int32))
 

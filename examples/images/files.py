@@ -43,7 +43,7 @@ class Dataset(NamedTuple):
         """What tells it from others: its size, and a checksum of its first files."""
         crc = 0
         for split in (self.train, self.held_out):
-            crc = zlib.crc32(_source(self.folder, split)[0]["image"], crc)
+            crc = zlib.crc32(_record(self.folder, split, 0)["image"], crc)
         sizes = f"{self.train_images} + {self.held_out_images} images"
         return {"data": f"version {Path(self.folder).name}, {sizes}, {crc:08x}"}
 
@@ -62,7 +62,7 @@ def imagenet(data_dir: Path | None = None, train_images: int | None = None) -> D
     """
     folder = str(data_dir.expanduser()) if data_dir else None
     builder = tfds.builder("imagenet2012", data_dir=folder, file_format="array_record")
-    if not builder.data_path.exists():
+    if not builder.data_path.exists() or not builder.info.splits:
         raise FileNotFoundError(
             f"imagenet2012 is not prepared in {builder.data_path}. Download"
             " ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (an"
@@ -157,13 +157,13 @@ class Images:
         if batch < rounds.train_batches:
             records = order(self.seed, epoch, dataset.train_images)
             record = int(records[batch * rounds.batch + self.rows[row]])
-            example = _source(dataset.folder, dataset.train)[record]
+            example = _record(dataset.folder, dataset.train, record)
             rng = np.random.default_rng([1, self.seed, epoch, record])
             pixels = crops.for_training(example["image"], self.size, rng)
         else:
             image = (batch - rounds.train_batches) * rounds.batch + self.rows[row]
             record = min(image, dataset.held_out_images - 1)
-            example = _source(dataset.folder, dataset.held_out)[record]
+            example = _record(dataset.folder, dataset.held_out, record)
             pixels = crops.for_evaluation(example["image"], self.size)
         return {"image": pixels, "label": np.int32(example["label"])}
 
@@ -172,6 +172,20 @@ class Images:
 def order(seed: int, epoch: int, count: int) -> np.ndarray:
     """`(count,)`: which record comes when."""
     return np.random.default_rng([0, seed, epoch]).permutation(count)
+
+
+def _record(folder: str, split: str, number: int) -> dict[str, Any]:
+    """An example; a ValueError where its file is torn."""
+    try:
+        example = _source(folder, split)[number]
+        if example["image"] is None:
+            raise ValueError("it has no image")
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"image {number} of {split} in {folder} cannot be read ({error}): a file there is torn"
+            " or missing; prepare it again."
+        ) from error
+    return dict(example)
 
 
 @functools.cache

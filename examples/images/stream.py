@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -108,13 +110,23 @@ class Stream:
         read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * BUFFERED)
         processes = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=BUFFERED)
         images = grain.MapDataset.source(self._images(self._rows, first)).batch(self._portion)
-        return iter(images.to_iter_dataset(read).mp_prefetch(processes, _leave_signals))
+        return iter(images.to_iter_dataset(read).mp_prefetch(processes, _follow))
 
 
-def _leave_signals(worker: int, workers: int) -> None:
-    """Leaves it to the process that trains to stop: schedulers tell all processes at once."""
+def _follow(worker: int, workers: int) -> None:
+    """Leaves it to the process that trains to stop, and ends when that one is gone.
+
+    Schedulers tell all processes at once to stop; killed, the one that trains tells none.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_trainer, daemon=True).start()
+
+
+def _end_with_trainer() -> None:
+    if trainer := multiprocessing.parent_process():
+        trainer.join()
+        os._exit(1)
 
 
 def _cores() -> int:
