@@ -43,6 +43,11 @@ class Config(ImageOptions):
     rotation: float | None = None
     """Largest angle in degrees that images are rotated by; by default 15 for CIFAR-100, else 0."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rotation is not None and not 0 <= self.rotation <= 180:
+            raise ValueError(f"rotation={self.rotation} must lie between 0 and 180 degrees.")
+
     @property
     def degrees(self) -> float:
         """The largest angle, whether given or by default."""

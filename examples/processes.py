@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -60,6 +61,8 @@ def run(main: Callable[[Any], None], config: Any) -> None:
     """Runs the `main` of an example as one of its processes, and ends it in good order."""
     try:
         join(config.cluster)
+        if config.out and is_first():
+            _check_out(config.out)
         main(config)
     except StoppedError as stopped:
         if is_first():
@@ -70,6 +73,15 @@ def run(main: Callable[[Any], None], config: Any) -> None:
         line = f"Interrupted: {kept or 'nothing is kept without --checkpoint-dir'}."
         print(f"\n{line}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def _check_out(path: Path) -> None:
+    """Refuses a file that cannot be appended to, before hours of training and not after."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise ValueError(f"out={str(path)!r} cannot be written ({error}): give another.") from error
 
 
 def join(cluster: Cluster) -> None:

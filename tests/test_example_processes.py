@@ -107,6 +107,13 @@ def test_a_stopped_command_says_how_to_go_on_and_is_no_failure(capsys):
     assert capsys.readouterr().err == "Stopped after epoch 2.\n"
 
 
+def test_records_that_cannot_be_written_are_refused_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    config = dataclasses.replace(OPTIONS, out=tmp_path / "file" / "runs.jsonl")
+    with pytest.raises(ValueError, match=r"out='.*runs.jsonl' cannot be written .*give another"):
+        processes.run(lambda config: pytest.fail("it began"), config)
+
+
 @pytest.mark.parametrize(
     ("folder", "says"),
     [(None, "nothing is kept without --checkpoint-dir"), ("runs", "last checkpoint in runs")],

@@ -176,6 +176,10 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path, monkeypatch):
     [
         ({"label_smoothing": 1.0}, r"label_smoothing=1.0 must be at least 0 and below 1"),
         ({"gamma": 0.0}, r"gamma=0.0 must be above 0"),
+        ({"rotation": -5.0}, r"rotation=-5.0 must lie between 0 and 180"),
+        ({"rotation": float("nan")}, r"rotation=nan must lie between 0 and 180"),
+        ({"width": 0.01}, r"width=0.01 must be at least 1/16"),
+        ({"width": float("inf")}, r"width=inf must be at least 1/16"),
         ({"virtual_batch_size": 48}, r"virtual_batch_size=48 must divide batch_size=4096"),
     ],
 )

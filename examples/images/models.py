@@ -44,10 +44,19 @@ def make_model(
     """
     if name not in MODELS:
         raise ValueError(f"model={name!r} must be one of {', '.join(MODELS)}.")
-    if not width >= 1 / 16:
-        raise ValueError(f"width={width} must be at least 1/16: 4 of the 64 first channels.")
+    check_width(width)
     # JAX's own generator takes XLA seconds a kernel to compile on CPU, a tenth of it with this one.
     rngs = nnx.Rngs(jax.random.key(jax.random.bits(rngs.params()), impl="rbg"))
     model = MODELS[name](classes, width=width, dtype=jnp.dtype(dtype), rngs=rngs)
     model.set_attributes(virtual_batch_size=virtual_batch_size)
     return model
+
+
+def check_width(width: float) -> None:
+    """Refuses a factor that leaves no channel.
+
+    Raises:
+      ValueError: for a width below 1/16, or one that is no number.
+    """
+    if not 1 / 16 <= width < float("inf"):
+        raise ValueError(f"width={width} must be at least 1/16: 4 of the 64 first channels.")

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from examples.images.layers import check_virtual_batch_size
-from examples.images.models import ModelName
+from examples.images.models import ModelName, check_width
 from examples.options import Options
 
 
@@ -41,6 +41,7 @@ class ImageOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_width(self.width)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(
                 f"label_smoothing={self.label_smoothing} must be at least 0 and below 1."
