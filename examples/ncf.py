@@ -74,15 +74,7 @@ def report(config: Config, result: training.Result) -> None:
         rows.append((metric, *(tables.mean_and_error(values, digits=2) for values in ends)))
     print(tables.markdown((config.optimizer, "last epoch", "best epoch"), rows))
     print(f"\n{config.seeds} seed(s), {config.epochs} epochs, {result.wall_s:.0f} s")
-    if finished := result.resumed_from == config.epochs:
-        print(f"{config.checkpoint_dir} had this run finished: nothing was trained.")
-    if config.out:
-        about = {"example": "ncf", **config.config()}
-        found = records.make_records(about, config.all_seeds, result)
-        new = records.missing(config.out, found) if finished else found
-        if len(new) < len(found):
-            print(f"{config.out} has {len(found) - len(new)} of its records: they are not added.")
-        records.append_records(config.out, new)
+    records.keep({"example": "ncf", **config.config()}, config, result)
 
 
 def load(config: Config) -> ranking.Ranking:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 import lawn_optax
+from examples.options import Options
 from examples.training import Result
 
 Record = dict[str, Any]
@@ -43,6 +44,24 @@ def make_records(config: Mapping[str, Any], seeds: Sequence[int], result: Result
         record = {"config": config, "seed": seed, **shared, "curve": curve, "final": final}
         records.append(json.loads(json.dumps(record, default=str)))
     return records
+
+
+def keep(about: Mapping[str, Any], options: Options, result: Result) -> None:
+    """Appends the records of a result to `options.out`, if there is such, unless they are there.
+
+    Args:
+      about: what the runs share, all but the seed.
+      options: what they were trained with.
+      result: what came of it; of a run that was finished before, nothing was trained.
+    """
+    if finished := result.resumed_from == options.epochs:
+        print(f"{options.checkpoint_dir} had this run finished: nothing was trained.")
+    if options.out:
+        found = make_records(about, options.all_seeds, result)
+        new = missing(options.out, found) if finished else found
+        if len(new) < len(found):
+            print(f"{options.out} has {len(found) - len(new)} of its records: they are not added.")
+        append_records(options.out, new)
 
 
 def append_records(path: Path, records: Sequence[Record]) -> None:

@@ -30,8 +30,4 @@ def report(about: Mapping[str, Any], config: ImageOptions, result: Result) -> No
     ]
     print(tables.markdown((config.optimizer, "last epoch"), rows))
     print(f"\n{config.seeds} seed(s), {config.epochs} epochs, {result.wall_s:.0f} s")
-    if config.out:
-        found = records.make_records(about, config.all_seeds, result)
-        finished = result.resumed_from == config.epochs
-        new = records.missing(config.out, found) if finished else found
-        records.append_records(config.out, new)
+    records.keep(about, config, result)
