@@ -84,7 +84,7 @@ def coarse(study: Study, learning_rates: Peaks, free_epochs: Sequence[float]) ->
         study,
         learning_rates=learning_rates,
         free_epochs=free_epochs,
-        decays=decays((0.0, 1e-1), (1.0, 3.0)),
+        decays={"some of the paper's decays": (0.0, 1e-1), WIDE: (0.0, 1e-1, 1.0, 3.0)},
     )
 
 

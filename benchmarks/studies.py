@@ -1,10 +1,10 @@
 """Studies: what each optimizer is tuned over, as data, and which setting it chooses.
 
-Each has as many settings as the others. As in the paper, what is measured after the last epoch
-decides: of recommenders on the held-out items themselves, for the protocol has no others, so that
-the chosen figure is a little too good, and alike for all; of images on training images that were
-held out. Base optimizers choose twice: over the paper's weight decays, and over a wider set that
-holds them.
+Each has as many settings as the others, or more: what Adam may do in place of decay. As in the
+paper, what is measured after the last epoch decides: of recommenders on the held-out items
+themselves, for the protocol has no others, so that the chosen figure is a little too good, and
+alike for all; of images on training images that were held out. Base optimizers choose twice: over
+the paper's weight decays, and over a wider set that holds them.
 """
 
 import dataclasses
