@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import forms, overhead, training_step, trees
+from benchmarks.folders import NOT_YET_RUN
 from examples import tables
 from examples.records import Record, read_records
 
-NOT_YET_RUN = "not yet run"
 BACKENDS = {
     "cpu": "On CPU",
     "gpu": "On a GPU",

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from benchmarks import attenuation, sections, studies
 from benchmarks.catalog import STUDIES, WIDE
-from benchmarks.sections import NAMES, NOT_YET_RUN, Found, Section, Table
+from benchmarks.folders import NOT_YET_RUN
+from benchmarks.sections import NAMES, Found, Section, Table
 from examples import records, tables
 from examples.options import WITH_DECAY, OptimizerName
 from examples.pictures import LOOK, STYLES

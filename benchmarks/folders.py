@@ -5,6 +5,7 @@ from pathlib import Path
 
 from examples import records
 
+NOT_YET_RUN = "not yet run"  # What stands where there are no records.
 RECORDS = Path(__file__).parent / "records"
 
 

@@ -31,7 +31,7 @@ import tyro
 from flax import nnx
 
 from benchmarks import counts, folders, model_flops
-from benchmarks.costs import NOT_YET_RUN
+from benchmarks.folders import NOT_YET_RUN
 from benchmarks.timing import interleave, machine
 from examples import cifar, records, tables, training
 from examples.images import ModelName, classification, data

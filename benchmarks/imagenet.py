@@ -7,7 +7,8 @@ runs are appended to one folder of records, a seed a run.
 from collections.abc import Sequence
 
 from benchmarks import folders, paper
-from benchmarks.sections import NOT_YET_RUN, provenance
+from benchmarks.folders import NOT_YET_RUN
+from benchmarks.sections import provenance
 from examples import tables
 from examples.images import recipes
 from examples.records import Record

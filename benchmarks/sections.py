@@ -11,11 +11,11 @@ import numpy as np
 
 from benchmarks import studies
 from benchmarks.catalog import STUDIES
+from benchmarks.folders import NOT_YET_RUN
 from benchmarks.studies import AnyConfig, Study
 from examples import records, tables
 from examples.options import OptimizerName
 
-NOT_YET_RUN = "not yet run"
 NAMES: dict[OptimizerName, str] = {
     "sgd": "SGD",
     "adam": "Adam",
