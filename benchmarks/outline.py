@@ -97,6 +97,12 @@ def _full(figures: paper.Figures) -> paper.Figures:
 
 SECTIONS = {
     "movielens-100k": _five("Table 9", HIT_RATIO, [*paper.TABLE_9], paper.TABLE_9),
+    "movielens-100k-40": _five(
+        "Table 9",
+        HIT_RATIO,
+        ["movielens-100k-10k-40"],
+        {"movielens-100k-10k-40": paper.TABLE_9["movielens-100k-10k"]},
+    ),
     "movielens-100k-full": _five(
         "Table 9", HIT_RATIO, [*_full(paper.TABLE_9)], _full(paper.TABLE_9)
     ),
@@ -136,6 +142,7 @@ COMPARISONS = (
         "",
         {
             "MovieLens-100k": SECTIONS["movielens-100k"],
+            "MovieLens-100k, a finer grid": SECTIONS["movielens-100k-40"],
             "MovieLens-100k, the paper's epochs": SECTIONS["movielens-100k-full"],
             "MovieLens-1M": SECTIONS["movielens-1m"],
             "Pinterest": SECTIONS["pinterest-20"],
