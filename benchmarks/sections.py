@@ -213,7 +213,10 @@ def _tried(table: Table) -> str:
         for optimizer, rates in study.learning_rates.items():
             by_rates.setdefault(tuple(rates), []).append(NAMES[optimizer])
         peaks = "; ".join(f"{' and '.join(n)} {listed(rates)}" for rates, n in by_rates.items())
-        decays = " or ".join(f"{name} {listed(values)}" for name, values in study.decays.items())
+        sets = lambda of: " or ".join(f"{name} {listed(values)}" for name, values in of.items())
+        decays = sets(study.decays)
+        if study.sgd_decays:
+            decays += f" (SGD: {sets(study.sgd_decays)})"
         tuned = ""
         if study.tuning:
             changes = [f"{x:,} {name.replace('_', ' ')}" for name, x in study.tuning.items()]

@@ -66,6 +66,7 @@ class Study:
       learning_rates: peaks to choose from, log-spaced, as many for each optimizer.
       free_epochs: to choose from for LAWN, as many as the base optimizers have weight decays.
       decays: the sets of weight decays, by name, each within the next.
+      sgd_decays: the same for SGD, to whose gradient decay is added; None for the same ones.
       tuning: what else the base is while settings are tried, such as fewer epochs, of which
         warm-up and free phase are then the same share.
     """
@@ -74,6 +75,7 @@ class Study:
     learning_rates: Mapping[OptimizerName, Sequence[float]]
     free_epochs: Sequence[float]
     decays: Mapping[str, Sequence[float]]
+    sgd_decays: Mapping[str, Sequence[float]] | None = None
     tuning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -86,9 +88,14 @@ class Study:
         if optimizer in WITH_DECAY:
             return {
                 name: self._settings(optimizer, "weight_decay", values)
-                for name, values in self.decays.items()
+                for name, values in self.decays_of(optimizer).items()
             }
         return {"free epochs": self._settings(optimizer, "free_epochs", self.free_epochs)}
+
+    def decays_of(self, optimizer: OptimizerName) -> Mapping[str, Sequence[float]]:
+        """The sets of weight decays that it may choose from."""
+        own = self.sgd_decays if optimizer == "sgd" else None
+        return own or self.decays
 
     def _settings(
         self, optimizer: OptimizerName, knob: str, values: Sequence[float]

@@ -129,6 +129,7 @@ def test_both_sides_have_the_same_budget(name):
         assert study.learning_rates[optimizer.removesuffix("_lawn")] == rates
     narrow, wide = study.decays.values()
     assert set(narrow) < set(wide)
+    assert all(0.0 in values for values in (study.sgd_decays or {}).values())
     assert studies.TUNING_SEED not in studies.REPORTING_SEEDS
 
 
