@@ -19,7 +19,7 @@ from benchmarks import (
     epoch_time,
     figures,
     folders,
-    image_speed,
+    image_costs,
     imagenet,
     outline,
     sections,
@@ -48,7 +48,7 @@ def main(config: Config) -> None:
     refresh(readme, "quickstart", quickstart.table(digits), check=config.check)
     for name, body in tuned(draw=not config.check).items():
         refresh(results, name, body, check=config.check)
-    speed = image_speed.section(folders.records_of("image-speed"))
+    speed = image_costs.section(folders.records_of("image-speed"))
     refresh(results, "image-speed", speed, check=config.check)
     photographs = imagenet.section(folders.records_of("imagenet"))
     refresh(results, "imagenet", photographs, check=config.check)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import image_speed, model_flops
+from benchmarks import image_costs, image_speed, model_flops
 from examples import records
 from examples.images import make_model
 
@@ -110,7 +110,7 @@ def test_it_prints_and_records(tmp_path, capsys, monkeypatch):
     assert all(len(times) == 2 and min(times) > 0 for times in record["seconds"].values())
     # At the least the images, the weights and Adam's moments.
     assert record["memory"] > 3 * 4 * 8 * 8 * 3 + 3 * 4 * record["parameters"]
-    assert image_speed.section([record]).count("not yet run") == len(image_speed.GOALS)
+    assert image_costs.section([record]).count("not yet run") == len(image_costs.GOALS)
 
 
 @pytest.fixture
@@ -130,32 +130,32 @@ def record():
 
 
 def test_what_is_shown_follows_from_the_times(record):
-    assert image_speed.images_per_second(record, "adam_lawn") == 4096 / 0.025
+    assert image_costs.images_per_second(record, "adam_lawn") == 4096 / 0.025
     # Three times two FLOPs a multiply-add of 163,840 images a second.
-    assert image_speed.share_of_peak(record) == pytest.approx(6 * 4e8 * 163_840 / 1e15)
-    np.testing.assert_allclose(image_speed.share(record, "LAWN"), [0.2, 0.1, 0.0], atol=1e-12)
-    np.testing.assert_allclose(image_speed.share(record, "augmentation"), [0.1, 1 / 18, 0.05])
+    assert image_costs.share_of_peak(record) == pytest.approx(6 * 4e8 * 163_840 / 1e15)
+    np.testing.assert_allclose(image_costs.share(record, "LAWN"), [0.2, 0.1, 0.0], atol=1e-12)
+    np.testing.assert_allclose(image_costs.share(record, "augmentation"), [0.1, 1 / 18, 0.05])
     # 300 epochs of 12 steps and 10,000 images.
-    assert image_speed.seconds_of_epochs(record) == pytest.approx(30 + 300 * (12 * 0.025 + 0.01))
+    assert image_costs.seconds_of_epochs(record) == pytest.approx(30 + 300 * (12 * 0.025 + 0.01))
 
 
 def test_what_is_not_known_is_blank(record):
     of_imagenet = {name: record["seconds"][name] for name in ("adam", "adam_lawn")}
-    row = image_speed.table([record | {"peak_tflops": None, "seconds": of_imagenet}])
+    row = image_costs.table([record | {"peak_tflops": None, "seconds": of_imagenet}])
     cells = [cell.strip() for cell in row.splitlines()[-1].strip("|").split("|")]
     assert cells[5:8] == ["", "", ""]
     assert cells[4] == "10.0% (0.0% to 20.0%)"
 
 
 def test_goals_are_measured_by_whole_networks_on_the_right_device(record):
-    text = image_speed.goals([record])
+    text = image_costs.goals([record])
     assert text.count("not yet run") == 2  # ResNet-50's
     assert "| 45% or more     | 39.3% " in text
     assert "| 0:03:00 or less | 0:02:03 " in text
     assert "--models resnet50 --out benchmarks/records/" in text
     others = ({"width": 0.25}, {"batch_size": 128}, {"dtype": "float32"}, {"device": "NVIDIA A100"})
     for other in others:
-        assert image_speed.goals([record | other]).count("not yet run") == len(image_speed.GOALS)
+        assert image_costs.goals([record | other]).count("not yet run") == len(image_costs.GOALS)
 
 
 def test_unknown_devices_have_no_peak_but_one_that_is_given():
