@@ -8,7 +8,7 @@ A task that is too large for the device comes in parts from a `Feed`, each of wh
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple, Protocol
 
@@ -252,28 +252,22 @@ def train(
         elapsed = lambda: before + time.perf_counter() - start
         tally = Tally(done.parts, done.sums)
         part_s: list[float] = []
-        hidden = title is None or not processes.is_first()
-        whole = {"initial": done.epoch, "total": options.epochs, "desc": title, "leave": False}
-        bar = tqdm.trange(done.epoch + 1, options.epochs + 1, disable=hidden, **whole)
-        for epoch in stack.enter_context(bar):
-            parts, ended = iter(feed.parts(epoch, tally.done)), None
-            part = next(parts)
-            while True:
-                state, metrics = train_epoch(part, plan, knobs, state)
-                # The host sees to the next one while the devices train, and to no more of them.
-                following = next(parts, None)
-                if following is None:
-                    break
-                part = following
+        bar = stack.enter_context(_progress_bar(title, done.epoch, options.epochs))
+        for epoch in bar:
+            ended: list[float] = []
+            trained = _train_parts(feed.parts(epoch, tally.done), plan, knobs, state)
+            for state, metrics in trained:
+                if tally.done + 1 == feed.parts_per_epoch:
+                    break  # Read with what the epoch scores, so that the device need not wait.
                 tally.add(jax.device_get(metrics))
-                part_s += [time.perf_counter() - ended] if ended else []
-                ended = time.perf_counter()
+                ended.append(time.perf_counter())
                 where = f"part {tally.done} of {feed.parts_per_epoch}"
                 bar.set_postfix_str(where)
                 if stop_asked() and store:
                     inside = (tally.done, tally.sums)
                     store.save(Progress(epoch - 1, state, curve, elapsed(), *inside))
                     raise _stopped(f"{where} of epoch {epoch}", options)
+            part_s += np.diff(ended).tolist()
             judged = every_epoch or epoch == options.epochs
             scores = _evaluate(feed, epoch, state) if judged else {}
             metrics, scores = jax.device_get((metrics, scores))
@@ -293,6 +287,26 @@ def train(
                 raise _stopped(f"epoch {epoch}", options)
     curves = {name: np.stack(rows, axis=1) for name, rows in curve.items()}
     return Result(state, curves, elapsed(), done.epoch, tuple(part_s))
+
+
+def _progress_bar(title: str | None, done: int, epochs: int) -> "tqdm.tqdm[int]":
+    """Over the epochs that are left, shown by the first process if it has a title."""
+    hidden = title is None or not processes.is_first()
+    left = range(done + 1, epochs + 1)
+    return tqdm.tqdm(left, title, initial=done, total=epochs, disable=hidden, leave=False)
+
+
+def _train_parts(
+    parts: Iterable[Task], plan: Plan, knobs: Knobs, state: State
+) -> Iterator[tuple[State, dict[str, jax.Array]]]:
+    """The state after each part, and its metrics, both of which may still be computed."""
+    parts = iter(parts)
+    part = next(parts, None)
+    while part is not None:
+        state, metrics = train_epoch(part, plan, knobs, state)
+        # The host sees to the next one while the devices train, and to no more of them.
+        part = next(parts, None)
+        yield state, metrics
 
 
 def _evaluate(feed: Feed, epoch: int, state: State) -> dict[str, jax.Array]:
