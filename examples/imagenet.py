@@ -57,6 +57,8 @@ class Config(ImageOptions):
     """Train steps whose mean gradient makes an update, each with its share of the batch: where
     memory does not hold the whole. Each has batch statistics, median margin and flooding of its
     own; rates, warmup and LAWN's epochs count updates, and the switch sees the last margin."""
+    seeds: tyro.conf.Suppress[int] = 1
+    """One stream of images serves one seed."""
     momentum: float = recipes.MOMENTUM
     """Of sgd and sgd_lawn."""
     model: ModelName = "resnet50"
@@ -88,7 +90,7 @@ class Config(ImageOptions):
         if self.seeds != 1:
             raise ValueError(
                 f"seeds={self.seeds} must be 1, for one stream of images serves one seed: run the"
-                " others one after the other, with --first-seed."
+                " others one after the other, with first_seed."
             )
 
     def plan(self, steps_per_epoch: int) -> Plan:

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -61,8 +60,8 @@ def run(main: Callable[[Any], None], config: Any) -> None:
     """Runs the `main` of an example as one of its processes, and ends it in good order."""
     try:
         join(config.cluster)
-        if config.out and is_first():
-            _check_out(config.out)
+        if is_first():
+            _check_outputs(config)
         main(config)
     except StoppedError as stopped:
         if is_first():
@@ -75,13 +74,20 @@ def run(main: Callable[[Any], None], config: Any) -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def _check_out(path: Path) -> None:
-    """Refuses a file that cannot be appended to, before hours of training and not after."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a", encoding="utf-8").close()
-    except OSError as error:
-        raise ValueError(f"out={str(path)!r} cannot be written ({error}): give another.") from error
+def _check_outputs(config: Any) -> None:
+    """Refuses places that cannot be written to, before hours of training and not after."""
+    for name in ("out", "checkpoint_dir", "tensorboard"):
+        path = getattr(config, name, None)
+        if path is None:
+            continue
+        try:
+            folder = path.parent if name == "out" else path.expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+            if name == "out":
+                path.open("a", encoding="utf-8").close()
+        except OSError as error:
+            message = f"{name}={str(path)!r} cannot be written ({error}): give another."
+            raise ValueError(message) from error
 
 
 def join(cluster: Cluster) -> None:

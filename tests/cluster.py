@@ -4,6 +4,7 @@ As a program, `python cluster.py ADDRESS PROCESSES PROCESS RESULT`, it is one pr
 and writes what it ends with to the file RESULT.
 """
 
+import socket
 import sys
 
 import jax
@@ -16,6 +17,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import lawn_optax as lo
 
 SWITCH, STEPS = 3, 6
+
+
+def free_port() -> int:
+    """One that nobody listens at, for processes to find each other by."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def train(devices: list[jax.Device]) -> dict[str, np.ndarray]:

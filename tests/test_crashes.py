@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from cluster import free_port
 
 from examples import records
 
@@ -179,12 +179,6 @@ def test_sigterm_saves_and_ctrl_c_ends_without_a_traceback(start, tmp_path):
     _, errors = finish(process, 130)
     assert errors.endswith(f"the same command goes on from the last checkpoint in {tmp_path}.\n")
     assert "Traceback" not in errors
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def test_two_processes_train_as_one_does(start, tmp_path):

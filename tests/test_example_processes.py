@@ -107,23 +107,25 @@ def test_a_stopped_command_says_how_to_go_on_and_is_no_failure(capsys):
     assert capsys.readouterr().err == "Stopped after epoch 2.\n"
 
 
-def test_records_that_cannot_be_written_are_refused_before_any_work(tmp_path):
+@pytest.mark.parametrize("name", ["out", "checkpoint_dir", "tensorboard"])
+def test_places_that_cannot_be_written_to_are_refused_before_any_work(tmp_path, name):
     (tmp_path / "file").touch()
-    config = dataclasses.replace(OPTIONS, out=tmp_path / "file" / "runs.jsonl")
-    with pytest.raises(ValueError, match=r"out='.*runs.jsonl' cannot be written .*give another"):
+    config = dataclasses.replace(OPTIONS, **{name: tmp_path / "file" / "runs"})
+    with pytest.raises(ValueError, match=rf"{name}='.*runs' cannot be written .*give another"):
         processes.run(lambda config: pytest.fail("it began"), config)
 
 
 @pytest.mark.parametrize(
     ("folder", "says"),
-    [(None, "nothing is kept without --checkpoint-dir"), ("runs", "last checkpoint in runs")],
+    [(None, "nothing is kept without --checkpoint-dir"), ("runs", "from the last checkpoint in ")],
 )
-def test_ctrl_c_ends_with_a_line(folder, says, capsys):
+def test_ctrl_c_ends_with_a_line(folder, says, capsys, tmp_path):
     def main(config):
         raise KeyboardInterrupt
 
+    config = dataclasses.replace(OPTIONS, checkpoint_dir=folder and tmp_path / folder)
     with pytest.raises(SystemExit, match="130"):
-        processes.run(main, dataclasses.replace(OPTIONS, checkpoint_dir=folder))
+        processes.run(main, config)
     line = capsys.readouterr().err.strip()
     assert line.startswith("Interrupted: ")
     assert says in line

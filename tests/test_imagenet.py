@@ -24,12 +24,12 @@ import pytest
 import tensorflow_datasets as tfds
 from flax import nnx
 from PIL import Image
-from test_ncf import assert_same
 from test_processes import free_port
 
 from examples import checkpoints, imagenet, processes, records, training
 from examples.images import crops, files, recipes, stream, streamed
 from examples.meshes import MeshConfig
+from runs import assert_same
 from tests.helpers import max_difference
 
 TRAIN, HELD_OUT = 48, 13
@@ -527,7 +527,7 @@ class TestRecipes:
         ("options", "message"),
         [
             ({"accumulate": 3}, r"accumulate=3 must divide batch_size=256"),
-            ({"seeds": 2}, r"seeds=2 must be 1.*--first-seed"),
+            ({"seeds": 2}, r"seeds=2 must be 1.*first_seed"),
             ({"momentum": 1.0}, r"momentum=1.0 must be at least 0 and below 1"),
             ({"image_size": 16}, r"image_size=16 must be at least 32"),
             ({"workers": -1}, r"workers=-1 must be at least 0"),

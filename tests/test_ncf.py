@@ -13,6 +13,7 @@ from flax import nnx
 from examples import ncf, ranking, training
 from examples.interactions import Interactions
 from examples.options import Options
+from runs import StoppedError, assert_same, stop_after
 
 TOWER = (8, 6, 4)
 OPTIONS = Options(optimizer="adam_lawn", epochs=4, batch_size=30, seeds=2, free_epochs=1.5)
@@ -173,23 +174,6 @@ def test_focal_loss(data, model):
     np.testing.assert_allclose(losses, -(wrong**2) * jnp.log1p(-wrong), rtol=1e-5)
 
 
-class StoppedError(Exception):
-    """What a killed process is to the files it leaves."""
-
-
-def stop_after(monkeypatch, epochs):
-    """Makes training stop in the middle of the epoch that follows."""
-    train_epoch, begun = training.train_epoch, []
-
-    def stopping(*args):
-        begun.append(None)
-        if len(begun) > epochs:
-            raise StoppedError
-        return train_epoch(*args)
-
-    monkeypatch.setattr(training, "train_epoch", stopping)
-
-
 class TestCheckpoints:
     """Four epochs at once, and the same stopped after two."""
 
@@ -230,17 +214,6 @@ class TestCheckpoints:
         others = dataclasses.replace(task, candidates=task.candidates[::-1])
         with pytest.raises(ValueError, match=r"another run: data is [0-9a-f]{8} there"):
             training.train(others, options)
-
-
-def assert_same(first, second):
-    """The same bits."""
-    assert first.curve.keys() == second.curve.keys()
-    for name, values in first.curve.items():
-        assert values.dtype == second.curve[name].dtype
-        np.testing.assert_array_equal(values, second.curve[name], err_msg=name)
-    bits = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-    for x, y in zip(*map(jax.tree.leaves, (first.state, second.state)), strict=True):
-        np.testing.assert_array_equal(bits(x), bits(y))
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

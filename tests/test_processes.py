@@ -1,7 +1,6 @@
 """Several processes that share the weights train as one."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,6 @@ import pytest
 PROCESSES, DEVICES_EACH, LIMIT = 2, 2, 180
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.mark.works_with("jax.distributed", "two processes that share the weights train as one")
 def test_two_processes_train_as_one(tmp_path):
     environment = os.environ | {
@@ -27,7 +20,7 @@ def test_two_processes_train_as_one(tmp_path):
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{cluster.free_port()}"
     results = [tmp_path / f"{i}.npz" for i in range(PROCESSES)]
     logs = [tmp_path / f"{i}.log" for i in range(PROCESSES)]
     children = []
