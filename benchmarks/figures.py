@@ -31,6 +31,8 @@ MARKS: dict[OptimizerName, tuple[str, str]] = {
     "lamb_lawn": ("#009E73", "D"),
 }
 LAWN: tuple[OptimizerName, ...] = ("adam_lawn", "lamb_lawn")
+SHOWN = 10  # Points of a score below the best of a panel: failures would flatten the rest.
+CROPPED = f"Scores {SHOWN} points or more below the best of a panel are written at its lower edge."
 
 
 class Line(NamedTuple):
@@ -68,7 +70,8 @@ def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
             for chosen_from, line in points.items():
                 x, y = map(np.array, zip(*line, strict=True))
                 decays = optimizer in WITH_DECAY
-                label = f"{name}, {chosen_from}" if decays else name
+                # Whether all or some of the paper's decays, the tables say.
+                label = f"{name}, {chosen_from.removeprefix('some of ')}" if decays else name
                 lines.append(Line(panel, optimizer, label, x, y, decays and chosen_from != WIDE))
     return lines
 
@@ -131,6 +134,7 @@ def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> N
             axes.minorticks_off()
             for line in within:
                 legend[line.label] = _plot(axes, line)
+            _crop(axes, within)
         for axes in grid[:, 0]:
             axes.set_ylabel(f"{ylabel} (%)")
         _finish(figure, path, legend)
@@ -165,7 +169,7 @@ def caption_batch_sizes(
     return _caption(
         f"![{score(panels)} against batch size]({link})",
         f"{score(panels)} after the last epoch, as in the tables: mean and standard error of"
-        f" {len(studies.REPORTING_SEEDS)} seeds.",
+        f" {len(studies.REPORTING_SEEDS)} seeds. {CROPPED}",
         sum(len(line.x) for line in lines),
         possible,
         [run for section in panels.values() for run in sections.runs_of(section, found)],
@@ -189,7 +193,8 @@ def caption_free_epochs(
         f"![{score(panels)} against free epochs]({link})",
         f"{score(panels)} after the last epoch of the runs that LAWN was tuned by, at the peak"
         " learning rate chosen: n = 1 at each point, so that a point or two up or down mean"
-        " nothing. The chosen free phase is the highest point of a curve, not a measurement of it.",
+        " nothing. The chosen free phase is the highest point of a curve, not a measurement of it."
+        f" {CROPPED}",
         sum(len(line.x) for line in lines),
         possible,
         runs,
@@ -258,6 +263,22 @@ def _plot(axes: Axes, line: Line) -> Any:
     # Side by side, so that bars at one place can be told apart.
     apart = 1.0 if error is None else 1.05 ** (list(MARKS).index(line.optimizer) - 2)
     return axes.errorbar(apart * line.x, line.y.mean(axis=1), error, **look)
+
+
+def _crop(axes: Axes, lines: Sequence[Line]) -> None:
+    """Ends a panel where scores are too low to compare; what lies below is written at its edge."""
+    means = [(line, *point) for line in lines for point in zip(line.x, line.y.mean(1), strict=True)]
+    best = max(y for _, _, y in means)
+    floor = best - SHOWN
+    low = [mean for mean in means if mean[2] < floor]
+    if not low:
+        return
+    axes.set_ylim(floor, best + SHOWN / 8)
+    for above, (line, x, y) in enumerate(sorted(low, key=lambda mean: mean[2])):
+        color, _ = MARKS[line.optimizer]
+        offset = (0, 4 + 9 * above)
+        look: dict[str, Any] = {"ha": "center", "textcoords": "offset points", "color": color}
+        axes.annotate(f"\N{DOWNWARDS ARROW} {y:.1f}", (x, floor), offset, **look)
 
 
 def _branches(axes: Axes, name: str, runs: Sequence[records.Record]) -> dict[str, Any]:
