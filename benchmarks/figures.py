@@ -17,8 +17,9 @@ from benchmarks import attenuation, sections, studies
 from benchmarks.catalog import STUDIES, WIDE
 from benchmarks.folders import NOT_YET_RUN
 from benchmarks.sections import NAMES, Found, Section, Table
+from benchmarks.studies import FREE
 from examples import records, tables
-from examples.options import WITH_DECAY, OptimizerName
+from examples.options import OptimizerName
 from examples.pictures import LOOK, STYLES
 
 SCORES = {"hr_at_10": "HR@10", "accuracy": "Test accuracy"}
@@ -69,10 +70,8 @@ def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
                     points.setdefault(chosen_from, []).append(point)
             for chosen_from, line in points.items():
                 x, y = map(np.array, zip(*line, strict=True))
-                decays = optimizer in WITH_DECAY
-                # Whether all or some of the paper's decays, the tables say.
-                label = f"{name}, {chosen_from.removeprefix('some of ')}" if decays else name
-                lines.append(Line(panel, optimizer, label, x, y, decays and chosen_from != WIDE))
+                label = name if chosen_from == FREE else f"{name}, {chosen_from}"
+                lines.append(Line(panel, optimizer, label, x, y, chosen_from not in (WIDE, FREE)))
     return lines
 
 
@@ -82,7 +81,7 @@ def by_free(panels: Mapping[str, Section], found: Found) -> list[Line]:
     for panel, section in panels.items():
         for table, optimizer in itertools.product(section.tables, LAWN):
             study = _study(table)
-            (settings,) = study.grids(optimizer).values()
+            settings = study.grids(optimizer)[FREE]
             chosen = study.choose(settings, found)
             if chosen is None:
                 continue
@@ -185,7 +184,7 @@ def caption_free_epochs(
     runs = [
         found[studies.identity(study.tried(setting).config())]
         for study, optimizer in itertools.product(used, LAWN)
-        for (settings,) in [study.grids(optimizer).values()]
+        for settings in [study.grids(optimizer)[FREE]]
         if study.choose(settings, found)
         for setting in settings
     ]

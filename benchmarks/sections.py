@@ -14,7 +14,7 @@ from benchmarks.catalog import STUDIES
 from benchmarks.folders import NOT_YET_RUN
 from benchmarks.studies import AnyConfig, Study
 from examples import records, tables
-from examples.options import OptimizerName
+from examples.options import WITH_DECAY, OptimizerName
 
 NAMES: dict[OptimizerName, str] = {
     "sgd": "SGD",
@@ -189,12 +189,13 @@ def provenance(runs: Sequence[records.Record]) -> str:
 
 def _setting(chosen: AnyConfig, settings: Sequence[AnyConfig]) -> str:
     """Its knobs, and whether more of one might have been better still."""
-    knob = "weight_decay" if chosen.free_epochs == "auto" else "free_epochs"
+    knobs = {"learning_rate": "peak {:g}"}
+    if chosen.optimizer in WITH_DECAY:
+        knobs["weight_decay"] = "decay {:g}"
+    elif chosen.free_epochs != "auto":
+        knobs["free_epochs"] = "{:g} free epochs"
     words = []
-    for field, words_of in (
-        ("learning_rate", "peak {:g}"),
-        (knob, "decay {:g}" if knob == "weight_decay" else "{:g} free epochs"),
-    ):
+    for field, words_of in knobs.items():
         value, values = getattr(chosen, field), [getattr(run, field) for run in settings]
         words.append(words_of.format(value))
         if len(set(values)) > 1 and value == max(values):
@@ -226,7 +227,8 @@ def _tried(table: Table) -> str:
             )
         said.append(
             f"{study.base.warmup_epochs:g} epochs of warm-up. Peak learning rates: {peaks}; times"
-            f" weight decay, {decays}, or free epochs {listed(study.free_epochs)}.{tuned}"
+            f" weight decay, {decays}, or free epochs {listed(study.free_epochs)}; the automatic"
+            f" switch has none of these.{tuned}"
         )
     return "\n\n".join(dict.fromkeys(said))
 

@@ -4,7 +4,8 @@ Each has as many settings as the others, or more: what Adam may do in place of d
 paper, what is measured after the last epoch decides: of recommenders on the held-out items
 themselves, for the protocol has no others, so that the chosen figure is a little too good, and
 alike for all; of images on training images that were held out. Base optimizers choose twice: over
-the paper's weight decays, and over a wider set that holds them.
+the paper's weight decays, and over a wider set that holds them. So does LAWN: over free phases, and
+with the automatic switch over peaks alone.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from examples.options import SHAPES_NOTHING, WITH_DECAY, OptimizerName
 
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
 REPORTING_SEEDS = (0, 1, 2)
+FREE, AUTO = "free epochs", "the automatic switch"  # What LAWN chooses from.
 
 AnyConfig = ncf.Config | cifar.Config
 
@@ -84,13 +86,21 @@ class Study:
         return EXAMPLES[type(self.base)]
 
     def grids(self, optimizer: OptimizerName) -> dict[str, list[AnyConfig]]:
-        """What an optimizer may choose from -> the settings; the last holds the others."""
+        """What an optimizer may choose from -> the settings."""
         if optimizer in WITH_DECAY:
             return {
                 name: self._settings(optimizer, "weight_decay", values)
                 for name, values in self.decays_of(optimizer).items()
             }
-        return {"free epochs": self._settings(optimizer, "free_epochs", self.free_epochs)}
+        return {
+            FREE: self._settings(optimizer, "free_epochs", self.free_epochs),
+            AUTO: self._settings(optimizer, "free_epochs", ["auto"]),
+        }
+
+    def to_try(self, optimizer: OptimizerName) -> list[list[AnyConfig]]:
+        """All its settings: the grids that lie within no other."""
+        grids = self.grids(optimizer).values()
+        return [grid for grid in grids if not any(set(grid) < set(other) for other in grids)]
 
     def decays_of(self, optimizer: OptimizerName) -> Mapping[str, Sequence[float]]:
         """The sets of weight decays that it may choose from."""
@@ -98,7 +108,7 @@ class Study:
         return own or self.decays
 
     def _settings(
-        self, optimizer: OptimizerName, knob: str, values: Sequence[float]
+        self, optimizer: OptimizerName, knob: str, values: Sequence[float | str]
     ) -> list[AnyConfig]:
         """One for each learning rate and value of the knob."""
         points: Any = itertools.product(self.learning_rates[optimizer], values)

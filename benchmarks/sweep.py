@@ -77,12 +77,12 @@ def main(config: Config) -> None:
         reported_on = study.example.load(of_study)
         tried_on = study.example.load(study.tried(of_study)) if study.tuning else reported_on
         for optimizer in config.optimizers or study.learning_rates:
-            grids = study.grids(optimizer)
-            *_, whole = grids.values()
-            runs = [study.tried(setting) for setting in whole]
-            explore(config, tried_on, name, runs, tuning)
-            choices = [study.choose(settings, read(tuning)) for settings in grids.values()]
-            for chosen in dict.fromkeys(choices):  # Both may be one.
+            for settings in study.to_try(optimizer):
+                runs = [study.tried(setting) for setting in settings]
+                explore(config, tried_on, name, runs, tuning)
+            grids = study.grids(optimizer).values()
+            choices = [study.choose(settings, read(tuning)) for settings in grids]
+            for chosen in dict.fromkeys(choices):  # Two may be one.
                 if chosen is None:
                     raise ValueError(
                         f"{tuning} lacks runs that {config.storage} has: processes that share the"

@@ -1,5 +1,7 @@
 """Pictures of sweeps: which points they hold, from which runs, and what a failed run looks like."""
 
+import itertools
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -32,7 +34,8 @@ def panels(monkeypatch):
 
 def score(run):
     """Best at the higher peak, with decay 1 or half a free epoch; less at the larger batch."""
-    knob = run.weight_decay if run.optimizer == "adam" else 1 - run.free_epochs
+    free = 2.0 if run.free_epochs == "auto" else run.free_epochs
+    knob = run.weight_decay if run.optimizer == "adam" else 1 - free
     return run.learning_rate + 0.1 * knob - run.batch_size / 1e4 + run.first_seed % 10 / 100
 
 
@@ -52,20 +55,22 @@ def found_of(runs):
 def all_runs():
     for study in (STUDIES[name] for name in NAMES):
         for optimizer in ("adam", "adam_lawn"):
-            for setting in list(study.grids(optimizer).values())[-1]:
+            for setting in itertools.chain(*study.to_try(optimizer)):
                 yield study.tried(setting)
                 yield from study.reported(setting)
 
 
 def test_scores_against_batch_size(panels):
     lines = {line.label: line for line in figures.by_batch(panels, found_of(all_runs()))}
-    assert lines.keys() == {f"Adam, {PAPER}", f"Adam, {WIDE}", "Adam-LAWN"}
+    auto = "Adam-LAWN, the automatic switch"
+    assert lines.keys() == {f"Adam, {PAPER}", f"Adam, {WIDE}", "Adam-LAWN", auto}
     np.testing.assert_array_equal(lines["Adam-LAWN"].x, [50, 500])
     # The best of each set, by the three seeds that did not choose it.
     np.testing.assert_allclose(lines[f"Adam, {PAPER}"].y, [[19.5, 20.5, 21.5], [15, 16, 17]])
     np.testing.assert_allclose(lines[f"Adam, {WIDE}"].y, [[29.5, 30.5, 31.5], [25, 26, 27]])
     np.testing.assert_allclose(lines["Adam-LAWN"].y, [[24.5, 25.5, 26.5], [20, 21, 22]])
-    assert [line.hollow for line in lines.values()] == [True, False, False]
+    np.testing.assert_allclose(lines[auto].y, [[9.5, 10.5, 11.5], [5, 6, 7]])
+    assert [line.hollow for line in lines.values()] == [True, False, False, True]
 
 
 def test_what_was_not_run_is_left_out(panels):
@@ -73,7 +78,7 @@ def test_what_was_not_run_is_left_out(panels):
     lines = {line.label: line for line in figures.by_batch(panels, found)}
     np.testing.assert_array_equal(lines["Adam-LAWN"].x, [50])
     caption = figures.caption_batch_sizes("link.png", panels, [*lines.values()], {})
-    assert "5 of 16 points; the others are not yet run." in caption
+    assert "6 of 20 points; the others are not yet run." in caption
 
 
 def test_scores_against_free_epochs_at_the_peak_that_was_chosen(panels):
