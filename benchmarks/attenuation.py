@@ -20,7 +20,7 @@ and give the command again: a seed that is in the records is not run again.
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,8 @@ from examples import interactions, ncf, ranking, records, training
 from examples.options import Plan
 
 CURVES = ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50")
-IDENTITY = ("dataset", "batch_size", "epochs", "onset", "learning_rate", "first_seed")
+EXPERIMENT = ("dataset", "batch_size", "epochs", "onset")
+IDENTITY = (*EXPERIMENT, "learning_rate", "first_seed")
 FACTOR = 0.2
 
 
@@ -95,6 +96,12 @@ class Attenuated(ranking.Ranking):
         """Losses and margins of the logits times the factor, `(batch,)` each."""
         attenuated: Any = lambda users, items: self.factor * model(users, items)
         return super().loss(attenuated, batch)
+
+
+def of_defaults(found: Sequence[records.Record]) -> list[records.Record]:
+    """The runs of the experiment that the defaults are, which the picture shows."""
+    wanted = {name: getattr(Config(), name) for name in EXPERIMENT}
+    return [run for run in found if wanted.items() <= run["config"].items()]
 
 
 def attenuate(task: ranking.Ranking, factor: float) -> Attenuated:

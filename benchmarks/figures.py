@@ -64,8 +64,8 @@ def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
             points: dict[str, list[tuple[int, np.ndarray]]] = {}
             for study in map(_study, section.tables):
                 measured = sections.measure(study, optimizer, found)
-                for chosen_from, (_, curves) in measured.items():
-                    scores = sections.last_percent(curves[study.example.score])
+                for chosen_from, of_set in measured.items():
+                    scores = sections.last_percent(of_set.curves[study.example.score])
                     point = study.base.batch_size, scores
                     points.setdefault(chosen_from, []).append(point)
             for chosen_from, line in points.items():

@@ -15,6 +15,7 @@ from pathlib import Path
 import tyro
 
 from benchmarks import (
+    attenuation,
     costs,
     epoch_time,
     figures,
@@ -83,7 +84,7 @@ def tuned(*, draw: bool) -> dict[str, str]:
     datasets = {study.base.dataset for study in STUDIES.values()}
     found = studies.index([record for name in datasets for record in folders.records_of(name)])
     bodies = {name: sections.render(section, found) for name, section in outline.SECTIONS.items()}
-    parted = folders.records_of("attenuation")
+    parted = attenuation.of_defaults(folders.records_of("attenuation"))
     bodies["figure-1"] = figures.caption_branches("../docs/attenuation.png", parted)
     bodies["epoch-time"] = epoch_time.section(folders.records_of("epoch-time"))
     if draw:

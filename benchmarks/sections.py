@@ -4,6 +4,7 @@ A table has a row for each set of settings that an optimizer chose from. Where n
 rows was run, the table is one line, with the command that fills it.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -72,10 +73,14 @@ class Measured(NamedTuple):
 
     Attributes:
       chosen: the setting.
+      tuning: the score that it was chosen by.
+      runs: of the seeds that are reported.
       curves: `(seeds, epochs)` by name.
     """
 
     chosen: AnyConfig
+    tuning: float
+    runs: list[records.Record]
     curves: dict[str, np.ndarray]
 
 
@@ -101,14 +106,16 @@ def measure(study: Study, optimizer: OptimizerName, found: Found) -> dict[str, M
         chosen = study.choose(settings, found)
         if chosen is None:
             continue
-        runs = [found.get(studies.identity(run.config())) for run in study.reported(chosen)]
-        curves = [run["curve"] for run in runs if run]
-        if len(curves) == len(runs):
-            by_name = {
-                name: np.array([curve[name] for curve in curves], float)
-                for name in study.example.curves
+        wanted = [studies.identity(run.config()) for run in study.reported(chosen)]
+        runs = [found[run] for run in wanted if run in found]
+        if len(runs) == len(wanted):
+            tried = found[studies.identity(study.tried(chosen).config())]
+            curves = {
+                curve: np.array([run["curve"][curve] for run in runs], float)
+                for curve in study.example.curves
             }
-            measured[name] = Measured(chosen, by_name)
+            score = tried["final"][study.example.score]
+            measured[name] = Measured(chosen, score, runs, curves)
     return measured
 
 
@@ -116,7 +123,7 @@ def render(section: Section, found: Found) -> str:
     """The tables of which anything was run, then a line for each of the others."""
     parts, unrun = [], []
     shown = [column.title for column in section.columns]
-    heads = ("optimizer", "chosen from", *shown, "n", "setting chosen")
+    heads = ("optimizer", "chosen from", *shown, "n", "setting chosen", "in its tuning run")
     if section.source:
         heads = (*heads, f"the paper's, {section.source}")
     for table in section.tables:
@@ -145,34 +152,36 @@ def lines(section: Section, row: Row, found: Found) -> list[tuple[str, ...]]:
     """One for each set that was chosen from, the paper's figure in the first; one for none."""
     study = STUDIES[row.study]
     measured = measure(study, row.optimizer, found)
-    unrun = (*[NOT_YET_RUN] * len(section.columns), "", "")
+    unrun = (*[NOT_YET_RUN] * len(section.columns), "", "", "")
     if not measured:
         return [(row.name, "", *unrun, row.paper)]
     cells: list[tuple[str, ...]] = []
     for name, settings in study.grids(row.optimizer).items():
         results = unrun
         if name in measured:
-            chosen, curves = measured[name]
+            chosen, tuning, runs, curves = measured[name]
             shown = [
                 tables.mean_and_error(column.of(curves[column.curve]), digits=column.digits)
                 for column in section.columns
             ]
-            seeds = str(len(studies.REPORTING_SEEDS))
-            results = (*shown, seeds, _setting(chosen, settings))
+            setting = _setting(chosen, settings)
+            results = (*shown, str(len(runs)), setting, f"{100 * tuning:.2f}")
         figure = "" if cells else row.paper
         cells.append((row.name, f"{name}, {len(settings)} settings", *results, figure))
     return cells
 
 
 def runs_of(section: Section, found: Found) -> list[records.Record]:
-    """The records of its studies and optimizers."""
-    wanted = set()
+    """The records behind its cells: of all settings that were tried, and of those chosen."""
+    runs: dict[str, records.Record] = {}
     for row in (row for table in section.tables for row in table.rows):
         study = STUDIES[row.study]
-        for base in (study.base, study.tried(study.base)):
-            wanted.add((studies.shared(base.config()), row.optimizer))
-    of = lambda config: (studies.shared(config), config["optimizer"])
-    return [record for record in found.values() if of(record["config"]) in wanted]
+        for setting in itertools.chain(*study.to_try(row.optimizer)):
+            tried = studies.identity(study.tried(setting).config())
+            runs |= {tried: found[tried]} if tried in found else {}
+        for measured in measure(study, row.optimizer, found).values():
+            runs |= {studies.identity(run["config"]): run for run in measured.runs}
+    return list(runs.values())
 
 
 def provenance(runs: Sequence[records.Record]) -> str:

@@ -83,12 +83,8 @@ def main(config: Config) -> None:
             grids = study.grids(optimizer).values()
             choices = [study.choose(settings, read(tuning)) for settings in grids]
             for chosen in dict.fromkeys(choices):  # Two may be one.
-                if chosen is None:
-                    raise ValueError(
-                        f"{tuning} lacks runs that {config.storage} has: processes that share the"
-                        " one must share the other."
-                    )
-                explore(config, reported_on, name, study.reported(chosen), reported)
+                if chosen is not None:  # All were tried.
+                    explore(config, reported_on, name, study.reported(chosen), reported)
 
 
 def explore(
@@ -98,7 +94,11 @@ def explore(
     runs: Sequence[studies.AnyConfig],
     path: Path,
 ) -> None:
-    """Does each of the runs, which differ in knobs and seed, that nobody has done."""
+    """Does each of the runs, which differ in knobs and seed, that nobody has done.
+
+    Raises:
+      ValueError: if the storage has runs done that are not in the file.
+    """
     size = config.chunk or (1 if jax.default_backend() == "cpu" else ON_ACCELERATOR)
     chunks = [runs[i : i + size] for i in range(0, len(runs), size)]
     identities = json.dumps([studies.identity(run.config()) for run in runs])
@@ -126,6 +126,12 @@ def explore(
 
     if not sampler.is_exhausted(shared):
         shared.optimize(objective)
+    done = read(path)
+    if any(studies.identity(run.config()) not in done for run in runs):
+        raise ValueError(
+            f"{path} lacks runs that {config.storage} has: processes that share the one must share"
+            " the other."
+        )
 
 
 def train(task: training.Task, name: str, runs: Sequence[studies.AnyConfig], path: Path) -> None:

@@ -80,4 +80,4 @@ def make_task(config: Config) -> classification.Classification:
 
 
 if __name__ == "__main__":
-    processes.run(main, tyro.cli(Config, prog="python -m examples.cifar"))
+    processes.run(main, tyro.cli(Config, prog="python -m examples.cifar", description=__doc__))

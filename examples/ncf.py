@@ -23,7 +23,8 @@ class Config(Options):
     dataset: interactions.DatasetName
     """Who interacted with what."""
     data_dir: Path | None = None
-    """Where the files are; by default they are downloaded."""
+    """Folder with u.data, ratings.dat or GroupLens's archive, or with the split that the authors of
+    NCF published, plain or as .xz; by default they are downloaded."""
     epochs: int = 100
     """Passes over the training set; the paper has 300, or 500 for its two largest batches."""
     warmup_epochs: float = 10.0
@@ -91,4 +92,4 @@ def load(config: Config) -> ranking.Ranking:
 
 
 if __name__ == "__main__":
-    processes.run(main, tyro.cli(Config, prog="python -m examples.ncf"))
+    processes.run(main, tyro.cli(Config, prog="python -m examples.ncf", description=__doc__))

@@ -182,4 +182,4 @@ def _labels(noise: float) -> str:
 
 
 if __name__ == "__main__":
-    processes.run(main, tyro.cli(Config, prog="python -m examples.quickstart"))
+    processes.run(main, tyro.cli(Config, prog="python -m examples.quickstart", description=__doc__))

@@ -296,7 +296,11 @@ BROKEN_SPLITS = {
     "mixed columns": ("rating", edited(rows(TEST), 3, "2\t59\n"), "rating, line 3: expected"),
     "test item out of range": ("rating", edited(rows(TEST), 3, "2\t3706\t1\t1\n"), "line 3: item"),
     "train truncated": ("pairs", rows(TRAIN[:70]), "test.rating, line 5: user 4 has no row in"),
-    "one column": ("pairs", "0\n1\n", r"pairs, line 1: expected 'user\\titem', got '0'"),
+    "one column": (
+        "pairs",
+        "0\n1\n",
+        r"pairs, line 1: expected 'user\\titem' in integers, got '0'",
+    ),
     "train user out of range": ("pairs", edited(rows(TRAIN), 5, "6040\t4\n"), "line 5: user 6040"),
 }
 

@@ -103,12 +103,24 @@ def test_a_grid_that_grows_keeps_what_was_run(config, monkeypatch):
     assert len(set(tuned)) == len(tuned) == 8
 
 
-def test_a_storage_without_its_records_is_named(config):
+@pytest.mark.parametrize("file", ["tuning.jsonl", "reported.jsonl"])
+def test_a_storage_without_its_records_is_named(config, file):
     config = dataclasses.replace(config, optimizers=("adam_lawn",))
     sweep.main(config)
-    elsewhere = dataclasses.replace(config, records=config.records / "elsewhere")
-    with pytest.raises(ValueError, match=r"tuning.jsonl lacks runs that .*journal has"):
-        sweep.main(elsewhere)
+    (config.records / file).unlink()
+    with pytest.raises(ValueError, match=rf"{file} lacks runs that .*journal has"):
+        sweep.main(config)
+
+
+def test_a_tie_is_not_won_by_what_was_not_finite():
+    study = STUDIES["cifar10-small"]
+    settings = study.grids("adam")["the wide set"][:2]
+    finals = [{"accuracy": 0.5, "nll": None}, {"accuracy": 0.5, "nll": 1.0}]
+    found = {
+        studies.identity(study.tried(setting).config()): {"final": final}
+        for setting, final in zip(settings, finals, strict=True)
+    }
+    assert study.choose(settings, found) == settings[1]
 
 
 def test_unknown_studies_and_optimizers_are_refused():
@@ -166,19 +178,25 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
     hit_ratio = sections.Section("Table 9", outline.HIT_RATIO, [])
     row = sections.Row("Adam-LAWN", NAME, "adam_lawn", "66.91 (0.15)")
     fixed, automatic = sections.lines(hit_ratio, row, found)
-    name, tried, last, best, n, setting, figure = fixed
+    name, tried, last, best, n, setting, tuning, figure = fixed
     assert (name, tried, n, figure) == ("Adam-LAWN", "free epochs, 4 settings", "3", row.paper)
     assert setting.startswith("peak 0.0")
     assert setting.count("free epochs") == 1
+    of_tuning = [
+        100 * r["final"]["hr_at_10"]
+        for r in found.values()
+        if r["seed"] > 3 and r["config"]["free_epochs"] != "auto"
+    ]
+    assert tuning == f"{max(of_tuning):.2f}"
     assert automatic[:2] == ("Adam-LAWN", "the automatic switch, 2 settings")
-    assert automatic[-2].startswith("peak 0.0")
-    assert "," not in automatic[-2]
+    assert automatic[5].startswith("peak 0.0")
+    assert "," not in automatic[5]
     of_fixed = [r for r in found.values() if r["seed"] < 3 and r["config"]["free_epochs"] != "auto"]
     final = 100 * np.array([r["final"]["hr_at_10"] for r in of_fixed])
     assert last.startswith(f"{final.mean():.2f} ± ")
     assert float(best.split()[0]) >= float(last.split()[0])
     row = sections.Row("Adam", NAME, "adam", "66.03 (0.15)")
-    unrun = ("Adam", "", "not yet run", "not yet run", "", "", "66.03 (0.15)")
+    unrun = ("Adam", "", "not yet run", "not yet run", "", "", "", "66.03 (0.15)")
     assert sections.lines(hit_ratio, row, found) == [unrun]
     alone = sections.Table("Batch 10k", [row])
     assert sections.render(hit_ratio._replace(tables=[alone]), found).endswith("|")

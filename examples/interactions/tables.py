@@ -88,6 +88,7 @@ def _malformed(file: File, layout: Layout, text: bytes, start: int) -> ValueErro
     else:
         shown = row[:60].decode("latin-1") + ("…" if len(row) > 60 else "")
         problem = (
-            f"expected {layout.words}, got {shown!r}: correct the row, or fetch the file again"
+            f"expected {layout.words} in integers, got {shown!r}: correct the row, or fetch the"
+            " file again"
         )
     return ValueError(f"{file}, line {line}: {problem}")
