@@ -18,21 +18,21 @@ of it too, and so is the step, for their sum to be compared with.
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 import tyro
 from flax import nnx
 
-from benchmarks import folders, overhead
+from benchmarks import folders
+from benchmarks.folders import NOT_YET_RUN
+from benchmarks.timing import interleave, machine
 from examples import interactions, ncf, ranking, records, tables, training
 from examples.options import Knobs, OptimizerName, make_optimizer
 
@@ -41,12 +41,29 @@ COLUMNS = (
     *("ms a step", "embedding", "MLP", "optimizer's", "device"),
 )
 CALLS = 10  # Of a part, in a row.
-TO_REACH = {  # On one GPU.
-    "300 epochs of MovieLens-1M at batch size 10,000, one seed, in 30 s": "--batch-sizes 10000",
-    "Table 10's batch sizes for one optimizer, three seeds, in 5 minutes": (
-        "--batch-sizes 1000 10000 100000 1000000 --seeds 3"
-    ),
-}
+TABLE_10 = {1_000: 300, 10_000: 300, 100_000: 500, 1_000_000: 500}  # The paper's epochs.
+
+
+class Goal(NamedTuple):
+    """How long MovieLens-1M may take on one H200, compilation included.
+
+    Attributes:
+      what: in words.
+      seeds: how many are trained side by side.
+      epochs: of each batch size.
+      minutes: at most.
+    """
+
+    what: str
+    seeds: int
+    epochs: dict[int, int]
+    minutes: float
+
+
+GOALS = (
+    Goal("300 epochs at batch size 10,000, one seed", 1, {10_000: 300}, 0.5),
+    Goal("the paper's Table 10 for one optimizer, three seeds", 3, TABLE_10, 5.0),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,40 +97,61 @@ def main(config: Config) -> None:
     data_dir = str(config.data_dir) if config.data_dir else None
     data = interactions.load(config.dataset, data_dir)
     for batch_size in config.batch_sizes:
-        for optimizer in config.optimizers:
-            run = ncf.Config(
+        task = ranking.make_task(data, batch_size, ncf.Config.tower, None)
+        runs = {
+            optimizer: ncf.Config(
                 dataset=config.dataset,
                 batch_size=batch_size,
                 optimizer=optimizer,
                 free_epochs=0.0 if optimizer.endswith("lawn") else "auto",
                 seeds=config.seeds,
             )
-            task = ranking.make_task(data, batch_size, run.tower, None)
+            for optimizer in config.optimizers
+        }
+        epochs = {optimizer: Epochs(task, run) for optimizer, run in runs.items()}
+        title = f"epochs of batch size {batch_size:,}"
+        seconds = interleave({o: e.window for o, e in epochs.items()}, config.epochs, title)
+        for optimizer, run in runs.items():
             record = {
                 "benchmark": "epoch-time",
                 "config": run.config(),
                 "steps_per_epoch": task.steps_per_epoch,
                 "versions": records.versions(),
+                "backend": jax.default_backend(),
                 "device": machine(),
-                **epoch_times(task, run, config.epochs),
+                "first_epoch_s": epochs[optimizer].first_s,
+                "epoch_s": seconds[optimizer].tolist(),
+                "epoch_cpu_s": epochs[optimizer].of_cpu_s,
                 "parts_ms": parts(task, run, config.epochs),
             }
             records.append_records(folder / "epoch-time.jsonl", [record])
             print(table([record]))
 
 
-def epoch_times(task: ranking.Ranking, run: ncf.Config, epochs: int) -> dict[str, Any]:
-    """Seconds of the first epoch, compilation included, and of the others, of CPU time too."""
-    plan, knobs = run.plan(task.steps_per_epoch), _spread(run.knobs(), run.seeds)
-    state = training.init(task, plan, knobs, jnp.asarray(run.all_seeds))
-    seconds, of_cpu = [], []
-    for _ in tqdm.trange(epochs + 1, desc=f"{run.optimizer}, {run.batch_size:,}", leave=False):
+class Epochs:
+    """Epochs of one optimizer, one after the other.
+
+    Attributes:
+      first_s: seconds of the first, compilation included.
+      of_cpu_s: seconds of CPU time of each of the others.
+    """
+
+    def __init__(self, task: ranking.Ranking, run: ncf.Config):
+        plan, knobs = run.plan(task.steps_per_epoch), _spread(run.knobs(), run.seeds)
+        self._train = lambda state: training.train_epoch(task, plan, knobs, state)
+        self._evaluate = lambda state: training.evaluate(task, state.params, state.rest)
+        self._state = training.init(task, plan, knobs, jnp.asarray(run.all_seeds))
+        self.of_cpu_s: list[float] = []
+        self.first_s = self.window()
+        self.of_cpu_s.clear()
+
+    def window(self) -> float:
+        """Seconds of the next."""
         start, cpu_start = time.perf_counter(), time.process_time()
-        state, metrics = training.train_epoch(task, plan, knobs, state)
-        jax.device_get(metrics | training.evaluate(task, state.params, state.rest))
-        seconds.append(time.perf_counter() - start)
-        of_cpu.append(time.process_time() - cpu_start)
-    return {"first_epoch_s": seconds[0], "epoch_s": seconds[1:], "epoch_cpu_s": of_cpu[1:]}
+        self._state, metrics = self._train(self._state)
+        jax.device_get(metrics | self._evaluate(self._state))
+        self.of_cpu_s.append(time.process_time() - cpu_start)
+        return time.perf_counter() - start
 
 
 def parts(task: ranking.Ranking, run: ncf.Config, windows: int) -> dict[str, float]:
@@ -163,20 +201,49 @@ def parts(task: ranking.Ranking, run: ncf.Config, windows: int) -> dict[str, flo
     }
     for step in steps.values():
         jax.block_until_ready(step())
-    seconds = overhead.interleave(windows_of, windows, f"{run.optimizer}, parts")
+    seconds = interleave(windows_of, windows, f"{run.optimizer}, parts")
     return {name: 1e3 * float(np.median(times)) for name, times in seconds.items()}
 
 
 def section(found: Sequence[records.Record]) -> str:
-    """The table, and what is to be reached on a GPU if that was not run."""
+    """The table, and what is to be reached on a GPU."""
     parts = [table(found)] if found else []
-    if not any(
-        r["config"]["dataset"] == "movielens-1m" and "cpu" not in r["device"] for r in found
-    ):
-        command = "python -m benchmarks.epoch_time --dataset movielens-1m --data-dir DIR"
-        parts += ["On a GPU, not yet run:"]
-        parts += ["\n".join(f"- {aim}: `{command} {rest}`" for aim, rest in TO_REACH.items())]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "MovieLens-1M on one H200:", goals(found)])
+
+
+def goals(found: Sequence[records.Record]) -> str:
+    """What is reached, by optimizer, and the command for what was not yet run."""
+    command = "python -m benchmarks.epoch_time --dataset movielens-1m --data-dir DIR"
+    on_gpu = [
+        run
+        for run in found
+        if "H200" in run["device"] and run["config"]["dataset"] == "movielens-1m"
+    ]
+    rows = []
+    for goal in GOALS:
+        by_optimizer = tables.group(
+            [run for run in on_gpu if run["config"]["seeds"] == goal.seeds],
+            lambda run: run["config"]["optimizer"],
+        )
+        minutes = {name: minutes_of(goal, runs) for name, runs in by_optimizer.items()}
+        reached = [f"{name} {taken:.2g}" for name, taken in minutes.items() if taken is not None]
+        sizes = " ".join(map(str, goal.epochs))
+        fills = f"`{command} --batch-sizes {sizes} --seeds {goal.seeds}`"
+        measured = (", ".join(reached), "") if reached else (NOT_YET_RUN, fills)
+        rows.append((goal.what, f"{goal.minutes:g} or less", *measured))
+    return tables.markdown(("", "minutes to reach", "measured", "what fills it"), rows)
+
+
+def minutes_of(goal: Goal, runs: Sequence[records.Record]) -> float | None:
+    """What an optimizer's runs say, None if a batch size is missing."""
+    by_size = {run["config"]["batch_size"]: run for run in runs}
+    if not goal.epochs.keys() <= by_size.keys():
+        return None
+    seconds = [
+        by_size[size]["first_epoch_s"] + (epochs - 1) * float(np.median(by_size[size]["epoch_s"]))
+        for size, epochs in goal.epochs.items()
+    ]
+    return sum(seconds) / 60
 
 
 def table(found: Sequence[records.Record]) -> str:
@@ -184,8 +251,8 @@ def table(found: Sequence[records.Record]) -> str:
     rows = []
     for record in found:
         config, epochs = record["config"], record["epoch_s"]
-        on_cpu = record["device"].startswith("cpu")
-        step = np.median(record["epoch_cpu_s" if on_cpu else "epoch_s"]) / record["steps_per_epoch"]
+        clock = "epoch_cpu_s" if record["backend"] == "cpu" else "epoch_s"
+        step = np.median(record[clock]) / record["steps_per_epoch"]
         rows.append(
             (
                 config["dataset"],
@@ -201,12 +268,6 @@ def table(found: Sequence[records.Record]) -> str:
             )
         )
     return tables.markdown(COLUMNS, rows)
-
-
-def machine() -> str:
-    """What computed."""
-    kind = jax.devices()[0].device_kind
-    return f"{kind}, {os.cpu_count()} cores" if jax.default_backend() == "cpu" else kind
 
 
 def _of_tables(path: Sequence[Any], _: Any) -> bool:

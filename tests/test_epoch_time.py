@@ -1,5 +1,6 @@
 """The speed benchmark: a measurement runs, is recorded, and is said where it is missing."""
 
+import pytest
 from toys import toy_interactions
 
 from benchmarks import epoch_time
@@ -19,6 +20,26 @@ def test_it_prints_and_records(tmp_path, capsys, monkeypatch):
     assert min(record["parts_ms"].values()) > 0
     assert record["first_epoch_s"] > max(record["epoch_s"]) > 0
     assert len(record["epoch_s"]) == len(record["epoch_cpu_s"]) == 2
-    assert "not yet run" in epoch_time.section([record])
-    on_gpu = record | {"config": record["config"] | {"dataset": "movielens-1m"}, "device": "GPU"}
-    assert "not yet run" not in epoch_time.section([on_gpu])
+    assert epoch_time.section([record]).count("not yet run") == len(epoch_time.GOALS)
+
+
+def test_a_goal_is_reached_by_runs_of_all_its_batch_sizes():
+    def run(batch_size, seeds):
+        of = {"dataset": "movielens-1m", "optimizer": "adam", "batch_size": batch_size}
+        return {
+            "config": {**of, "seeds": seeds},
+            "device": "NVIDIA H200",
+            "first_epoch_s": 10.4,
+            "epoch_s": [0.2, 0.1, 0.1],
+        }
+
+    one, table_10 = epoch_time.GOALS
+    assert epoch_time.minutes_of(one, [run(10_000, 1)]) * 60 == pytest.approx(10.4 + 299 * 0.1)
+    all_sizes = [run(size, 3) for size in table_10.epochs]
+    assert epoch_time.minutes_of(table_10, all_sizes[:-1]) is None
+    assert epoch_time.minutes_of(table_10, all_sizes) * 60 == pytest.approx(4 * 10.3 + 160)
+    text = epoch_time.goals([*all_sizes[:-1], run(10_000, 1)])
+    assert "adam 0.67" in text
+    assert text.count("not yet run") == 1
+    cpu = [run(10_000, 1) | {"device": "2 cores"}]
+    assert epoch_time.goals(cpu).count("not yet run") == 2
