@@ -22,6 +22,7 @@ from optuna.storages import journal
 from benchmarks import folders, studies
 from benchmarks.catalog import STUDIES
 from examples import records, training
+from examples.checkpoints import checksum
 from examples.options import OptimizerName
 
 ON_ACCELERATOR = 8  # Runs side by side; a third of the points of a grid.
@@ -97,8 +98,18 @@ def explore(
     """Does each of the runs, which differ in knobs and seed, that nobody has done.
 
     Raises:
-      ValueError: if the storage has runs done that are not in the file.
+      ValueError: if the file has runs of this study on other data, or lacks some that the storage
+        has done.
     """
+    data = checksum(task)
+    there = [run["config"] for run in read(path).values() if run["config"]["study"] == name]
+    others = {about.get("data", data) for about in there} - {data}
+    if others:
+        raise ValueError(
+            f"data_dir={str(config.data_dir)!r} has data with checksum {data}, but {path} has runs"
+            f" of {name} on {', '.join(sorted(others))}: give the same files, or another"
+            " folder as records."
+        )
     size = config.chunk or (1 if jax.default_backend() == "cpu" else ON_ACCELERATOR)
     chunks = [runs[i : i + size] for i in range(0, len(runs), size)]
     identities = json.dumps([studies.identity(run.config()) for run in runs])
@@ -118,7 +129,7 @@ def explore(
         missing = [run for run in chunk if studies.identity(run.config()) not in done]
         try:
             if missing:
-                train(task, name, missing, path)
+                train(task, name, data, missing, path)
         except (Exception, KeyboardInterrupt) as error:
             # As failed, GridSampler would count it as done; as it is, it is given out again.
             raise StoppedError(f"{path.stem}: {describe(missing)}") from error
@@ -134,7 +145,9 @@ def explore(
         )
 
 
-def train(task: training.Task, name: str, runs: Sequence[studies.AnyConfig], path: Path) -> None:
+def train(
+    task: training.Task, name: str, data: str, runs: Sequence[studies.AnyConfig], path: Path
+) -> None:
     """Runs, side by side, appended to a file unless another process has done so meanwhile."""
     knobs = jax.tree.map(lambda *x: jnp.array(x), *(run.knobs() for run in runs))
     seeds = [run.first_seed for run in runs]
@@ -142,7 +155,8 @@ def train(task: training.Task, name: str, runs: Sequence[studies.AnyConfig], pat
     result = training.train(task, runs[0], knobs=knobs, seeds=seeds, title=title)
     found = []
     for i, run in enumerate(runs):
-        about = {"benchmark": "sweep", "study": name, "side_by_side": len(runs), **run.config()}
+        about = {"benchmark": "sweep", "study": name, "data": data, "side_by_side": len(runs)}
+        about |= run.config()
         curve = {curve: result.curve[curve][i : i + 1] for curve in STUDIES[name].example.curves}
         found += records.make_records(about, [run.first_seed], result._replace(curve=curve))
     # At the end of a grid two processes may run the same.

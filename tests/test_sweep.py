@@ -112,6 +112,18 @@ def test_a_storage_without_its_records_is_named(config, file):
         sweep.main(config)
 
 
+def test_other_data_are_refused(config, monkeypatch):
+    config = dataclasses.replace(config, optimizers=("adam_lawn",))
+    sweep.main(config)
+    data = toy_interactions()
+    other = dataclasses.replace(data, candidates=data.candidates[::-1].copy())
+    monkeypatch.setattr(interactions, "load", lambda *args, **kwargs: other)
+    with pytest.raises(
+        ValueError, match=r"data_dir='None' has data with checksum [0-9a-f]{8}, but"
+    ):
+        sweep.main(config)
+
+
 def test_a_tie_is_not_won_by_what_was_not_finite():
     study = STUDIES["cifar10-small"]
     settings = study.grids("adam")["the wide set"][:2]
