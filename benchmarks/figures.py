@@ -59,7 +59,7 @@ class Line(NamedTuple):
 def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
     """Figure 2: what the paper's five optimizers reach at each batch size that was run."""
     lines = []
-    for panel, section in panels.items():
+    for panel, section in _of_batch_sizes(panels).items():
         for optimizer, name in NAMES.items():
             points: dict[str, list[tuple[int, np.ndarray]]] = {}
             for study in map(_study, section.tables):
@@ -118,7 +118,7 @@ def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> N
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(max(3.2 * columns, 5), 3 * rows + 0.5), layout="constrained")
+        figure = Figure(figsize=(max(3.2 * columns, 6), 3 * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         legend: dict[str, Any] = {}
         for axes in grid.flat[len(panels) :]:
@@ -163,6 +163,7 @@ def caption_batch_sizes(
     link: str, panels: Mapping[str, Section], lines: Sequence[Line], found: Found
 ) -> str:
     """The picture, what it shows, and how much of it is there."""
+    panels = _of_batch_sizes(panels)
     used = [_study(table) for section in panels.values() for table in section.tables]
     possible = sum(len(study.grids(o)) for study, o in itertools.product(used, NAMES))
     return _caption(
@@ -248,6 +249,11 @@ def _caption(
     return f"{picture}\n\n{text} {count} {sections.provenance(runs)}."
 
 
+def _of_batch_sizes(panels: Mapping[str, Section]) -> dict[str, Section]:
+    """Those with more than one, which can be compared."""
+    return {panel: section for panel, section in panels.items() if len(section.tables) > 1}
+
+
 def _study(table: Table) -> studies.Study:
     return STUDIES[table.rows[0].study]
 
@@ -305,7 +311,7 @@ def _errors(values: np.ndarray) -> np.ndarray:
 
 def _finish(figure: Figure, path: Path, legend: Mapping[str, Any]) -> None:
     """The legend below, then the file."""
-    columns = min(len(legend), int(figure.get_figwidth() // 2.2))
+    columns = min(len(legend), int(figure.get_figwidth() // 2.7))
     place: Any = {"loc": "outside lower center", "ncols": columns, "frameon": False}
     figure.legend(legend.values(), legend.keys(), **place)
     path.parent.mkdir(parents=True, exist_ok=True)

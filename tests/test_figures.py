@@ -81,6 +81,13 @@ def test_what_was_not_run_is_left_out(panels):
     assert "6 of 20 points; the others are not yet run." in caption
 
 
+def test_one_batch_size_is_compared_with_nothing(panels):
+    alone = {"Alone": panels["Toy"]._replace(tables=panels["Toy"].tables[:1])}
+    found = found_of(all_runs())
+    assert figures.by_batch(alone, found) == []
+    assert len(figures.by_batch(panels | alone, found)) == 4
+
+
 def test_scores_against_free_epochs_at_the_peak_that_was_chosen(panels):
     first, second = figures.by_free(panels, found_of(all_runs()))
     assert "Batch size 50, 2 epochs" in first.panel
