@@ -21,7 +21,7 @@ from optuna.storages import journal
 
 from benchmarks import folders, studies
 from benchmarks.catalog import STUDIES
-from examples import records, training
+from examples import records, tables, training
 from examples.checkpoints import checksum
 from examples.options import OptimizerName
 
@@ -177,5 +177,7 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    listed = f"The studies: {', '.join(STUDIES)}."
-    main(tyro.cli(Config, prog="python -m benchmarks.sweep", description=f"{__doc__}\n{listed}"))
+    by_dataset = tables.group(STUDIES, lambda name: STUDIES[name].base.dataset)
+    listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
+    about = f"{__doc__}\nThe studies:\n\n{listed}"
+    main(tyro.cli(Config, prog="python -m benchmarks.sweep", description=about))

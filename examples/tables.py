@@ -1,6 +1,6 @@
 """Tables from records: grouped, averaged, in Markdown."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -8,13 +8,14 @@ import numpy as np
 from examples.records import Record
 
 Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
 
 
-def group(records: Sequence[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
-    """Records of one key together, keys in the order of their first."""
-    groups: dict[Key, list[Record]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
+def group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Items of one key together, keys in the order of their first."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return groups
 
 
