@@ -10,12 +10,12 @@ import optax
 import pytest
 import tyro
 from flax import nnx
+from stopping import StoppedError, assert_same, stop_after
 
 from examples import cifar, training
 from examples.bounded import Bounded
 from examples.images import classification, data
 from examples.images.layers import batch_norm
-from runs import StoppedError, assert_same, stop_after
 
 ARGUMENTS = (
     "--dataset generated --train-images 500 --validation-images 100 --model vgg5 --width 0.0625"

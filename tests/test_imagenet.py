@@ -24,12 +24,12 @@ import pytest
 import tensorflow_datasets as tfds
 from flax import nnx
 from PIL import Image
+from stopping import assert_same
 from test_processes import free_port
 
 from examples import checkpoints, imagenet, processes, records, training
 from examples.images import crops, files, recipes, stream, streamed
 from examples.meshes import MeshConfig
-from runs import assert_same
 from tests.helpers import max_difference
 
 TRAIN, HELD_OUT = 48, 13

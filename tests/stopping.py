@@ -1,4 +1,4 @@
-"""Runs of the examples: one that is stopped like a process, and two that must be the same."""
+"""Runs of the examples that are stopped like a process, and whether two are the same."""
 
 import jax
 import jax.numpy as jnp
