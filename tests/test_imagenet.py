@@ -22,10 +22,10 @@ import numpy as np
 import optax
 import pytest
 import tensorflow_datasets as tfds
+from cluster import free_port
 from flax import nnx
 from PIL import Image
 from stopping import assert_same
-from test_processes import free_port
 
 from examples import checkpoints, imagenet, processes, records, training
 from examples.images import crops, files, recipes, stream, streamed
