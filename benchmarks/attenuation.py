@@ -65,9 +65,9 @@ class Config:
     """Who interacted with what."""
     batch_size: int = 10_000
     """Training examples in a batch."""
-    epochs: int = 40
+    epochs: int = 100
     """Passes over the training set; a tenth of them warms the learning rate up."""
-    onset: int = 15
+    onset: int = 38
     """Epochs before the branches part; by default the paper's 115 of 300."""
     learning_rates: tuple[float, ...] = (3e-3, 1e-2)
     """Peaks, each an experiment of its own."""

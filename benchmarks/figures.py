@@ -143,7 +143,8 @@ def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
     """Figure 1: HR@10 and the median margin over the epochs, a column a peak learning rate."""
     if not runs:
         return
-    by_rate = tables.group(runs, lambda run: run["config"]["learning_rate"])
+    rate_of = lambda run: run["config"]["learning_rate"]
+    by_rate = tables.group(sorted(runs, key=rate_of), rate_of)
     names = {"hr_at_10": "HR@10 (%)", "margin_p50": "median training margin"}
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(max(3.6 * len(by_rate), 5), 5), layout="constrained")
