@@ -31,8 +31,11 @@ import tqdm
 import tyro
 
 from benchmarks import folders
-from examples import interactions, ncf, ranking, records, training
-from examples.options import Plan
+from examples import ncf, training
+from examples.results import records
+from examples.tasks import recommendation
+from examples.tasks.recommendation import ranking
+from examples.training.options import Plan
 
 CURVES = ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50")
 EXPERIMENT = ("dataset", "batch_size", "epochs", "onset")
@@ -61,7 +64,7 @@ class Config:
 
     data_dir: Path | None = None
     """Where the dataset's files are; by default they are downloaded."""
-    dataset: interactions.DatasetName = "movielens-100k"
+    dataset: recommendation.DatasetName = "movielens-100k"
     """Who interacted with what."""
     batch_size: int = 10_000
     """Training examples in a batch."""
@@ -112,7 +115,7 @@ def attenuate(task: ranking.Ranking, factor: float) -> Attenuated:
 def main(config: Config) -> None:
     """Runs each learning rate and seed that the records lack."""
     data_dir = str(config.data_dir) if config.data_dir else None
-    data = interactions.load(config.dataset, data_dir, negatives_seed=0)
+    data = recommendation.load(config.dataset, data_dir, negatives_seed=0)
     out = (config.records or folders.newest_or_new("attenuation")) / "attenuation.jsonl"
     for run in runs(config):
         about = {"benchmark": "attenuation", "onset": config.onset, **run.config()}

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.studies import Study
-from examples import cifar, interactions, ncf
-from examples.images import data
-from examples.options import OptimizerName
+from examples import cifar, ncf
+from examples.tasks import recommendation
+from examples.tasks.images import data
+from examples.training.options import OptimizerName
 
 Peaks = dict[OptimizerName, Sequence[float]]
 
@@ -88,7 +89,7 @@ def coarse(
 
 
 def full(
-    dataset: interactions.DatasetName, batch_size: int, epochs: int, learning_rates: Peaks
+    dataset: recommendation.DatasetName, batch_size: int, epochs: int, learning_rates: Peaks
 ) -> Study:
     """The paper's epochs, warm-up and free epochs."""
     return Study(

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from benchmarks import forms, overhead, training_step, trees
 from benchmarks.folders import NOT_YET_RUN
-from examples import tables
-from examples.records import Record, read_records
+from examples.results import tables
+from examples.results.records import Record, read_records
 
 BACKENDS = {
     "cpu": "On CPU",

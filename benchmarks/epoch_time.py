@@ -33,8 +33,11 @@ from flax import nnx
 from benchmarks import folders
 from benchmarks.folders import NOT_YET_RUN
 from benchmarks.timing import interleave, machine
-from examples import interactions, ncf, ranking, records, tables, training
-from examples.options import Knobs, OptimizerName, make_optimizer
+from examples import ncf, training
+from examples.results import records, tables
+from examples.tasks import recommendation
+from examples.tasks.recommendation import ranking
+from examples.training.options import Knobs, OptimizerName, make_optimizer
 
 COLUMNS = (
     *("dataset", "batch size", "optimizer", "seeds", "s an epoch", "of CPU time", "first epoch"),
@@ -70,7 +73,7 @@ GOALS = (
 class Config:
     """Times a dataset at some batch sizes with some optimizers."""
 
-    dataset: interactions.DatasetName = "movielens-100k"
+    dataset: recommendation.DatasetName = "movielens-100k"
     """Who interacted with what."""
     data_dir: Path | None = None
     """Where the dataset's files are; by default they are downloaded."""
@@ -95,7 +98,7 @@ def main(config: Config) -> None:
     """Measures, prints the table, appends the records."""
     folder = config.records or folders.newest_or_new("epoch-time")
     data_dir = str(config.data_dir) if config.data_dir else None
-    data = interactions.load(config.dataset, data_dir)
+    data = recommendation.load(config.dataset, data_dir)
     for batch_size in config.batch_sizes:
         task = ranking.make_task(data, batch_size, ncf.Config.tower, None)
         runs = {

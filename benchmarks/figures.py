@@ -18,9 +18,9 @@ from benchmarks.catalog import STUDIES, WIDE
 from benchmarks.folders import NOT_YET_RUN
 from benchmarks.sections import NAMES, Found, Section, Table
 from benchmarks.studies import FREE
-from examples import records, tables
-from examples.options import OptimizerName
-from examples.pictures import LOOK, STYLES
+from examples.results import records, tables
+from examples.results.plots import LOOK, STYLES
+from examples.training.options import OptimizerName
 
 SCORES = {"hr_at_10": "HR@10", "accuracy": "Test accuracy"}
 # Okabe and Ito's colours; markers tell the optimizers apart in grey.

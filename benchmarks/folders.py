@@ -3,7 +3,7 @@
 import datetime
 from pathlib import Path
 
-from examples import records
+from examples.results import records
 
 NOT_YET_RUN = "not yet run"  # What stands where there are no records.
 RECORDS = Path(__file__).parent / "records"

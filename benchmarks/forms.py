@@ -22,7 +22,7 @@ import tyro
 from benchmarks import counts
 from benchmarks.rivals import Stepper, stepper
 from benchmarks.timing import Loop, compare, interleave, machine
-from examples import records, tables
+from examples.results import records, tables
 
 Pair = tuple[jax.Array, jax.Array]
 Sums = Callable[[jax.Array, jax.Array], Pair]

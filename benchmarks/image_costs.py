@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks import folders, model_flops
 from benchmarks.folders import NOT_YET_RUN
-from examples import records, tables
-from examples.images import ModelName
+from examples.results import records, tables
+from examples.tasks.images import ModelName
 
 COLUMNS = (
     *("model", "batch size", "images a second: Adam", "Adam-LAWN", "LAWN's share"),

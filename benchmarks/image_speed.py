@@ -32,10 +32,11 @@ from flax import nnx
 from benchmarks import counts, image_costs, model_flops
 from benchmarks.image_costs import ADAM, AS_THEY_ARE, EVALUATION, LAWN
 from benchmarks.timing import interleave, machine
-from examples import cifar, records, training
-from examples.images import ModelName, classification, data
-from examples.images.models import MODELS
-from examples.options import OptimizerName
+from examples import cifar, training
+from examples.results import records
+from examples.tasks.images import ModelName, classification, data
+from examples.tasks.images.models import MODELS
+from examples.training.options import OptimizerName
 
 
 class Workload(NamedTuple):

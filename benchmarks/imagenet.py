@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from benchmarks import folders, paper
 from benchmarks.folders import NOT_YET_RUN
 from benchmarks.sections import provenance
-from examples import tables
-from examples.images import recipes
-from examples.records import Record
+from examples.results import tables
+from examples.results.records import Record
+from examples.tasks.images import recipes
 
 COLUMNS = ("setting", "top-1", "ECE", "n", "the paper's top-1, Table 1", "what runs a seed more")
 

@@ -18,7 +18,7 @@ from benchmarks.sections import (
     last,
     last_percent,
 )
-from examples.options import OptimizerName
+from examples.training.options import OptimizerName
 
 HIT_RATIO = (
     Column("last epoch", "hr_at_10", last_percent, 2),

@@ -36,7 +36,7 @@ from benchmarks import counts, peers, targets, trees
 from benchmarks.optimizers import BASELINE, OPTIMIZERS
 from benchmarks.rivals import Stepper
 from benchmarks.timing import Loop, compare, interleave, machine
-from examples import records, tables
+from examples.results import records, tables
 
 COLUMNS = (
     "optimizer",

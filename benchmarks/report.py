@@ -28,7 +28,8 @@ from benchmarks import (
 )
 from benchmarks.catalog import STUDIES
 from benchmarks.folders import RECORDS
-from examples import quickstart, records
+from examples import quickstart
+from examples.results import records
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -14,8 +14,8 @@ from benchmarks import studies
 from benchmarks.catalog import STUDIES
 from benchmarks.folders import NOT_YET_RUN
 from benchmarks.studies import AnyConfig, Study
-from examples import records, tables
-from examples.options import WITH_DECAY, OptimizerName
+from examples.results import records, tables
+from examples.training.options import WITH_DECAY, OptimizerName
 
 NAMES: dict[OptimizerName, str] = {
     "sgd": "SGD",

@@ -14,9 +14,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from examples import cifar, ncf, records, training
-from examples.images import data
-from examples.options import SHAPES_NOTHING, WITH_DECAY, OptimizerName
+from examples import cifar, ncf, training
+from examples.results import records
+from examples.tasks.images import data
+from examples.training.options import SHAPES_NOTHING, WITH_DECAY, OptimizerName
 
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
 REPORTING_SEEDS = (0, 1, 2)

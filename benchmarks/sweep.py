@@ -21,9 +21,10 @@ from optuna.storages import journal
 
 from benchmarks import folders, studies
 from benchmarks.catalog import STUDIES
-from examples import records, tables, training
-from examples.checkpoints import checksum
-from examples.options import OptimizerName
+from examples import training
+from examples.results import records, tables
+from examples.training.checkpoints import checksum
+from examples.training.options import OptimizerName
 
 ON_ACCELERATOR = 8  # Runs side by side; a third of the points of a grid.
 

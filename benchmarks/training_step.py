@@ -25,9 +25,9 @@ from benchmarks.optimizers import BASELINE, OPTIMIZERS, RATE
 from benchmarks.overhead import ratio
 from benchmarks.rivals import Stepper, stepper
 from benchmarks.timing import Loop, compare, interleave, machine
-from examples import records, tables
-from examples.images.models import make_model
-from examples.ranking import NCF
+from examples.results import records, tables
+from examples.tasks.images.models import make_model
+from examples.tasks.recommendation.ranking import NCF
 
 PLAIN = "plain sgd"
 STEPPERS: dict[str, Callable[[], Stepper]] = {

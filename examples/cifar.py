@@ -14,10 +14,11 @@ from pathlib import Path
 
 import tyro
 
-from examples import processes, training
-from examples.images import ModelName, classification, data
-from examples.images.options import ImageOptions
-from examples.images.reports import report
+from examples import training
+from examples.tasks.images import ModelName, classification, data
+from examples.tasks.images.options import ImageOptions
+from examples.tasks.images.reports import report
+from examples.training import distributed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Config(ImageOptions):
 def main(config: Config) -> None:
     """Trains, and reports the last epoch."""
     result = training.train(make_task(config), config, title=config.optimizer)
-    if processes.is_first():
+    if distributed.is_first():
         report({"example": "cifar", **config.config(), "rotation": config.degrees}, config, result)
 
 
@@ -80,4 +81,4 @@ def make_task(config: Config) -> classification.Classification:
 
 
 if __name__ == "__main__":
-    processes.run(main, tyro.cli(Config, prog="python -m examples.cifar", description=__doc__))
+    distributed.run(main, tyro.cli(Config, prog="python -m examples.cifar", description=__doc__))

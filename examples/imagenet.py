@@ -26,11 +26,12 @@ import jax
 import numpy as np
 import tyro
 
-from examples import meshes, processes, training
-from examples.images import ModelName, files, recipes, stream, streamed
-from examples.images.options import ImageOptions
-from examples.images.reports import report
-from examples.options import Plan
+from examples import training
+from examples.tasks.images import ModelName, files, recipes, stream, streamed
+from examples.tasks.images.options import ImageOptions
+from examples.tasks.images.reports import report
+from examples.training import distributed, sharding
+from examples.training.options import Plan
 
 GENERATED_IMAGES, GENERATED_HELD_OUT, CLASSES = 25_600, 512, 1000
 
@@ -104,7 +105,7 @@ def main(config: Config) -> None:
     task, feed = make_feed(config)
     with closing(feed):
         result = training.train(task, config, title=config.optimizer, feed=feed)
-    if processes.is_first():
+    if distributed.is_first():
         report({"example": "imagenet", **config.config()}, config, result)
         if result.part_s:
             step = np.median(result.part_s) / feed.rounds.steps
@@ -118,7 +119,7 @@ def make_feed(config: Config) -> tuple[streamed.Streamed, stream.Stream | stream
     Raises:
       ValueError: for a batch that is larger than the set, or that the devices cannot share.
     """
-    shards = meshes.shards(config.mesh.sizes(jax.device_count(), jax.process_count()))
+    shards = sharding.shards(config.mesh.sizes(jax.device_count(), jax.process_count()))
     if config.images_in_step % shards:
         raise ValueError(
             f"batch_size={config.batch_size} in accumulate={config.accumulate} train steps has"
@@ -165,4 +166,4 @@ def read_command_line(arguments: list[str] | None = None) -> Config:
 
 
 if __name__ == "__main__":
-    processes.run(main, read_command_line())
+    distributed.run(main, read_command_line())

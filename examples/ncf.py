@@ -12,15 +12,19 @@ from typing import Literal
 
 import tyro
 
-from examples import interactions, processes, ranking, records, tables, training
-from examples.options import Options
+from examples import training
+from examples.results import records, tables
+from examples.tasks import recommendation
+from examples.tasks.recommendation import ranking
+from examples.training import distributed
+from examples.training.options import Options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Options):
     """Trains a recommender and reports how high it ranks the items held out."""
 
-    dataset: interactions.DatasetName
+    dataset: recommendation.DatasetName
     """Who interacted with what."""
     data_dir: Path | None = None
     """Folder with u.data, ratings.dat or GroupLens's archive, or with the split that the authors of
@@ -62,7 +66,7 @@ def main(config: Config) -> None:
     """Trains, and reports the last epoch and the best."""
     task = load(config)
     result = training.train(task, config, title=config.optimizer)
-    if processes.is_first():
+    if distributed.is_first():
         report(config, result)
 
 
@@ -82,7 +86,7 @@ def load(config: Config) -> ranking.Ranking:
     """What to train on and how it is judged, on the device."""
     data_dir = str(config.data_dir) if config.data_dir else None
     return ranking.make_task(
-        interactions.load(config.dataset, data_dir, negatives_seed=config.negatives_seed),
+        recommendation.load(config.dataset, data_dir, negatives_seed=config.negatives_seed),
         config.batch_size,
         config.tower,
         config.gamma if config.loss == "focal" else None,
@@ -92,4 +96,4 @@ def load(config: Config) -> ranking.Ranking:
 
 
 if __name__ == "__main__":
-    processes.run(main, tyro.cli(Config, prog="python -m examples.ncf", description=__doc__))
+    distributed.run(main, tyro.cli(Config, prog="python -m examples.ncf", description=__doc__))

@@ -17,8 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from examples import digits, pictures, processes, records, tables, training
-from examples.options import Common, Options
+from examples import training
+from examples.results import plots, records, tables
+from examples.tasks import digits
+from examples.training import distributed
+from examples.training.options import Common, Options
 
 GRID = ("learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
@@ -77,7 +80,7 @@ def main(config: Config) -> None:
             about = {"example": "quickstart", "noise": noise, "method": method}
             about |= {"grid": {name: getattr(config, name) for name in GRID}}
             found += records.make_records(about | options.config(), options.all_seeds, result)
-    if not processes.is_first():
+    if not distributed.is_first():
         return
     print(table(found))
     if config.out:
@@ -170,7 +173,7 @@ def draw(path: Path, found: list[records.Record]) -> None:
     """A row of curves for each kind of labels."""
     rows = tables.group(found, lambda record: _labels(record["config"]["noise"]))
     method = lambda record: record["config"]["method"]
-    pictures.draw(path, {f"{n} labels": tables.group(runs, method) for n, runs in rows.items()})
+    plots.draw(path, {f"{n} labels": tables.group(runs, method) for n, runs in rows.items()})
 
 
 def _row(record: records.Record) -> tuple[float, str]:
@@ -182,4 +185,6 @@ def _labels(noise: float) -> str:
 
 
 if __name__ == "__main__":
-    processes.run(main, tyro.cli(Config, prog="python -m examples.quickstart", description=__doc__))
+    distributed.run(
+        main, tyro.cli(Config, prog="python -m examples.quickstart", description=__doc__)
+    )

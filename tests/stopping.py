@@ -21,7 +21,7 @@ def stop_after(monkeypatch, epochs):
             raise StoppedError
         return train_epoch(*args)
 
-    monkeypatch.setattr(training, "train_epoch", stopping)
+    monkeypatch.setattr(training.loop, "train_epoch", stopping)
 
 
 def assert_same(first, second):

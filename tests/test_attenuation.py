@@ -9,7 +9,9 @@ from flax import nnx
 from toys import toy_interactions
 
 from benchmarks import attenuation, figures
-from examples import interactions, ranking, records
+from examples.results import records
+from examples.tasks import recommendation
+from examples.tasks.recommendation import ranking
 from lawn_optax import diagnostics
 
 CONFIG = attenuation.Config(batch_size=50, epochs=4, onset=2, learning_rates=(1e-2,), seeds=1)
@@ -65,7 +67,7 @@ def test_norms_are_held_at_the_onset_where_they_are_fixed(task, results):
 
 
 def test_what_is_recorded_is_not_run_again_and_can_be_drawn(tmp_path, monkeypatch, results):
-    monkeypatch.setattr(interactions, "load", lambda *args, **kwargs: toy_interactions())
+    monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: toy_interactions())
     monkeypatch.setattr(attenuation, "experiment", lambda *args: results)
     attenuation.main(dataclasses.replace(CONFIG, records=tmp_path))
     monkeypatch.setattr(attenuation, "experiment", None)

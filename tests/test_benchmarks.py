@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import forms, imagenet, optimizers, overhead, peers, report, trees
-from examples.images import recipes
+from examples.tasks.images import recipes
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import numpy as np
 from flax import nnx
 from toys import toy_interactions
 
-from examples import ranking, training
-from examples.options import Options
+from examples import training
+from examples.tasks.recommendation import ranking
+from examples.training.options import Options
 
 USERS, ITEMS = np.arange(5), np.arange(5)
 

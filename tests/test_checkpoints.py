@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import lawn_optax as lo
-from examples.checkpoints import Checkpoints, Progress
+from examples.training.checkpoints import Checkpoints, Progress
 
 RUN = {"optimizer": "adam_lawn", "tower": (8, 4), "seeds": [0, 1]}
 

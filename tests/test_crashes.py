@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 from cluster import free_port
 
-from examples import records
+from examples.results import records
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 300  # Seconds for a process to get somewhere, on however busy a machine.

@@ -4,11 +4,12 @@ import pytest
 from toys import toy_interactions
 
 from benchmarks import epoch_time
-from examples import interactions, records
+from examples.results import records
+from examples.tasks import recommendation
 
 
 def test_it_prints_and_records(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(interactions, "load", lambda *args, **kwargs: toy_interactions())
+    monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: toy_interactions())
     config = epoch_time.Config(
         batch_sizes=(50,), optimizers=("adam_lawn",), seeds=2, epochs=2, records=tmp_path
     )

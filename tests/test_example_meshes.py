@@ -11,11 +11,11 @@ import pytest
 import tyro
 from jax.sharding import PartitionSpec as P
 
-from examples import ncf, ranking, training
-from examples.interactions import Interactions
-from examples.meshes import MeshConfig, split
-from examples.options import Options
-from examples.processes import StoppedError
+from examples import ncf, training
+from examples.tasks.recommendation import Interactions, ranking
+from examples.training.distributed import StoppedError
+from examples.training.options import Options
+from examples.training.sharding import MeshConfig, split
 from tests.helpers import max_difference
 
 # In five batches of 30 the switch comes in the second epoch; 30 examples do not divide by 8 or 4.
@@ -84,7 +84,7 @@ def test_a_run_stopped_on_one_mesh_goes_on_on_another(task, alone, tmp_path, mon
 
     for mesh in (MeshConfig(fsdp=8), MeshConfig(data=2, fsdp=2, tensor=2)):
         with monkeypatch.context() as patch:
-            patch.setattr(training, "train_epoch", terminate)
+            patch.setattr(training.loop, "train_epoch", terminate)
             with pytest.raises(StoppedError):
                 training.train(task, dataclasses.replace(options, mesh=mesh))
     result = training.train(task, options)

@@ -14,9 +14,11 @@ import pytest
 import tyro
 from flax import nnx
 
-from examples import ncf, processes, records, training
-from examples.options import Options
-from examples.processes import Cluster
+from examples import ncf, training
+from examples.results import records
+from examples.training import distributed
+from examples.training.distributed import Cluster
+from examples.training.options import Options
 
 OPTIONS = Options(optimizer="adam", epochs=3, seeds=1)
 
@@ -60,7 +62,7 @@ def signal_in_epoch(monkeypatch, number, epoch):
             os.kill(os.getpid(), number)
         return train_epoch(*args)
 
-    monkeypatch.setattr(training, "train_epoch", sending)
+    monkeypatch.setattr(training.loop, "train_epoch", sending)
 
 
 def test_a_ctrl_c_that_something_swallows_ends_the_run_all_the_same(task, tmp_path, monkeypatch):
@@ -72,7 +74,7 @@ def test_a_ctrl_c_that_something_swallows_ends_the_run_all_the_same(task, tmp_pa
             os.kill(os.getpid(), signal.SIGINT)
         return train_epoch(*args)
 
-    monkeypatch.setattr(training, "train_epoch", swallowing)
+    monkeypatch.setattr(training.loop, "train_epoch", swallowing)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         training.train(task, dataclasses.replace(OPTIONS, checkpoint_dir=tmp_path))
@@ -85,7 +87,9 @@ def test_sigterm_saves_the_epoch_and_the_same_command_goes_on(task, tmp_path, mo
     options = dataclasses.replace(OPTIONS, checkpoint_dir=tmp_path, checkpoint_every=100)
     with monkeypatch.context() as patch:
         signal_in_epoch(patch, signal.SIGTERM, 2)
-        with pytest.raises(processes.StoppedError, match=f"after epoch 2 of 3, which {tmp_path} k"):
+        with pytest.raises(
+            distributed.StoppedError, match=f"after epoch 2 of 3, which {tmp_path} k"
+        ):
             training.train(task, options)
     assert signal.getsignal(signal.SIGTERM) == before
     resumed = training.train(task, options)
@@ -101,9 +105,9 @@ def test_sigterm_saves_the_epoch_and_the_same_command_goes_on(task, tmp_path, mo
 
 def test_a_stopped_command_says_how_to_go_on_and_is_no_failure(capsys):
     def main(config):
-        raise processes.StoppedError("Stopped after epoch 2.")
+        raise distributed.StoppedError("Stopped after epoch 2.")
 
-    processes.run(main, OPTIONS)
+    distributed.run(main, OPTIONS)
     assert capsys.readouterr().err == "Stopped after epoch 2.\n"
 
 
@@ -112,7 +116,7 @@ def test_places_that_cannot_be_written_to_are_refused_before_any_work(tmp_path, 
     (tmp_path / "file").touch()
     config = dataclasses.replace(OPTIONS, **{name: tmp_path / "file" / "runs"})
     with pytest.raises(ValueError, match=rf"{name}='.*runs' cannot be written .*give another"):
-        processes.run(lambda config: pytest.fail("it began"), config)
+        distributed.run(lambda config: pytest.fail("it began"), config)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_ctrl_c_ends_with_a_line(folder, says, capsys, tmp_path):
 
     config = dataclasses.replace(OPTIONS, checkpoint_dir=folder and tmp_path / folder)
     with pytest.raises(SystemExit, match="130"):
-        processes.run(main, config)
+        distributed.run(main, config)
     line = capsys.readouterr().err.strip()
     assert line.startswith("Interrupted: ")
     assert says in line
@@ -166,11 +170,11 @@ class TestCluster:
     """What a command line may say of the other processes."""
 
     def test_by_default_it_is_alone(self):
-        processes.join(Cluster())
-        assert processes.is_first()
-        assert processes.any_process(True)
-        assert not processes.any_process(False)
-        assert processes.of_first(3) == 3
+        distributed.join(Cluster())
+        assert distributed.is_first()
+        assert distributed.any_process(True)
+        assert not distributed.any_process(False)
+        assert distributed.of_first(3) == 3
 
     def test_the_command_line(self):
         command = "--dataset movielens-100k --distributed --coordinator 10.0.0.1:1234"
@@ -197,7 +201,7 @@ class TestCluster:
 
     def test_no_cluster_is_named_with_the_remedy(self, monkeypatch):
         monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
-        code = "from examples.processes import *; join(Cluster(distributed=True))"
+        code = "from examples.training.distributed import *; join(Cluster(distributed=True))"
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from examples import digits, quickstart, training
-from examples.options import Options
+from examples import quickstart, training
+from examples.tasks import digits
+from examples.training.options import Options
 
 
 def test_quickstart(tmp_path, capsys):
@@ -93,5 +94,5 @@ def test_digits_are_split_once_and_noise_is_what_it_says():
 def test_the_median_is_that_of_numpy(size):
     for seed in range(20):
         x = np.random.default_rng(seed).normal(size=size).astype(np.float32).round(1)
-        np.testing.assert_array_equal(training._median(x), np.median(x))
-    assert np.isnan(training._median(np.full(size, np.nan, np.float32)))
+        np.testing.assert_array_equal(training.loop._median(x), np.median(x))
+    assert np.isnan(training.loop._median(np.full(size, np.nan, np.float32)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.images.augmentation import PADDING, Draws, augmented, draw
+from examples.tasks.images.augmentation import PADDING, Draws, augmented, draw
 
 SIZE, COUNT = 32, 100
 

@@ -13,9 +13,9 @@ from flax import nnx
 from stopping import StoppedError, assert_same, stop_after
 
 from examples import cifar, training
-from examples.bounded import Bounded
-from examples.images import classification, data
-from examples.images.layers import batch_norm
+from examples.tasks.bounded_weight_norm import Bounded
+from examples.tasks.images import classification, data
+from examples.tasks.images.layers import batch_norm
 
 ARGUMENTS = (
     "--dataset generated --train-images 500 --validation-images 100 --model vgg5 --width 0.0625"

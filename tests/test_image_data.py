@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from examples.images import data
+from examples.tasks.images import data
 
 SIZES = {"train": 12, "test": 5}
 

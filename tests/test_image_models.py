@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from examples.images import make_model
-from examples.images.convolution import FORM, conv
-from examples.images.layers import BatchNorm, batch_norm, halved
-from examples.meshes import BATCH, MeshConfig
+from examples.tasks.images import make_model
+from examples.tasks.images.convolution import FORM, conv
+from examples.tasks.images.layers import BatchNorm, batch_norm, halved
+from examples.training.sharding import BATCH, MeshConfig
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
 

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from benchmarks import image_costs, image_speed, model_flops
-from examples import records
-from examples.images import make_model
+from examples.results import records
+from examples.tasks.images import make_model
 
 
 class Small(nnx.Module):
@@ -90,7 +90,7 @@ def test_it_prints_and_records(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(image_speed.WORKLOADS, "vgg5", image_speed.Workload(8, 5, 4096, True))
     rngs = lambda: nnx.Rngs(jax.random.key(0, impl="rbg"))  # As make_model: it compiles faster.
     small = lambda name, classes, *_, **__: Small(classes, rngs())
-    monkeypatch.setattr("examples.images.task.make_model", small)
+    monkeypatch.setattr("examples.tasks.images.task.make_model", small)
     config = image_speed.Config(
         models=("vgg5",),
         batch_size=4,

@@ -27,9 +27,11 @@ from flax import nnx
 from PIL import Image
 from stopping import assert_same
 
-from examples import checkpoints, imagenet, processes, records, training
-from examples.images import crops, files, recipes, stream, streamed
-from examples.meshes import MeshConfig
+from examples import imagenet, training
+from examples.results import records
+from examples.tasks.images import crops, files, recipes, stream, streamed
+from examples.training import checkpoints, distributed
+from examples.training.sharding import MeshConfig
 from tests.helpers import max_difference
 
 TRAIN, HELD_OUT = 48, 13
@@ -79,7 +81,7 @@ def folder(tmp_path_factory):
 
 TRAINER = """
 import multiprocessing, time
-from examples.images import stream
+from examples.tasks.images import stream
 
 def work(ready):
     stream._follow(0, 1)
@@ -410,9 +412,9 @@ def test_a_run_killed_within_an_epoch_goes_on_to_the_bit(folder, tmp_path, monke
             os.kill(os.getpid(), signal.SIGTERM)
         return train_epoch(*args)
 
-    monkeypatch.setattr(training, "train_epoch", terminated)
+    monkeypatch.setattr(training.loop, "train_epoch", terminated)
     message = f"after part 3 of 6 of epoch 2 of 2, which {tmp_path} keeps"
-    with pytest.raises(processes.StoppedError, match=message):
+    with pytest.raises(distributed.StoppedError, match=message):
         train(config)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "1+3", "newest"]
     resumed = train(config)

@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from examples.interactions import catalog, load, prepared, protocol
+from examples.tasks.recommendation import catalog, load, prepared, protocol
 
 USERS, EACH = 6, 20
 # 20 items a user, no two alike: each user then has 100 that are not observed, one to spare.

@@ -11,9 +11,9 @@ import tyro
 from flax import nnx
 from stopping import StoppedError, assert_same, stop_after
 
-from examples import ncf, ranking, training
-from examples.interactions import Interactions
-from examples.options import Options
+from examples import ncf, training
+from examples.tasks.recommendation import Interactions, ranking
+from examples.training.options import Options
 
 TOWER = (8, 6, 4)
 OPTIONS = Options(optimizer="adam_lawn", epochs=4, batch_size=30, seeds=2, free_epochs=1.5)

@@ -5,7 +5,8 @@ import pytest
 from flax import nnx
 from toys import toy_interactions
 
-from examples import ncf, ranking
+from examples import ncf
+from examples.tasks.recommendation import ranking
 from lawn_optax import metrics
 
 PAIRS = np.arange(5), np.arange(5)

@@ -10,7 +10,9 @@ from toys import toy_interactions
 
 from benchmarks import outline, paper, report, sections, studies, sweep
 from benchmarks.catalog import STUDIES
-from examples import cifar, interactions, ncf, records, training
+from examples import cifar, ncf, training
+from examples.results import records
+from examples.tasks import recommendation
 
 NAME = "movielens-100k-10k"
 OPTIMIZERS = ("adam", "adam_lawn")
@@ -30,7 +32,7 @@ def config(tmp_path, monkeypatch):
         tuning={"epochs": 1},
     )
     monkeypatch.setitem(STUDIES, NAME, study)
-    monkeypatch.setattr(interactions, "load", lambda *args, **kwargs: toy_interactions())
+    monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: toy_interactions())
     return sweep.Config(
         study=(NAME,), storage=tmp_path / "runs" / "journal", records=tmp_path / "records"
     )
@@ -117,7 +119,7 @@ def test_other_data_are_refused(config, monkeypatch):
     sweep.main(config)
     data = toy_interactions()
     other = dataclasses.replace(data, candidates=data.candidates[::-1].copy())
-    monkeypatch.setattr(interactions, "load", lambda *args, **kwargs: other)
+    monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: other)
     with pytest.raises(
         ValueError, match=r"data_dir='None' has data with checksum [0-9a-f]{8}, but"
     ):

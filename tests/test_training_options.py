@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from examples import digits, training
-from examples.options import Options, make_optimizer
+from examples import training
+from examples.tasks import digits
+from examples.training.options import Options, make_optimizer
 
 OPTIONS = {"optimizer": "sgd", "learning_rate": 0.1, "epochs": 2, "seeds": 2, "warmup_epochs": 0.0}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from examples.interactions import Interactions
+from examples.tasks.recommendation import Interactions
 
 
 def toy_interactions() -> Interactions:

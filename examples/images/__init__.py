@@ -1,5 +1,0 @@
-"""Image classification: the networks, the images and their augmentation, the task."""
-
-from examples.images.models import ModelName, make_model
-
-__all__ = ["ModelName", "make_model"]

@@ -1,0 +1,110 @@
+"""Records: one JSON line a seed, with all that is needed to trust and to repeat it.
+
+{"config": {...}, "seed": 0, "versions": {...}, "device": "...", "wall_s": 1.0,
+ "curve": {"train_loss": [...], ...}, "final": {"train_loss": ..., ...}}
+"""
+
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import lawn_optax
+from examples.training import Result
+from examples.training.options import Options
+
+Record = dict[str, Any]
+
+
+def make_records(config: Mapping[str, Any], seeds: Sequence[int], result: Result) -> list[Record]:
+    """A record for each run of a result.
+
+    Args:
+      config: what the runs share, all but the seed.
+      seeds: the seed of each run.
+      result: from `training.train`; `wall_s` is of all its runs together.
+    """
+    kind = jax.devices()[0].device_kind
+    count = len(jax.tree.leaves(result.state)[0].sharding.device_set)
+    shared = {
+        "versions": versions(),
+        "device": f"{count} x {kind}" if count > 1 else kind,
+        "wall_s": round(result.wall_s, 3),
+    }
+    records = []
+    for run, seed in enumerate(seeds):
+        curve = {name: [_number(x) for x in rows[run]] for name, rows in result.curve.items()}
+        final = {name: values[-1] for name, values in curve.items()}
+        record = {"config": config, "seed": seed, **shared, "curve": curve, "final": final}
+        records.append(json.loads(json.dumps(record, default=str)))
+    return records
+
+
+def keep(about: Mapping[str, Any], options: Options, result: Result) -> None:
+    """Appends the records of a result to `options.out`, if there is such, unless they are there.
+
+    Args:
+      about: what the runs share, all but the seed.
+      options: what they were trained with.
+      result: what came of it; of a run that was finished before, nothing was trained.
+    """
+    if finished := result.resumed_from == options.epochs:
+        print(f"{options.checkpoint_dir} had this run finished: nothing was trained.")
+    if options.out:
+        found = make_records(about, options.all_seeds, result)
+        new = missing(options.out, found) if finished else found
+        if len(new) < len(found):
+            print(f"{options.out} has {len(found) - len(new)} of its records: they are not added.")
+        append_records(options.out, new)
+
+
+def append_records(path: Path, records: Sequence[Record]) -> None:
+    """Appends a line for each record, all in one write; makes the file and its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(record) + "\n" for record in records))
+
+
+def missing(path: Path, records: Sequence[Record]) -> list[Record]:
+    """Those that the file lacks: it has one already of the same config, seed and curve."""
+    what = lambda record: [record[name] for name in ("config", "seed", "curve")]
+    there = [what(record) for record in read_records(path)] if path.exists() else []
+    return [record for record in records if what(record) not in there]
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a file, oldest first."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what computes, and the commit of this checkout, None where there is none."""
+    of_packages = {name: metadata.version(name) for name in ("jax", "optax", "flax", "numpy")}
+    return {
+        "lawn_optax": lawn_optax.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **of_packages,
+    }
+
+
+def _commit() -> str | None:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _number(x: Any) -> float | None:
+    """A JSON number with the digits that a float32 has; None for what JSON cannot say."""
+    return float(f"{x:.7g}") if math.isfinite(x) else None

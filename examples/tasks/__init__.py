@@ -1,0 +1,1 @@
+"""The problems that the examples train on: data, model, loss and scores."""

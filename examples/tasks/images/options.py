@@ -1,0 +1,64 @@
+"""The options that all image classifiers share."""
+
+import dataclasses
+from typing import Any, Literal
+
+from examples.tasks.images.layers import check_virtual_batch_size
+from examples.tasks.images.models import ModelName, check_width
+from examples.training.options import Options
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageOptions(Options):
+    """Which network, which loss, and how its batches are normalised."""
+
+    seeds: int = 1
+    """How many seeds to train, one after the other in one jit."""
+    clip_norm: float | None = 1.0
+    """Norm that the gradient as a whole is clipped to; None: not clipped."""
+    model: ModelName
+    """Which network."""
+    width: float = 1.0
+    """Factor on its channels."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the computation; weights and statistics are float32. On CPU float32 is faster."""
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """Which loss."""
+    gamma: float = 2.0
+    """How much the focal loss turns from the images that are classified well."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes; the paper tries 0.05."""
+    bounded_weight_norm: bool = False
+    """Fix the initial norms by reparametrization, as Hoffer et al. do, whatever the optimizer."""
+    virtual_batch_size: int | None = None
+    """Images that batch normalisation takes its statistics over, a divisor of the batch size; by
+    default all of the batch, on all devices. As many as a device has need no exchange for them."""
+
+    @property
+    def images_in_step(self) -> int:
+        """How many images go through the network at once."""
+        return self.batch_size
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_width(self.width)
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing} must be at least 0 and below 1."
+            )
+        if not self.gamma > 0:
+            raise ValueError(f"gamma={self.gamma} must be above 0: at 0 it is cross-entropy.")
+        if self.virtual_batch_size is not None:
+            check_virtual_batch_size(self.virtual_batch_size, self.images_in_step)
+
+    def network(self) -> dict[str, Any]:
+        """What of these options an image task is made from."""
+        return {
+            "model": self.model,
+            "width": self.width,
+            "dtype": self.dtype,
+            "gamma": self.gamma if self.loss == "focal" else 0.0,
+            "label_smoothing": self.label_smoothing,
+            "bounded_weight_norm": self.bounded_weight_norm,
+            "virtual_batch_size": self.virtual_batch_size,
+        }

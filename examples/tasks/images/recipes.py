@@ -1,0 +1,111 @@
+"""The settings of the LAWN paper for ImageNet (Appendix B.3), by name.
+
+All: ResNet-50 v1.5, 90 epochs, gradients clipped at norm 1 but for SGD (B.3.4), no weight decay of
+normalisation, and here none of the classifier's bias either. Where the appendix gives a grid and
+not what came out best, this is the middle of it. It gives no learning rate, and of the schedule
+only that it warms up and decays (section 3), here both linearly. The peaks are, of
+
+sgd         0.256 at batch 256, in proportion to the batch: NVIDIA's ResNet-50 v1.5, whose model and
+            momentum of 0.875 the paper has
+lamb        4 / (100 sqrt(32768 / batch)): You et al. (2020), for ResNet-50, whose weight decay of
+            0.01 and, at batch 256, warmup of 0.16 epochs the paper has; lamb_lawn keeps it (B.3.4)
+adam        0.001 at batch 256, Adam's usual, times the square root of the batch's growth: ours
+
+None of them has been tried here: to repeat a number of the paper, tune --learning-rate. At batch
+16k an update has 64 train steps of 256 images; with --mesh.data 8 --accumulate 8 it has 8 of 2,048.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from examples.training.options import OptimizerName
+
+SMALL, LARGE = 256, 16384
+MOMENTUM = 0.875  # B.3.4.
+
+
+class Recipe(NamedTuple):
+    """What the appendix says of an optimizer at a batch size, weight decay and epochs.
+
+    Attributes:
+      optimizer: its name.
+      batch_size: images in an update.
+      weight_decay: as in the paper; 0 for LAWN, which has none (section 4.3).
+      warmup_epochs: `E_warmup`.
+      free_epochs: `E_free`; None without LAWN.
+      source: where in the paper, and of which grid.
+    """
+
+    optimizer: OptimizerName
+    batch_size: int
+    weight_decay: float
+    warmup_epochs: float
+    free_epochs: float | None
+    source: str
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "sgd-256": Recipe("sgd", SMALL, 1e-4, 0.5, None, "B.3.4: all fixed"),
+    "adam-256": Recipe("adam", SMALL, 0.0, 0.16, None, "B.3.4: all fixed"),
+    "lamb-256": Recipe("lamb", SMALL, 0.01, 0.16, None, "B.3.4: all fixed"),
+    "lamb-plus-256": Recipe("lamb_plus", SMALL, 0.01, 0.16, None, "B.3.4: all fixed"),
+    "adam-lawn-256": Recipe(
+        "adam_lawn", SMALL, 0.0, 5.0, 5.0, "B.3.4: E_free and E_warmup of {1, 5, 10}"
+    ),
+    "lamb-lawn-256": Recipe(
+        "lamb_lawn", SMALL, 0.0, 5.0, 0.16, "B.3.4: E_free fixed, E_warmup of {1, 5, 10}"
+    ),
+    "sgd-16k": Recipe(
+        "sgd",
+        LARGE,
+        1e-4,
+        5.0,
+        None,
+        "B.3.4: decay fixed, E_warmup of {0.16, 1, 5, 10} as Goyal et al.",
+    ),
+    "adam-16k": Recipe(
+        "adam", LARGE, 1e-3, 10.0, None, "B.3.4: decay of {0, 1e-3, 1e-2}, E_warmup of {5, 10, 20}"
+    ),
+    "lamb-16k": Recipe(
+        "lamb", LARGE, 0.01, 10.0, None, "B.3.4: decay fixed, E_warmup of {5, 10, 20}"
+    ),
+    "lamb-plus-16k": Recipe(
+        "lamb_plus", LARGE, 0.01, 10.0, None, "B.3.4: decay fixed, E_warmup of {5, 10, 20}"
+    ),
+    "adam-lawn-16k": Recipe(
+        "adam_lawn", LARGE, 0.0, 5.0, 5.0, "B.3.4: E_free and E_warmup of {1, 5, 10}"
+    ),
+    "lamb-lawn-16k": Recipe(
+        "lamb_lawn", LARGE, 0.0, 10.0, 10.0, "B.3.4: E_free and E_warmup of {5, 10, 20}"
+    ),
+}
+
+
+def options(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as options of `examples.imagenet`."""
+    free = {} if recipe.free_epochs is None else {"free_epochs": recipe.free_epochs}
+    return {
+        "optimizer": recipe.optimizer,
+        "learning_rate": float(f"{_learning_rate(recipe):.5g}"),
+        "weight_decay": recipe.weight_decay,
+        "warmup_epochs": recipe.warmup_epochs,
+        "clip_norm": None if recipe.optimizer == "sgd" else 1.0,
+        "batch_size": recipe.batch_size,
+        "accumulate": recipe.batch_size // SMALL,
+        **free,
+    }
+
+
+def describe(recipe: Recipe) -> str:
+    """A line of what it is."""
+    return f"{recipe.optimizer} at batch {recipe.batch_size}; {recipe.source}."
+
+
+def _learning_rate(recipe: Recipe) -> float:
+    """See the head of this module."""
+    if recipe.optimizer == "sgd":
+        return 0.256 * recipe.batch_size / SMALL
+    if recipe.optimizer.startswith("lamb"):
+        return 0.04 / math.sqrt(32768 / recipe.batch_size)
+    return 1e-3 * math.sqrt(recipe.batch_size / SMALL)

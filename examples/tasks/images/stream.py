@@ -1,0 +1,177 @@
+"""What feeds ImageNet to the devices: the host, which reads ahead of them, or nothing at all."""
+
+import dataclasses
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from examples.tasks.images.files import Dataset, Images, Rounds
+from examples.tasks.images.streamed import Streamed, judge
+from examples.training import sharding
+
+AT_ONCE = 32  # Most images that a worker makes before it hands them on.
+BUFFERED = 2  # Such portions that each worker is ahead.
+
+
+class Stream:
+    """Feeds a task with the images of a dataset, read ahead by threads or processes."""
+
+    def __init__(
+        self,
+        task: Streamed,
+        dataset: Dataset,
+        rounds: Rounds,
+        *,
+        epochs: int,
+        size: int,
+        seed: int,
+        workers: int,
+    ):
+        """Reads nothing yet but the first files.
+
+        Args:
+          task: as a whole.
+          dataset: what to read.
+          rounds: how an epoch is cut.
+          epochs: how many.
+          size: rows and columns that an image is resized to.
+          seed: of all that is random.
+          workers: processes that read; 0 for a thread a core.
+        """
+        self.identity: Mapping[str, Any] = dataset.identity()
+        self.parts_per_epoch = rounds.parts
+        self.rounds, self._task = rounds, task
+        self._images = functools.partial(Images, dataset, rounds, epochs, size, seed)
+        self._workers = workers
+        self._iterator: Any = None
+        self._rows: tuple[int, ...] = ()
+        self._next = self._portion = 0
+
+    def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
+        """Parts with `(steps, batch, ...)`, placed on the mesh."""
+        rounds = self.rounds
+        for part in range(done, rounds.parts):
+            first = (epoch - 1) * rounds.batches + part * rounds.steps
+            yield self._part(self._read(first, rounds.steps), axis=1)
+
+    def held_out(self, epoch: int) -> Iterator[Streamed]:
+        """Parts with `(batch, ...)`."""
+        first = (epoch - 1) * self.rounds.batches + self.rounds.train_batches
+        for batch in range(self.rounds.held_out_batches):
+            only = {name: x[0] for name, x in self._read(first + batch, 1).items()}
+            yield self._part(only, axis=0)
+
+    def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+        """Of all images held out, each counted once."""
+        return judge(self._task, evaluated, self.rounds.held_out_images)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _part(self, batches: Mapping[str, np.ndarray], axis: int) -> Streamed:
+        arrays = sharding.put_parts(batches, self.rounds.batch, axis)
+        return dataclasses.replace(self._task, images=arrays["image"], labels=arrays["label"])
+
+    def _read(self, first: int, count: int) -> dict[str, np.ndarray]:
+        """Batches, counted through all epochs: `(count, rows, ...)`, quick if they follow the last.
+
+        They are copies, for what a worker has shared is gone with the worker.
+        """
+        if self._iterator is None or first != self._next:
+            self.close()
+            self._rows = tuple(map(int, sharding.rows_here(self.rounds.batch)))
+            self._portion = max(n for n in range(1, AT_ONCE + 1) if len(self._rows) % n == 0)
+            self._iterator = self._open(first)
+        self._next = first + count
+        portions = [next(self._iterator) for _ in range(count * len(self._rows) // self._portion)]
+        joined = {name: np.concatenate([p[name] for p in portions]) for name in ("image", "label")}
+        return {k: x.reshape(count, len(self._rows), *x.shape[1:]) for k, x in joined.items()}
+
+    def _open(self, first: int) -> Any:
+        """Portions of the batches from one on."""
+        # Here, for generated images do without.
+        import grain
+        from absl import flags
+
+        # Grain's workers ask for one, and only absl's own programs parse them.
+        flags.FLAGS.mark_as_parsed()
+        # A worker makes whole portions, so what is in one does not depend on how many there are.
+        threads = 1 if self._workers else _cores()
+        read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * BUFFERED)
+        processes = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=BUFFERED)
+        images = grain.MapDataset.source(self._images(self._rows, first)).batch(self._portion)
+        return iter(images.to_iter_dataset(read).mp_prefetch(processes, _follow))
+
+
+def _follow(worker: int, workers: int) -> None:
+    """Leaves it to the process that trains to stop, and ends when that one is gone.
+
+    Schedulers tell all processes at once to stop; killed, the one that trains tells none.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_trainer, daemon=True).start()
+
+
+def _end_with_trainer() -> None:
+    if trainer := multiprocessing.parent_process():
+        trainer.join()
+        os._exit(1)
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Generated:
+    """Feeds a task with the same made-up images over and over, so that no host keeps it waiting."""
+
+    def __init__(self, task: Streamed, rounds: Rounds, *, size: int):
+        """Makes nothing yet; for the arguments see `Stream`."""
+        self.identity: Mapping[str, Any] = {"data": "generated"}
+        self.parts_per_epoch = rounds.parts
+        self.rounds, self._task, self._size = rounds, task, size
+
+    def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
+        """Parts with `(steps, batch, ...)`, placed on the mesh."""
+        return iter([self._to_train_on] * (self.rounds.parts - done))
+
+    def held_out(self, epoch: int) -> Iterator[Streamed]:
+        """Parts with `(batch, ...)`."""
+        return iter([self._to_judge_by] * self.rounds.held_out_batches)
+
+    def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+        """Of all images held out."""
+        return judge(self._task, evaluated, self.rounds.held_out_images)
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    @functools.cached_property
+    def _to_train_on(self) -> Streamed:
+        return self._part(self.rounds.steps)
+
+    @functools.cached_property
+    def _to_judge_by(self) -> Streamed:
+        return self._part()
+
+    def _part(self, *steps: int) -> Streamed:
+        shape = (*steps, len(sharding.rows_here(self.rounds.batch)))
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (*shape, self._size, self._size, 3), np.uint8)
+        labels = rng.integers(0, self._task.classes, shape, np.int32)
+        images, labels = sharding.put_parts((images, labels), self.rounds.batch, len(steps))
+        return dataclasses.replace(self._task, images=images, labels=labels)

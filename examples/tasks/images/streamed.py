@@ -1,0 +1,78 @@
+"""The task whose images come from the host, some steps at a time."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from examples.tasks.images.models import ModelName
+from examples.tasks.images.task import ImageTask
+from lawn_optax import metrics
+
+# Of the red, green and blue of ImageNet from 0 to 1, as they are usually given.
+MEAN = (0.485, 0.456, 0.406)
+STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Streamed(ImageTask):
+    """The task, a part of it with images: they are uint8 on the device, and normalised there.
+
+    Attributes:
+      steps_per_epoch: updates in an epoch.
+      images: `(steps, batch, size, size, 3)` uint8 to train on, `(batch, size, size, 3)` to judge
+        by, None of the task as a whole.
+      labels: `(steps, batch)` or `(batch,)` int32.
+    """
+
+    steps_per_epoch: int = dataclasses.field(metadata={"static": True})
+    images: Any = None
+    labels: Any = None
+
+    def batches(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The images and labels of each step, which no key changes."""
+        return self.images, self.labels
+
+    def loss(
+        self, model: nnx.Module, batch: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Losses and margins, `(batch,)` each."""
+        images, labels = batch
+        logits = model(self._normalised(images))
+        return self.losses(logits, labels), metrics.logit_margin(logits, labels)
+
+    def evaluate(self, model: nnx.Module) -> tuple[jax.Array, jax.Array]:
+        """Logits `(batch, classes)` and labels `(batch,)` of images to judge by."""
+        return model(self._normalised(self.images)), self.labels
+
+    def _normalised(self, pixels: jax.Array) -> jax.Array:
+        """Of mean 0 and standard deviation 1 over ImageNet, each colour for itself."""
+        mean, deviation = jnp.array(MEAN), jnp.array(STANDARD_DEVIATION)
+        return ((pixels.astype(jnp.float32) / 255 - mean) / deviation).astype(self.dtype)
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def judge(
+    task: Streamed, evaluated: Sequence[tuple[jax.Array, jax.Array]], count: int
+) -> dict[str, jax.Array]:
+    """Scores `(runs,)` by name, of the first `count` images of some batches.
+
+    Args:
+      task: any part.
+      evaluated: logits `(runs, batch, classes)` and labels `(runs, batch)` of each batch.
+      count: images that are no filling of the last batch.
+    """
+    logits, labels = (
+        jnp.concatenate(arrays, axis=1)[:, :count] for arrays in zip(*evaluated, strict=True)
+    )
+    return jax.lax.map(lambda run: task.scores(*run), (logits, labels))
+
+
+def make_task(*, classes: int, steps_per_epoch: int, model: ModelName, **network: Any) -> Streamed:
+    """The task as a whole; for the arguments see `Streamed` and `ImageTask`."""
+    return Streamed(classes=classes, steps_per_epoch=steps_per_epoch, model_name=model, **network)

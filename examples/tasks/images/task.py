@@ -1,0 +1,80 @@
+"""What every image task has, wherever its images are: the network, its losses, its scores."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from examples.tasks.bounded_weight_norm import Bounded
+from examples.tasks.images.models import ModelName, make_model
+from lawn_optax import diagnostics, losses, metrics
+
+ECE_BINS = 15
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageTask:
+    """A network that tells images apart, and how it is trained.
+
+    Attributes:
+      classes: how many to tell apart.
+      model_name: which network.
+      width: factor on its channels.
+      dtype: of the computation.
+      gamma: of the focal loss; 0 for cross-entropy.
+      label_smoothing: the share of each label that is spread over all classes.
+      bounded_weight_norm: whether the network is `Bounded`.
+      virtual_batch_size: images that are normalised together; None for the whole batch.
+    """
+
+    classes: int = dataclasses.field(metadata={"static": True})
+    model_name: ModelName = dataclasses.field(metadata={"static": True})
+    width: float = dataclasses.field(metadata={"static": True})
+    dtype: str = dataclasses.field(metadata={"static": True})
+    gamma: float = dataclasses.field(metadata={"static": True})
+    label_smoothing: float = dataclasses.field(metadata={"static": True})
+    bounded_weight_norm: bool = dataclasses.field(metadata={"static": True})
+    virtual_batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
+    score = "accuracy"
+    vmaps_runs = False
+
+    def model(self, rngs: nnx.Rngs) -> nnx.Module:
+        """The network."""
+        model = make_model(
+            self.model_name,
+            self.classes,
+            self.dtype,
+            rngs,
+            width=self.width,
+            virtual_batch_size=self.virtual_batch_size,
+        )
+        return Bounded(model) if self.bounded_weight_norm else model
+
+    def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """To train on: `(batch,)` from `(batch, classes)` and `(batch,)`."""
+        targets = jax.nn.one_hot(labels, self.classes)
+        if self.label_smoothing:
+            targets = optax.smooth_labels(targets, self.label_smoothing)
+        if self.gamma:
+            return losses.softmax_focal_loss(logits, targets, gamma=self.gamma)
+        return optax.softmax_cross_entropy(logits, targets)
+
+    def scores(self, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+        """Accuracy, calibration error, mean negative log-likelihood, margins.
+
+        Args:
+          logits: `(m, classes)` of all images held out.
+          labels: `(m,)` int32.
+        """
+        margins = metrics.logit_margin(logits, labels)
+        nll = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        probabilities = jax.nn.softmax(logits)
+        return {
+            "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
+            "ece": metrics.expected_calibration_error(probabilities, labels, bins=ECE_BINS),
+            "nll": jnp.mean(nll),
+            "held_out_margin_p50": jnp.median(margins),
+            "held_out_flat_share": diagnostics.flat_zone_share(margins),
+        }

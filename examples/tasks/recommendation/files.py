@@ -1,0 +1,120 @@
+"""Finds a dataset's files in a folder, or downloads them, and unpacks them."""
+
+import dataclasses
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from examples.tasks.recommendation.catalog import DATASETS, Dataset, PublishedSplit, RatingLog
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file on disk, plain or ``.xz``, or a member of a zip archive."""
+
+    path: Path
+    member: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+    def read(self) -> bytes:
+        """The unpacked content; a ValueError if it cannot be unpacked."""
+        try:
+            return self._unpack()
+        except (lzma.LZMAError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+            raise ValueError(
+                f"{self}: cannot be unpacked ({error}); the file is truncated or is not what"
+                " its name says: fetch it again"
+            ) from error
+
+    def _unpack(self) -> bytes:
+        if self.member:
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.read(self.member)
+        content = self.path.read_bytes()
+        return lzma.decompress(content) if self.path.suffix == ".xz" else content
+
+
+def find(dataset: str, data_dir: str) -> dict[str, File]:
+    """Looks for a dataset's files in a folder, or in one in it that is named after the dataset.
+
+    Args:
+      dataset: a key of ``DATASETS``.
+      data_dir: the folder.
+
+    Returns:
+      The files by role: ``ratings``, or ``train``, ``test`` and perhaps ``negatives``.
+
+    Raises:
+      FileNotFoundError: if a needed file is missing.
+    """
+    known = DATASETS[dataset]
+    root = Path(data_dir).expanduser()
+    folders = [root, root / dataset] + ([root / known.log.archive] if known.log else [])
+    for folder in folders:
+        if known.split and (files := _find_split(folder, known.split)):
+            return files
+    for folder in folders:
+        if known.log and (file := _find_log(folder, known.log)):
+            return {"ratings": file}
+    raise FileNotFoundError(
+        f"no file of {dataset} in {', '.join(map(str, folders))}: put {_wanted(known)} there"
+        " (plain or .xz), or leave out data_dir to download"
+    )
+
+
+def download(dataset: str, fetch: Callable[[dict[str, str]], Mapping[str, str]]) -> dict[str, File]:
+    """Downloads a dataset's public files and checks them.
+
+    Args:
+      dataset: a key of ``DATASETS``.
+      fetch: takes ``{role: url}``, returns ``{role: path}``.
+
+    Returns:
+      The files by role: ``ratings``, or ``train``, ``test`` and ``negatives``.
+
+    Raises:
+      ValueError: if a file has not the checksum it should have.
+    """
+    remotes = DATASETS[dataset].remotes
+    fetched = fetch({role: remote.url for role, remote in remotes.items()})
+    paths = {role: Path(path) for role, path in fetched.items()}
+    for role, remote in remotes.items():
+        remote.verify(paths[role])
+    log = DATASETS[dataset].log
+    member = log.member if log and "ratings" in paths else ""
+    return {role: File(path, member) for role, path in paths.items()}
+
+
+def _find_split(folder: Path, split: PublishedSplit) -> dict[str, File]:
+    """The split's files in one folder; to have none of them is fine, to lack one is not."""
+    found = {role: _first(folder, names) for role, names in split.names.items()}
+    files = {role: file for role, file in found.items() if file}
+    missing = [" or ".join(split.names[role]) for role in ("train", "test") if not found[role]]
+    if files and missing:
+        raise FileNotFoundError(
+            f"{folder} has {next(iter(files.values())).path.name} but not"
+            f" {' nor '.join(missing)}: put the split's files there together"
+        )
+    return files
+
+
+def _find_log(folder: Path, log: RatingLog) -> File | None:
+    archive = File(folder / f"{log.archive}.zip", log.member)
+    return _first(folder, (log.name,)) or (archive if archive.path.is_file() else None)
+
+
+def _first(folder: Path, names: tuple[str, ...]) -> File | None:
+    """The first of the names that is there, plain or compressed."""
+    paths = (folder / (name + suffix) for name in names for suffix in ("", ".xz"))
+    return next((File(path) for path in paths if path.is_file()), None)
+
+
+def _wanted(dataset: Dataset) -> str:
+    """The files that would do, for an error message."""
+    split = [", ".join(names[0] for names in dataset.split.names.values())] if dataset.split else []
+    log = [dataset.log.name, f"{dataset.log.archive}.zip"] if dataset.log else []
+    return "; or ".join(split + log)

@@ -1,0 +1,227 @@
+"""The options that the examples share, and the one road from them to an optimizer."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import jax
+import optax
+import tyro
+
+import lawn_optax
+from examples.training.distributed import Cluster
+from examples.training.sharding import MeshConfig
+from lawn_optax import schedules
+
+OptimizerName = Literal[
+    "sgd",
+    "adam",
+    "adamw",
+    "lamb",
+    "lamb_plus",
+    "adam_lawn",
+    "lamb_lawn",
+    "sgd_lawn",
+    "hyperball",
+]
+WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus")
+
+# Where files are, how often they are written, and which devices compute.
+SHAPES_NOTHING = (
+    *("out", "data_dir", "checkpoint_dir", "checkpoint_every", "tensorboard"),
+    *("mesh", "cluster", "workers"),
+)
+
+Scalar = Any  # A float or a float32 scalar, a traced one too.
+
+
+class Plan(NamedTuple):
+    """What of an optimizer is fixed when a program is compiled.
+
+    Attributes:
+      optimizer: its name.
+      steps_per_epoch: updates in an epoch.
+      warmup_steps: updates until the learning rate peaks.
+      total_steps: updates until it is back at 0.
+      clip_norm: what the norm of a gradient, all leaves together, is cut to; None for not at all.
+      flood_level: below which the mean loss of a batch is turned back.
+      momentum: of sgd and sgd_lawn.
+      accumulate: train steps whose mean gradient makes one update.
+    """
+
+    optimizer: OptimizerName
+    steps_per_epoch: int
+    warmup_steps: int
+    total_steps: int
+    clip_norm: float | None
+    flood_level: float
+    momentum: float = 0.9
+    accumulate: int = 1
+
+
+class Knobs(NamedTuple):
+    """What of an optimizer is tuned, and may be traced: so one program runs a whole grid.
+
+    Attributes:
+      learning_rate: the peak.
+      weight_decay: of kernels and embeddings.
+      free_epochs: epochs before LAWN's switch; None for the automatic one.
+    """
+
+    learning_rate: Scalar
+    weight_decay: Scalar = 0.0
+    free_epochs: Scalar | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every run has, whatever its optimizer."""
+
+    epochs: int = 20
+    """Passes over the training set."""
+    warmup_epochs: float = 1.0
+    """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    batch_size: int = 100
+    """Training examples in a batch."""
+    seeds: int = 5
+    """How many seeds to train, all vmapped in one jit."""
+    first_seed: int = 0
+    """The first of them; the others follow it."""
+    out: Path | None = None
+    """JSONL file to append one record a seed to."""
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    """How many devices to use, and how."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Cluster)
+    """Whether this is one of several processes."""
+
+    @property
+    def all_seeds(self) -> range:
+        """The seeds themselves."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} must lie between 0 and epochs={self.epochs}."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Common):
+    """A run of one optimizer at one setting."""
+
+    optimizer: OptimizerName = "adam_lawn"
+    """adam and adamw are one: Adam with decoupled weight decay, by default none."""
+    learning_rate: float = 1e-3
+    """Peak of the learning rate."""
+    weight_decay: float = 0.0
+    """Of kernels and embeddings, times the learning rate; for sgd it is added to the gradient."""
+    free_epochs: float | Literal["auto"] = "auto"
+    """Epochs before LAWN fixes the norms; auto: when the median margin reaches 2.5."""
+    clip_norm: float | None = None
+    """Norm that the gradient as a whole is clipped to; None: not clipped."""
+    flood_level: float = 0.0
+    """Flooding: the mean loss of a batch is kept from falling below this."""
+    checkpoint_dir: Path | None = None
+    """Where to keep checkpoints; the same command goes on from the last, on any mesh."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints."""
+    tensorboard: Path | None = None
+    """Where to write TensorBoard event files."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every={self.checkpoint_every} must be at least 1.")
+        for name in ("learning_rate", "weight_decay", "free_epochs"):
+            value = getattr(self, name)
+            if value != "auto" and not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value} must be at least 0, and finite.")
+        if self.optimizer not in get_args(OptimizerName):
+            raise ValueError(
+                f"optimizer={self.optimizer!r} must be one of {get_args(OptimizerName)}."
+            )
+        if self.weight_decay and self.optimizer not in WITH_DECAY:
+            raise ValueError(
+                f"weight_decay={self.weight_decay} with optimizer={self.optimizer!r}: norms that"
+                f" are fixed cannot decay; leave it 0, or take one of {WITH_DECAY}."
+            )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm={self.clip_norm} must be above 0, or None.")
+        if not self.flood_level >= 0:
+            raise ValueError(f"flood_level={self.flood_level} must be at least 0.")
+
+    def config(self) -> dict[str, Any]:
+        """All that shapes the result, for a record."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in SHAPES_NOTHING}
+
+    def plan(self, steps_per_epoch: int) -> Plan:
+        """What of these options is compiled into a program."""
+        warmup_steps = round(self.warmup_epochs * steps_per_epoch)
+        return Plan(
+            self.optimizer,
+            steps_per_epoch,
+            warmup_steps,
+            self.epochs * steps_per_epoch,
+            self.clip_norm,
+            self.flood_level,
+        )
+
+    def knobs(self) -> Knobs:
+        """What of these options may be traced."""
+        free_epochs = None if self.free_epochs == "auto" else self.free_epochs
+        return Knobs(self.learning_rate, self.weight_decay, free_epochs)
+
+
+def make_optimizer(plan: Plan, knobs: Knobs) -> optax.GradientTransformationExtraArgs:
+    """The optimizer that the options name.
+
+    Args:
+      plan: from `Options.plan`.
+      knobs: from `Options.knobs`, or with traced scalars in their place.
+
+    Returns:
+      An optimizer whose `update` takes `margin=`, whether it needs it or not.
+    """
+    learning_rate, weight_decay, free_epochs = knobs
+    rate = schedules.warmup_linear_decay(learning_rate, plan.warmup_steps, plan.total_steps)
+    if free_epochs is None:
+        switch = lawn_optax.at_median_margin()
+    else:
+        switch = lawn_optax.at_epoch(free_epochs, plan.steps_per_epoch)
+    tx: optax.GradientTransformation
+    match plan.optimizer:
+        case "sgd":
+            decay = optax.add_decayed_weights(weight_decay, _decays)
+            tx = optax.chain(decay, optax.sgd(rate, momentum=plan.momentum))
+        case "adam" | "adamw":
+            tx = optax.adamw(rate, eps=1e-8, weight_decay=weight_decay, mask=_decays)
+        case "lamb":
+            tx = optax.lamb(rate, eps=1e-6, weight_decay=weight_decay, mask=_decays)
+        case "lamb_plus":
+            tx = lawn_optax.lamb_plus(rate, weight_decay=weight_decay, mask=_decays)
+        case "adam_lawn":
+            tx = lawn_optax.adam_lawn(rate, switch)
+        case "lamb_lawn":
+            tx = lawn_optax.lamb_lawn(rate, switch)
+        case "sgd_lawn":
+            tx = lawn_optax.sgd_lawn(rate, switch, momentum=plan.momentum)
+        case "hyperball":
+            tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate)
+    if plan.clip_norm is not None:
+        tx = optax.chain(optax.clip_by_global_norm(plan.clip_norm), tx)
+    tx = optax.with_extra_args_support(tx)
+    if plan.accumulate > 1:
+        # Around all else: clipping, schedules and LAWN see mean gradients and count updates.
+        steps = optax.MultiSteps(tx, plan.accumulate)
+        tx = optax.GradientTransformationExtraArgs(steps.init, steps.update)
+    return tx
+
+
+def _decays(params: optax.Params) -> optax.Params:
+    """The leaves that LAWN would constrain: kernels and embeddings."""
+    return jax.tree.map(lambda w: w.ndim >= 2, params)
