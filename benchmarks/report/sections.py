@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import studies
-from benchmarks.catalog import STUDIES
-from benchmarks.folders import NOT_YET_RUN
-from benchmarks.studies import AnyConfig, Study
+from benchmarks.paper import studies
+from benchmarks.paper.catalog import STUDIES
+from benchmarks.paper.studies import AnyConfig, Study
+from benchmarks.tools.folders import NOT_YET_RUN
 from examples.results import records, tables
 from examples.training.options import WITH_DECAY, OptimizerName
 
@@ -244,4 +244,4 @@ def _tried(table: Table) -> str:
 
 def _command(table: Table) -> str:
     names = " ".join(dict.fromkeys(row.study for row in table.rows))
-    return f"python -m benchmarks.sweep --study {names} --data-dir DIR"
+    return f"python -m benchmarks.paper.sweep --study {names} --data-dir DIR"

@@ -13,11 +13,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import attenuation, sections, studies
-from benchmarks.catalog import STUDIES, WIDE
-from benchmarks.folders import NOT_YET_RUN
-from benchmarks.sections import NAMES, Found, Section, Table
-from benchmarks.studies import FREE
+from benchmarks.paper import attenuation, studies
+from benchmarks.paper.catalog import STUDIES, WIDE
+from benchmarks.paper.studies import FREE
+from benchmarks.report import sections
+from benchmarks.report.sections import NAMES, Found, Section, Table
+from benchmarks.tools.folders import NOT_YET_RUN
 from examples.results import records, tables
 from examples.results.plots import LOOK, STYLES
 from examples.training.options import OptimizerName
@@ -205,7 +206,7 @@ def caption_free_epochs(
 def caption_branches(link: str, runs: Sequence[records.Record]) -> str:
     """The picture, what it shows, and a table of where it ends."""
     if not runs:
-        return f"{NOT_YET_RUN}: `python -m benchmarks.attenuation --data-dir DIR`"
+        return f"{NOT_YET_RUN}: `python -m benchmarks.paper.attenuation --data-dir DIR`"
     config, seeds = runs[0]["config"], sorted({run["seed"] for run in runs})
     text = (
         f"HR@10 and the median margin of Adam without weight decay, {config['dataset']}, batch size"

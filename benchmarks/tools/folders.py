@@ -6,7 +6,7 @@ from pathlib import Path
 from examples.results import records
 
 NOT_YET_RUN = "not yet run"  # What stands where there are no records.
-RECORDS = Path(__file__).parent / "records"
+RECORDS = Path(__file__).parents[1] / "records"
 
 
 def newest(what: str) -> Path | None:

@@ -6,9 +6,9 @@ HR@10 and accuracy are of the last epoch, as the paper reports them, and of each
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchmarks import paper
-from benchmarks.catalog import FOCAL, FOCAL_GAMMAS, OF_IMAGES, SMOOTHED, STUDIES
-from benchmarks.sections import (
+from benchmarks.paper import reported
+from benchmarks.paper.catalog import FOCAL, FOCAL_GAMMAS, OF_IMAGES, SMOOTHED, STUDIES
+from benchmarks.report.sections import (
     NAMES,
     Column,
     Row,
@@ -43,7 +43,7 @@ def _title(study: str) -> str:
 
 
 def _five(
-    source: str, columns: Sequence[Column], studies: Sequence[str], figures: paper.Figures
+    source: str, columns: Sequence[Column], studies: Sequence[str], figures: reported.Figures
 ) -> Section:
     """The paper's five optimizers in each of some studies."""
     of = lambda study, optimizer: figures.get(study, {}).get(optimizer, "")
@@ -52,12 +52,12 @@ def _five(
 
 
 def _instead_of_decay(
-    columns: Sequence[Column], studies: Sequence[str], figures: paper.Figures
+    columns: Sequence[Column], studies: Sequence[str], figures: reported.Figures
 ) -> Section:
     """The paper's Table 2."""
     tables = []
     for study in studies:
-        base, other = figures[study], paper.TABLE_2[study]
+        base, other = figures[study], reported.TABLE_2[study]
         rows = [
             Row("Adam, label smoothing 0.05", f"{study}-smoothed", "adam", other["smoothed"]),
             Row("Adam, weight decay", study, "adam", base["adam"]),
@@ -72,7 +72,7 @@ def _focal(columns: Sequence[Column], studies: Sequence[str]) -> Section:
     """The paper's Table 5."""
     tables = []
     for study in (f"{name}-focal-{gamma:g}" for name in studies for gamma in FOCAL_GAMMAS):
-        rows = [Row(NAMES[o], study, o, paper.TABLE_5[o][study]) for o in BOTH]
+        rows = [Row(NAMES[o], study, o, reported.TABLE_5[o][study]) for o in BOTH]
         tables.append(Table(f"{_title(study)}, gamma {STUDIES[study].base.gamma:g}", rows))
     return Section("Table 5", columns, tables)
 
@@ -80,7 +80,7 @@ def _focal(columns: Sequence[Column], studies: Sequence[str]) -> Section:
 def _calibration() -> Section:
     """The paper's Table 6, at the batch size that its text is about most."""
     tables = []
-    for dataset, figures in paper.TABLE_6.items():
+    for dataset, figures in reported.TABLE_6.items():
         study = f"{dataset}-4k"
         rows = [Row(NAMES[o], study, o, figures[o]) for o in BOTH]
         tables.append(Table(_title(study), rows))
@@ -88,33 +88,33 @@ def _calibration() -> Section:
 
 
 def _of(dataset: str) -> list[str]:
-    return [study for study in paper.TABLE_7 if study.startswith(f"{dataset}-")]
+    return [study for study in reported.TABLE_7 if study.startswith(f"{dataset}-")]
 
 
-def _full(figures: paper.Figures) -> paper.Figures:
+def _full(figures: reported.Figures) -> reported.Figures:
     return {f"{study}-full": column for study, column in figures.items()}
 
 
 SECTIONS = {
-    "movielens-100k": _five("Table 9", HIT_RATIO, [*paper.TABLE_9], paper.TABLE_9),
+    "movielens-100k": _five("Table 9", HIT_RATIO, [*reported.TABLE_9], reported.TABLE_9),
     "movielens-100k-40": _five(
         "Table 9",
         HIT_RATIO,
         ["movielens-100k-10k-40"],
-        {"movielens-100k-10k-40": paper.TABLE_9["movielens-100k-10k"]},
+        {"movielens-100k-10k-40": reported.TABLE_9["movielens-100k-10k"]},
     ),
     "movielens-100k-full": _five(
-        "Table 9", HIT_RATIO, [*_full(paper.TABLE_9)], _full(paper.TABLE_9)
+        "Table 9", HIT_RATIO, [*_full(reported.TABLE_9)], _full(reported.TABLE_9)
     ),
-    "movielens-1m": _five("Table 10", HIT_RATIO, [*paper.TABLE_10], paper.TABLE_10),
-    "pinterest-20": _five("Table 11", HIT_RATIO, [*paper.TABLE_11], paper.TABLE_11),
-    "instead-of-decay": _instead_of_decay(HIT_RATIO, SMOOTHED, paper.TABLE_10),
+    "movielens-1m": _five("Table 10", HIT_RATIO, [*reported.TABLE_10], reported.TABLE_10),
+    "pinterest-20": _five("Table 11", HIT_RATIO, [*reported.TABLE_11], reported.TABLE_11),
+    "instead-of-decay": _instead_of_decay(HIT_RATIO, SMOOTHED, reported.TABLE_10),
     "focal": _focal(HIT_RATIO, FOCAL),
     "cifar10-small": _five("", (*ACCURACY, *CALIBRATION), ["cifar10-small"], {}),
-    "cifar10": _five("Table 7", ACCURACY, _of("cifar10"), paper.TABLE_7),
-    "cifar100": _five("Table 7", ACCURACY, _of("cifar100"), paper.TABLE_7),
+    "cifar10": _five("Table 7", ACCURACY, _of("cifar10"), reported.TABLE_7),
+    "cifar100": _five("Table 7", ACCURACY, _of("cifar100"), reported.TABLE_7),
     "calibration": _calibration(),
-    "cifar-instead-of-decay": _instead_of_decay(ACCURACY, OF_IMAGES, paper.TABLE_7),
+    "cifar-instead-of-decay": _instead_of_decay(ACCURACY, OF_IMAGES, reported.TABLE_7),
     "cifar-focal": _focal(ACCURACY, OF_IMAGES),
 }
 

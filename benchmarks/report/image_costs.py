@@ -1,6 +1,6 @@
-"""What the records of benchmarks.image_speed show: the goals, and a table for each device.
+"""What the records of benchmarks.measure.images show: the goals, and a table for each device.
 
-How each figure is measured, `python -m benchmarks.image_speed --help` says.
+How each figure is measured, `python -m benchmarks.measure.images --help` says.
 """
 
 import datetime
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import folders, model_flops
-from benchmarks.folders import NOT_YET_RUN
+from benchmarks.tools import folders, model_flops
+from benchmarks.tools.folders import NOT_YET_RUN
 from examples.results import records, tables
 from examples.tasks.images import ModelName
 
@@ -85,7 +85,7 @@ def goals(found: Sequence[records.Record]) -> str:
     rows = []
     for goal in GOALS:
         runs = [record for record in found if _counts(record, goal)]
-        command = f"`python -m benchmarks.image_speed --models {goal.model} --out {out}`"
+        command = f"`python -m benchmarks.measure.images --models {goal.model} --out {out}`"
         measured = (goal.of(runs[-1]), "") if runs else (NOT_YET_RUN, command)
         rows.append((goal.what, goal.reached, *measured))
     return tables.markdown(("on one H200", "to reach", "measured", "what fills it"), rows)

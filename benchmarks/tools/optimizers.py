@@ -16,8 +16,8 @@ from typing import NamedTuple
 import optax
 
 import lawn_optax
-from benchmarks import rivals
-from benchmarks.rivals import Stepper, stepper
+from benchmarks.tools import rivals
+from benchmarks.tools.rivals import Stepper, stepper
 
 FREE, NOW = 1_000_000_000, 0
 RATE, EPS = 1e-3, 1e-6

@@ -6,9 +6,10 @@ runs are appended to one folder of records, a seed a run.
 
 from collections.abc import Sequence
 
-from benchmarks import folders, paper
-from benchmarks.folders import NOT_YET_RUN
-from benchmarks.sections import provenance
+from benchmarks.paper import reported
+from benchmarks.report.sections import provenance
+from benchmarks.tools import folders
+from benchmarks.tools.folders import NOT_YET_RUN
 from examples.results import tables
 from examples.results.records import Record
 from examples.tasks.images import recipes
@@ -33,7 +34,7 @@ def row(name: str, runs: Sequence[Record]) -> tuple[str, ...]:
         f"`python -m examples.imagenet {name} --data-dir DIR --first-seed {len(runs)}"
         f" --out benchmarks/records/{folder}/imagenet.jsonl`"
     )
-    figure = paper.TABLE_1[f"imagenet-{recipe.batch_size}"].get(recipe.optimizer, "")
+    figure = reported.TABLE_1[f"imagenet-{recipe.batch_size}"].get(recipe.optimizer, "")
     if not runs:
         return name, NOT_YET_RUN, NOT_YET_RUN, "", figure, command
     top_1 = tables.mean_and_error(100 * tables.final(runs, "accuracy"), digits=2)

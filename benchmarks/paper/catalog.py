@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.studies import Study
+from benchmarks.paper.studies import Study
 from examples import cifar, ncf
 from examples.tasks import recommendation
 from examples.tasks.images import data

@@ -1,11 +1,11 @@
 """What an optimizer's share is of a whole training step: forward pass, backward pass, update.
 
-    python -m benchmarks.training_step --workloads ncf --batches 1000 10000 --out runs/step.jsonl
+    python -m benchmarks.measure.training_step --workloads ncf --batches 1000 --out runs/step.jsonl
 
-Real models, generated data. A step is timed as in benchmarks.overhead: a scan with its state
-donated, every optimizer in turn in each window, as a ratio to the same step with Adam. What a step
-takes with plain SGD, `w - lr g`, counts as its forward and backward pass; the share of an update is
-what the step takes beyond that.
+Real models, generated data. A step is timed as in benchmarks.measure.optimizer_step: a scan with
+its state donated, every optimizer in turn in each window, as a ratio to the same step with Adam.
+What a step takes with plain SGD, `w - lr g`, counts as its forward and backward pass; the share of
+an update is what the step takes beyond that.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ import tqdm
 import tyro
 from flax import nnx
 
-from benchmarks.optimizers import BASELINE, OPTIMIZERS, RATE
-from benchmarks.overhead import ratio
-from benchmarks.rivals import Stepper, stepper
-from benchmarks.timing import Loop, compare, interleave, machine
+from benchmarks.measure.optimizer_step import ratio
+from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, RATE
+from benchmarks.tools.rivals import Stepper, stepper
+from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
 from examples.tasks.images.models import make_model
 from examples.tasks.recommendation.ranking import NCF
@@ -223,4 +223,4 @@ def table(rows: Sequence[records.Record]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.training_step", description=__doc__))
+    main(tyro.cli(Config, prog="python -m benchmarks.measure.training_step", description=__doc__))

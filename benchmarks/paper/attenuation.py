@@ -1,6 +1,6 @@
 """Logit attenuation, the LAWN paper's Figure 1: smaller logits, with free and with fixed norms.
 
-    python -m benchmarks.attenuation --data-dir DIR
+    python -m benchmarks.paper.attenuation --data-dir DIR
 
 Adam without weight decay trains to the onset of loss flattening. With the weights and moments that
 it has there, training goes on in each of these ways, on the same batches:
@@ -30,7 +30,7 @@ import numpy as np
 import tqdm
 import tyro
 
-from benchmarks import folders
+from benchmarks.tools import folders
 from examples import ncf, training
 from examples.results import records
 from examples.tasks import recommendation
@@ -191,4 +191,4 @@ def _knobs(run: ncf.Config) -> Any:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.attenuation", description=__doc__))
+    main(tyro.cli(Config, prog="python -m benchmarks.paper.attenuation", description=__doc__))

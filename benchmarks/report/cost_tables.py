@@ -1,40 +1,43 @@
-"""The tables of what a step costs, from the records of benchmarks.overhead and .training_step."""
+"""Tables of what a step costs, from the records of optimizer_step and training_step."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import forms, overhead, training_step, trees
-from benchmarks.folders import NOT_YET_RUN
+from benchmarks.measure import forms, optimizer_step, training_step
+from benchmarks.tools import trees
+from benchmarks.tools.folders import NOT_YET_RUN
 from examples.results import tables
 from examples.results.records import Record, read_records
 
 BACKENDS = {
     "cpu": "On CPU",
     "gpu": "On a GPU",
-    overhead.COMPILED: "Compiled for a GPU, not run",
+    optimizer_step.COMPILED: "Compiled for a GPU, not run",
 }
 # Which trees, and which batch sizes of which models, a backend is meant to show.
 TREES = {
     "cpu": ("ncf", "vgg19", "resnet50", "block"),
     "gpu": tuple(trees.TREES),
-    overhead.COMPILED: tuple(trees.TREES),
+    optimizer_step.COMPILED: tuple(trees.TREES),
 }
 BATCHES: dict[str, dict[str, tuple[int, ...]]] = {
     "cpu": {"ncf": (1_000, 10_000)},
     # 4,096 photographs and what ResNet-50 makes of them do not fit on one GPU.
     "gpu": {"ncf": (1_000, 10_000), "vgg19": (16, 256, 4096), "resnet50": (16, 256)},
-    overhead.COMPILED: {},
+    optimizer_step.COMPILED: {},
 }
 COMMANDS = {
-    "cpu": ("python -m benchmarks.overhead", "overhead.jsonl"),
-    "gpu": ("python -m benchmarks.overhead", "overhead.jsonl"),
-    overhead.COMPILED: (
-        "JAX_PLATFORMS=cpu python -m benchmarks.overhead --compile-for h200.txtpb",
+    "cpu": ("python -m benchmarks.measure.optimizer_step", "overhead.jsonl"),
+    "gpu": ("python -m benchmarks.measure.optimizer_step", "overhead.jsonl"),
+    optimizer_step.COMPILED: (
+        "JAX_PLATFORMS=cpu python -m benchmarks.measure.optimizer_step --compile-for h200.txtpb",
         "compiled-h200.jsonl",
     ),
 }
-INSTEAD = {"gpu": overhead.COMPILED}  # What shows a goal's figure until a backend has its own.
+INSTEAD = {
+    "gpu": optimizer_step.COMPILED
+}  # What shows a goal's figure until a backend has its own.
 
 Key = tuple[str, str, int]  # The backend, the tree or model, the batch size (0 of a tree alone).
 Runs = dict[Key, dict[str, Record]]  # By optimizer.
@@ -105,8 +108,10 @@ def compare_history(history: dict[str, list[Record]]) -> str:
     for form, found in history.items():
         for (_, tree, _), run in index(found).items():
             lawn, adam = run["adam_lawn"], run["adam"]
-            cells = dict(zip(overhead.COLUMNS, overhead.cells(lawn, adam["bytes"]), strict=True))
-            free = overhead.ratio(run["adam_lawn, free"]) if "adam_lawn, free" in run else ""
+            cells = dict(
+                zip(optimizer_step.COLUMNS, optimizer_step.cells(lawn, adam["bytes"]), strict=True)
+            )
+            free = optimizer_step.ratio(run["adam_lawn, free"]) if "adam_lawn, free" in run else ""
             rows.append((form, tree, *(cells[c] for c in shown), free, lawn["device"]))
     columns = ("form", "tree", *shown, "free phase", "machine")
     return tables.markdown(columns, rows)
@@ -119,8 +124,8 @@ def compare_compiled(history: dict[str, list[Record]]) -> str:
         for (_, tree, _), run in index(found).items():
             for name in [name for name in run if name != "adam"]:
                 about, lawn, adam = (form, tree), run[name], run["adam"]
-                rows.append((*about, *overhead.counted(lawn, adam["bytes"]), lawn["device"]))
-    return tables.markdown(("form", "tree", *overhead.COUNTED, "compiled for"), rows)
+                rows.append((*about, *optimizer_step.counted(lawn, adam["bytes"]), lawn["device"]))
+    return tables.markdown(("form", "tree", *optimizer_step.COUNTED, "compiled for"), rows)
 
 
 def _tables(runs: Runs, backend: str) -> list[str]:
@@ -131,7 +136,7 @@ def _tables(runs: Runs, backend: str) -> list[str]:
             if batch_size:
                 parts += [training_step.heading(rows), training_step.table(rows)]
             else:
-                parts += [overhead.heading(rows), overhead.table(rows)]
+                parts += [optimizer_step.heading(rows), optimizer_step.table(rows)]
     return parts
 
 
@@ -147,8 +152,8 @@ def _missing(runs: Runs, backend: str, folder: Path) -> list[str]:
         left = [str(size) for size in sizes if (backend, name, size) not in runs]
         if left and name in training_step.WORKLOADS:
             commands.append(
-                f"python -m benchmarks.training_step --workloads {name} --batches {' '.join(left)}"
-                f" --out {out}/training_step.jsonl"
+                f"python -m benchmarks.measure.training_step --workloads {name}"
+                f" --batches {' '.join(left)} --out {out}/training_step.jsonl"
             )
     return [f"{NOT_YET_RUN.capitalize()}: `{command}`" for command in commands]
 

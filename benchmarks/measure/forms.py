@@ -1,6 +1,6 @@
 """One constrained Adam step on one leaf, in each form that was tried: what it costs, what it loses.
 
-    python -m benchmarks.forms --out runs/forms.jsonl
+    python -m benchmarks.measure.forms --out runs/forms.jsonl
 
 The library has the form "two sweeps, plain sums", on a GPU "two sweeps, one complex sum". Bytes are
 XLA's count for one step, a parameter; time is a ratio to Adam's step in the same window. The two
@@ -19,9 +19,9 @@ import numpy as np
 import optax
 import tyro
 
-from benchmarks import counts
-from benchmarks.rivals import Stepper, stepper
-from benchmarks.timing import Loop, compare, interleave, machine
+from benchmarks.tools import xla
+from benchmarks.tools.rivals import Stepper, stepper
+from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
 
 Pair = tuple[jax.Array, jax.Array]
@@ -150,7 +150,7 @@ def measure(config: Config) -> list[records.Record]:
     for name, timed in compare(times, BASELINE).items():
         step = steppers[name].step
         state = jax.eval_shape(steppers[name].init, w)
-        count = counts.count(jax.jit(step).lower(g, state, w).compile())
+        count = xla.count(jax.jit(step).lower(g, state, w).compile())
         cost = {"bytes": count.bytes / w.size, "temporary": count.temporary / w.size}
         row: records.Record = {"form": name, **cost, "kernels": count.kernels, **timed}
         if name in FORMS:
@@ -204,4 +204,4 @@ def table(rows: list[records.Record]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.forms", description=__doc__))
+    main(tyro.cli(Config, prog="python -m benchmarks.measure.forms", description=__doc__))

@@ -1,6 +1,6 @@
 """Tunes each optimizer over its grid in `catalog.py`, then reports the best with other seeds.
 
-    python -m benchmarks.sweep --study movielens-100k-10k --data-dir DIR
+    python -m benchmarks.paper.sweep --study movielens-100k-10k --data-dir DIR
 
 Stop it and give the command again, in several processes or on several machines too: those that
 have the same `--storage` share out the grid, a finished run is found in `--records`, and one that
@@ -19,8 +19,9 @@ import optuna
 import tyro
 from optuna.storages import journal
 
-from benchmarks import folders, studies
-from benchmarks.catalog import STUDIES
+from benchmarks.paper import studies
+from benchmarks.paper.catalog import STUDIES
+from benchmarks.tools import folders
 from examples import training
 from examples.results import records, tables
 from examples.training.checkpoints import checksum
@@ -181,4 +182,4 @@ if __name__ == "__main__":
     by_dataset = tables.group(STUDIES, lambda name: STUDIES[name].base.dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
     about = f"{__doc__}\nThe studies:\n\n{listed}"
-    main(tyro.cli(Config, prog="python -m benchmarks.sweep", description=about))
+    main(tyro.cli(Config, prog="python -m benchmarks.paper.sweep", description=about))

@@ -1,6 +1,6 @@
 """How fast image classifiers train: images a second, the share of the peak, what goes where.
 
-    python -m benchmarks.image_speed --out runs/image-speed.jsonl
+    python -m benchmarks.measure.images --out runs/image-speed.jsonl
 
 An epoch of `examples.training` as `examples.cifar` runs it, gradient clipping and metrics included,
 on images made of noise that are in device memory. All programs take turns, an epoch of some steps
@@ -9,8 +9,8 @@ each; a figure is the median over these windows, with the smallest and the large
 - LAWN's share: what of a step with Adam-LAWN, on its spheres, goes beyond the step with Adam.
 - augmentation's share: what of a step with Adam goes beyond one that takes the images as they are.
   ImageNet's images are augmented on the host, so that no step here augments them.
-- share of the peak: model FLOPs of training with Adam-LAWN (see benchmarks/model_flops.py) of what
-  the device computes at most; blank where that is not known, give it with `--peak-tflops`.
+- share of the peak: model FLOPs of training with Adam-LAWN (see benchmarks/tools/model_flops.py)
+  of what the device computes at most; blank where that is not known, give it with `--peak-tflops`.
 - 300 epochs: of CIFAR-10's 50,000 images with Adam-LAWN, its 10,000 test images evaluated after
   each: the compilation of training, and what epochs take by the measured times of a step and of
   evaluation. Where a window has as many steps as an epoch, that is the time of an epoch itself.
@@ -29,9 +29,10 @@ import numpy as np
 import tyro
 from flax import nnx
 
-from benchmarks import counts, image_costs, model_flops
-from benchmarks.image_costs import ADAM, AS_THEY_ARE, EVALUATION, LAWN
-from benchmarks.timing import interleave, machine
+from benchmarks.report import image_costs
+from benchmarks.report.image_costs import ADAM, AS_THEY_ARE, EVALUATION, LAWN
+from benchmarks.tools import model_flops, xla
+from benchmarks.tools.timing import interleave, machine
 from examples import cifar, training
 from examples.results import records
 from examples.tasks.images import ModelName, classification, data
@@ -117,7 +118,7 @@ class Program:
         begun = time.perf_counter()
         compiled = training.train_epoch.lower(task, plan, knobs, self.state).compile()
         self.compile_s = time.perf_counter() - begun
-        self.memory = counts.memory(compiled)
+        self.memory = xla.memory(compiled)
         self._epoch = lambda state: compiled(task, knobs, state)
         self._steps = task.steps_per_epoch
         self.window()
@@ -218,4 +219,4 @@ def peak_tflops(config: Config) -> float | None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.image_speed", description=__doc__))
+    main(tyro.cli(Config, prog="python -m benchmarks.measure.images", description=__doc__))

@@ -14,24 +14,16 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import (
-    attenuation,
-    costs,
-    epoch_time,
-    figures,
-    folders,
-    image_costs,
-    imagenet,
-    outline,
-    sections,
-    studies,
-)
-from benchmarks.catalog import STUDIES
-from benchmarks.folders import RECORDS
+from benchmarks.measure import epoch
+from benchmarks.paper import attenuation, studies
+from benchmarks.paper.catalog import STUDIES
+from benchmarks.report import cost_tables, figures, image_costs, imagenet, outline, sections
+from benchmarks.tools import folders
+from benchmarks.tools.folders import RECORDS
 from examples import quickstart
 from examples.results import records
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
@@ -54,7 +46,7 @@ def main(config: Config) -> None:
     refresh(results, "image-speed", speed, check=config.check)
     photographs = imagenet.section(folders.records_of("imagenet"))
     refresh(results, "imagenet", photographs, check=config.check)
-    for document, name, body in costs.sections(RECORDS, results):
+    for document, name, body in cost_tables.sections(RECORDS, results):
         refresh(document, name, body, check=config.check)
     if not config.check:
         # Not checked, for the last digit may be another on another machine.
@@ -87,7 +79,7 @@ def tuned(*, draw: bool) -> dict[str, str]:
     bodies = {name: sections.render(section, found) for name, section in outline.SECTIONS.items()}
     parted = attenuation.of_defaults(folders.records_of("attenuation"))
     bodies["figure-1"] = figures.caption_branches("../docs/attenuation.png", parted)
-    bodies["epoch-time"] = epoch_time.section(folders.records_of("epoch-time"))
+    bodies["epoch-time"] = epoch.section(folders.records_of("epoch-time"))
     if draw:
         figures.draw_branches(DOCS / "attenuation.png", parted)
     for comparison in outline.COMPARISONS:

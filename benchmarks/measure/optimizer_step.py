@@ -1,9 +1,9 @@
-"""What an optimizer step costs: memory traffic, time, temporary memory, compilation.
+r"""What an optimizer step costs: memory traffic, time, temporary memory, compilation.
 
-    python -m benchmarks.overhead --trees ncf resnet50 --out runs/overhead.jsonl
+    python -m benchmarks.measure.optimizer_step --trees ncf resnet50 --out runs/overhead.jsonl
 
 - bytes, FLOPs: XLA's own count for one compiled step, a parameter; beside the bytes stands the
-  floor, what a step must read and write in any case (see benchmarks/optimizers.py).
+  floor, what a step must read and write in any case (see benchmarks/tools/optimizers.py).
 - temporary: bytes a parameter beside arguments and results; of one step, and of a loop of steps.
 - kernels, sums: what a step launches, and how many of its sums run over 1,000 elements or more.
 - time: a scan of steps with its state donated, every optimizer in turn in each window, as a ratio
@@ -15,7 +15,8 @@ result, so each line of `--out` names it.
 
 Without the machine, its program can still be counted:
 
-    JAX_PLATFORMS=cpu python -m benchmarks.overhead --compile-for h200.txtpb --trees resnet50
+    JAX_PLATFORMS=cpu python -m benchmarks.measure.optimizer_step \
+        --compile-for h200.txtpb --trees resnet50
 
 compiles for the GPU that a target config describes, and runs nothing: no times. It needs JAX's CUDA
 plugin (pip install 'jax[cuda12]'). Target configs of many GPUs stand in XLA's repository,
@@ -32,10 +33,10 @@ import jax
 import tqdm
 import tyro
 
-from benchmarks import counts, peers, targets, trees
-from benchmarks.optimizers import BASELINE, OPTIMIZERS
-from benchmarks.rivals import Stepper
-from benchmarks.timing import Loop, compare, interleave, machine
+from benchmarks.tools import gpu_targets, torch_peers, trees, xla
+from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS
+from benchmarks.tools.rivals import Stepper
+from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
 
 COLUMNS = (
@@ -67,7 +68,7 @@ class Config:
     """How often each is timed, in turn with the others."""
     steps: int = 10
     """Steps in a window."""
-    torch: bool = peers.installed()
+    torch: bool = torch_peers.installed()
     """Whether to measure AdamP in PyTorch too."""
     compile_for: Path | None = None
     """Target config of a GPU to compile for: what does not take running is counted, none timed."""
@@ -82,7 +83,7 @@ class Config:
         for name in ("windows", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-        if self.torch and not peers.installed():
+        if self.torch and not torch_peers.installed():
             raise ValueError("torch=True, but PyTorch is not there: pip install torch.")
         if self.compile_for and not self.compile_for.is_file():
             raise ValueError(
@@ -93,7 +94,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Measures, prints a table a tree, appends the records."""
-    device = targets.describe(config.compile_for) if config.compile_for else None
+    device = gpu_targets.describe(config.compile_for) if config.compile_for else None
     for tree in config.trees:
         rows = compile_only(tree, config, device) if device else measure(tree, config)
         print(f"\n{heading(rows)}\n{table(rows)}")
@@ -122,13 +123,13 @@ def measure(tree: str, config: Config) -> list[records.Record]:
         for name, row in compare(times, BASELINE).items()
     ]
     if config.torch:
-        theirs = peers.make(shapes, config.steps)
+        theirs = torch_peers.make(shapes, config.steps)
         times = interleave(
             {n: p.window for n, p in theirs.items()}, config.windows, f"{tree}, PyTorch"
         )
         rows += [
             shared | {"optimizer": name, "compile_s": theirs[name].compile_s} | row
-            for name, row in compare(times, peers.BASELINE).items()
+            for name, row in compare(times, torch_peers.BASELINE).items()
         ]
     return rows
 
@@ -141,8 +142,8 @@ def compile_only(tree: str, config: Config, device: jax.Device) -> list[records.
     for name in every(config, tree):
         optimizer = OPTIMIZERS[name].make()
         state = jax.eval_shape(optimizer.init, params)
-        step = targets.compile_for(device, optimizer.step, params, state, params)
-        counted = of_step(counts.count(step), shared["parameters"])
+        step = gpu_targets.compile_for(device, optimizer.step, params, state, params)
+        counted = of_step(xla.count(step), shared["parameters"])
         rows.append(shared | {"optimizer": name, "floor": OPTIMIZERS[name].floor} | counted)
     return rows
 
@@ -180,14 +181,14 @@ class Program:
 
     def counts(self, size: int) -> dict[str, float]:
         """What a step takes, a parameter where that makes sense."""
-        step, loop = counts.count(self.step), counts.count(self.loop.compiled)
+        step, loop = xla.count(self.step), xla.count(self.loop.compiled)
         return of_step(step, size) | {
             "temporary_in_loop": loop.temporary / size,
             "compile_s": self.loop.compile_s,
         }
 
 
-def of_step(step: counts.Counts, size: int) -> dict[str, float]:
+def of_step(step: xla.Counts, size: int) -> dict[str, float]:
     """Counts of one step, a parameter where that makes sense."""
     flops = {} if step.flops is None else {"flops": step.flops / size}
     return flops | {
@@ -269,4 +270,4 @@ def ratio(row: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.overhead", description=__doc__))
+    main(tyro.cli(Config, prog="python -m benchmarks.measure.optimizer_step", description=__doc__))

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.trees import Shapes
+from benchmarks.tools.trees import Shapes
 
 BASELINE = "torch adam, fused"
 Step = Callable[[], None]

@@ -1,6 +1,6 @@
 """What an epoch of item recommendation takes, and what of a step goes where.
 
-    python -m benchmarks.epoch_time --dataset movielens-100k --data-dir DIR
+    python -m benchmarks.measure.epoch --dataset movielens-100k --data-dir DIR
 
 An epoch is all that `examples.ncf` does in one, after the first has compiled: negatives, shuffle,
 training, evaluation. The parts of a step are compiled on their own and timed in turn, so what XLA
@@ -30,9 +30,9 @@ import optax
 import tyro
 from flax import nnx
 
-from benchmarks import folders
-from benchmarks.folders import NOT_YET_RUN
-from benchmarks.timing import interleave, machine
+from benchmarks.tools import folders
+from benchmarks.tools.folders import NOT_YET_RUN
+from benchmarks.tools.timing import interleave, machine
 from examples import ncf, training
 from examples.results import records, tables
 from examples.tasks import recommendation
@@ -216,7 +216,7 @@ def section(found: Sequence[records.Record]) -> str:
 
 def goals(found: Sequence[records.Record]) -> str:
     """What is reached, by optimizer, and the command for what was not yet run."""
-    command = "python -m benchmarks.epoch_time --dataset movielens-1m --data-dir DIR"
+    command = "python -m benchmarks.measure.epoch --dataset movielens-1m --data-dir DIR"
     on_gpu = [
         run
         for run in found
@@ -293,4 +293,4 @@ def _seconds(step: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.epoch_time", description=__doc__))
+    main(tyro.cli(Config, prog="python -m benchmarks.measure.epoch", description=__doc__))

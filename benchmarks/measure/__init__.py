@@ -1,0 +1,1 @@
+"""Programs that measure a cost, each of which writes one kind of record."""

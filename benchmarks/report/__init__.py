@@ -1,0 +1,1 @@
+"""From records to documents: the tables, pictures and captions of RESULTS.md and the READMEs."""

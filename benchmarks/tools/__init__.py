@@ -1,0 +1,1 @@
+"""Instruments: timing, counts of compiled programs, the optimizers and trees that are measured."""
