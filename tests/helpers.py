@@ -1,5 +1,6 @@
 """What several test files do: train a few steps, and look at norms in float64."""
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,3 +59,10 @@ def constant_direction(r: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(
         lambda params: optax.EmptyState(), lambda g, s, p=None: (r, s)
     )
+
+
+def free_port() -> int:
+    """One that nobody listens at, for processes to find each other by."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]

@@ -1,0 +1,174 @@
+"""Programs for a device that is not there: counted by their text, recorded, told from those run."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks.measure import optimizer_step
+from benchmarks.report import cost_tables
+from benchmarks.tools import gpu_targets, xla
+
+# In the manner of what XLA prints for a GPU: a sum in two stages, a kernel with two results of two
+# types, and a branch of one kernel or two.
+TEXT = """HloModule jit_step, is_scheduled=true
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  %y = f32[] parameter(1)
+  %x = f32[] parameter(0)
+  ROOT %total = f32[] add(%x, %y)
+}
+
+%partly (p.0: f32[32,64]) -> f32[32] {
+  %p.0 = f32[32,64]{1,0} parameter(0)
+  %square = f32[32,64]{1,0} multiply(%p.0, %p.0)
+  %zero.0 = f32[] constant(0)
+  ROOT %reduce.0 = f32[32]{0} reduce(%square, %zero.0), dimensions={1}, to_apply=%add
+}
+
+%wholly (p.1: f32[32]) -> f32[] {
+  %p.1 = f32[32]{0} parameter(0)
+  %zero.1 = f32[] constant(0)
+  ROOT %reduce.1 = f32[] reduce(%p.1, %zero.1), dimensions={0}, to_apply=%add
+}
+
+%both (p.2: f32[32,64], q.2: f32[]) -> (bf16[32,64], pred[32,64]) {
+  %p.2 = f32[32,64]{1,0} parameter(0)
+  %q.2 = f32[] parameter(1)
+  %spread = f32[32,64]{1,0} broadcast(%q.2), dimensions={}
+  %less = pred[32,64]{1,0} compare(%p.2, %spread), direction=LT
+  %narrow = bf16[32,64]{1,0} convert(%p.2)
+  ROOT %tuple.2 = (bf16[32,64]{1,0}, /*index=1*/pred[32,64]{1,0}) tuple(%narrow, %less)
+}
+
+%short (p.3: bf16[32,64]) -> bf16[32,64] {
+  %p.3 = bf16[32,64]{1,0} parameter(0)
+  ROOT %copy.3 = bf16[32,64]{1,0} copy(%p.3)
+}
+
+%long (p.4: bf16[32,64]) -> bf16[32,64] {
+  %p.4 = bf16[32,64]{1,0} parameter(0)
+  %copy.4 = bf16[32,64]{1,0} copy(%p.4)
+  ROOT %copy.5 = bf16[32,64]{1,0} copy(%copy.4)
+}
+
+ENTRY %main (w: f32[32,64], i: s32[]) -> (bf16[32,64], pred[32,64]) {
+  %w = f32[32,64]{1,0} parameter(0), metadata={op_name="w"}
+  %i = s32[] parameter(1)
+  %sums = f32[32]{0} fusion(%w), kind=kInput, calls=%partly, metadata={op_name="a(b)/c"}
+  %sum = f32[] fusion(%sums), kind=kInput, calls=%wholly
+  %results = (bf16[32,64]{1,0}, pred[32,64]{1,0}) fusion(%w, %sum), kind=kLoop, calls=%both
+  %first = bf16[32,64]{1,0} get-tuple-element(%results), index=0
+  %second = pred[32,64]{1,0} get-tuple-element(%results), index=1
+  %third = bf16[32,64]{1,0} conditional(%i, %first, %first), branch_computations={%short, %long}
+  ROOT %tuple = (bf16[32,64]{1,0}, pred[32,64]{1,0}) tuple(%third, %second)
+}
+"""
+SIZE = 32 * 64
+
+
+def test_traffic_is_the_operands_and_results_of_every_kernel_that_is_run():
+    sums = (4 * SIZE + 4 * 32) + (4 * 32 + 4)
+    results = (4 * SIZE + 4) + (2 * SIZE + SIZE)
+    longer_branch = 2 * (2 * SIZE + 2 * SIZE)
+    assert xla.traffic(TEXT) == sums + results + longer_branch
+
+
+def test_kernels_and_sums_of_a_program_for_a_gpu():
+    assert xla.kernels(TEXT) == 3 + 1 + 2  # both branches
+    assert xla.reductions(TEXT) == 1  # the second stage adds up 32
+    assert xla.reductions(TEXT, at_least=32) == 2
+
+
+class Deviceless:
+    """A compiled program of a device that is not there, as JAX gives it."""
+
+    def cost_analysis(self):
+        return None
+
+    def as_text(self):
+        return TEXT
+
+    def memory_analysis(self):
+        return type("Memory", (), {"temp_size_in_bytes": 132})
+
+
+def test_a_step_is_recorded_without_what_takes_running(monkeypatch):
+    described = []
+    compiled = lambda *args: described.append(args) or Deviceless()
+    monkeypatch.setattr(gpu_targets, "compile_for", compiled)
+    device = type("Device", (), {"device_kind": "some GPU"})
+    config = optimizer_step.Config(optimizers=("sgd",), torch=False)
+    adam, sgd = rows = optimizer_step.compile_only("ncf", config, device)
+    assert [(row["optimizer"], row["floor"]) for row in rows] == [("adam", 28), ("sgd", 20)]
+    assert (sgd["backend"], sgd["device"]) == ("compiled for gpu", "some GPU")
+    assert sgd["bytes"] == xla.traffic(TEXT) / sgd["parameters"]
+    assert not {"ms", "time", "flops", "windows"} & adam.keys()
+    _, step, *trees = described[1]  # of shapes alone: no array of any device is made
+    assert callable(step)
+    assert {type(x) for x in jax.tree.leaves(trees)} == {jax.ShapeDtypeStruct}
+    assert optimizer_step.heading(rows).endswith("some GPU, compiled for, not run.")
+    header = [cell.strip() for cell in optimizer_step.table(rows).splitlines()[0].split("|")[1:-1]]
+    assert tuple(header) == optimizer_step.COUNTED
+
+
+def record(backend, optimizer, **measured):
+    about = {"benchmark": "overhead", "tree": "block", "leaves": 1, "device": "some GPU"}
+    sizes = {"parameters": 100, "largest_leaf": 100, "versions": {"commit": "abc"}}
+    cost = {"bytes": 28, "floor": 28, "temporary": 0.0, "kernels": 3, "reductions": 0}
+    return about | sizes | cost | {"backend": backend, "optimizer": optimizer} | measured
+
+
+def goals(found):
+    lines = cost_tables.goals(cost_tables.index(found)).splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return {(what, where): reached for what, where, _, reached in rows}
+
+
+def test_goals_show_what_was_compiled_until_something_was_run(tmp_path):
+    bytes_ = "bytes of a step to Adam's, on the worst tree"
+    time = "time of a step to Adam's: block"
+    compiled = [
+        record(optimizer_step.COMPILED, n, bytes=b) for n, b in (("adam", 28), ("adam_lawn", 56))
+    ]
+    shown = goals(compiled)
+    assert shown[bytes_, "On a GPU"] == "2.00, compiled and not run"
+    assert shown[time, "On a GPU"] == shown[bytes_, "On CPU"] == "not yet run"
+
+    more = {"flops": 1, "temporary_in_loop": 0, "compile_s": 1, "windows": 7, "steps": 10}
+    timed = more | {"ms": 1.0, "time": 1.5, "low": 1.0, "high": 2.0}
+    run = [record("gpu", n, bytes=b, **timed) for n, b in (("adam", 28), ("adam_lawn", 49))]
+    shown = goals(compiled + run)
+    assert shown[bytes_, "On a GPU"] == "1.75"
+    assert shown[time, "On a GPU"] == "1.50"
+
+    report = cost_tables.report(cost_tables.index(compiled), tmp_path)
+    assert "some GPU, compiled for, not run." in report
+    missing = [line for line in report.splitlines() if "--compile-for" in line]
+    assert len(missing) == 1
+    assert "--trees ncf vgg19 resnet50 gpt2 --out benchmarks/records/" in missing[0]
+
+
+def test_a_target_config_that_is_not_there_or_not_one(tmp_path, monkeypatch):
+    file = tmp_path / "gpu.txtpb"
+    with pytest.raises(ValueError, match=r"compile_for='.*gpu.txtpb' is no file: give a target"):
+        optimizer_step.Config(compile_for=file)
+    file.write_text("no description")
+
+    def refuse(error):
+        def refusing(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(gpu_targets.topologies, "get_topology_desc", refusing)
+
+    refuse(NotImplementedError("topology not implemented for cuda"))
+    with pytest.raises(RuntimeError, match="needs JAX's CUDA plugin: pip install"):
+        gpu_targets.describe(file)
+    refuse(jax.errors.JaxRuntimeError("cannot parse"))
+    with pytest.raises(ValueError, match=r"gpu.txtpb is no target config .* cannot parse"):
+        gpu_targets.describe(file)
+
+
+def test_shapes_are_compiled_for_a_device_as_they_are():
+    compiled = gpu_targets.compile_for(jax.devices()[0], lambda x: x + 1, jnp.ones(3, jnp.bfloat16))
+    assert compiled.as_text().count("ROOT %") >= 1
+    assert xla.traffic(compiled.as_text()) == 2 * 3 * 2

@@ -1,0 +1,302 @@
+"""The sweep: as much for each side, resumed where it stopped, chosen and reported from records."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.paper import reported, studies, sweep
+from benchmarks.paper.catalog import STUDIES
+from benchmarks.report import __main__ as report
+from benchmarks.report import outline, sections
+from examples import cifar, ncf, training
+from examples.results import records
+from examples.tasks import recommendation
+from tests.examples.toys import toy_interactions
+
+NAME = "movielens-100k-10k"
+OPTIMIZERS = ("adam", "adam_lawn")
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A study that takes a second: two epochs of few users and items, four settings a side."""
+    base = ncf.Config(
+        dataset="movielens-100k", batch_size=50, epochs=2, warmup_epochs=0.5, tower=(8, 4)
+    )
+    study = studies.Study(
+        base=base,
+        learning_rates=dict.fromkeys(OPTIMIZERS, (1e-3, 1e-2)),
+        free_epochs=(0.5, 1.0),
+        decays={"the paper's decays": (0.0,), "the wide set": (0.0, 1.0)},
+        tuning={"epochs": 1},
+    )
+    monkeypatch.setitem(STUDIES, NAME, study)
+    monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: toy_interactions())
+    return sweep.Config(
+        study=(NAME,), storage=tmp_path / "runs" / "journal", records=tmp_path / "records"
+    )
+
+
+def runs_of(config, file):
+    """All that was run, in order."""
+    path = config.records / file
+    return [studies.identity(r["config"]) for r in records.read_records(path)]
+
+
+def test_every_setting_once_and_the_chosen_with_other_seeds(config):
+    sweep.main(config)
+    study = STUDIES[NAME]
+    wanted = [
+        studies.identity(study.tried(setting).config())
+        for optimizer in OPTIMIZERS
+        for settings in study.to_try(optimizer)
+        for setting in settings
+    ]
+    assert sorted(runs_of(config, "tuning.jsonl")) == sorted(wanted)
+    reported = runs_of(config, "reported.jsonl")
+    assert len(set(reported)) == len(reported)
+    seeds = {json.loads(run)["first_seed"] for run in reported}
+    assert seeds == set(studies.REPORTING_SEEDS)
+    tuned = sweep.read(config.records / "tuning.jsonl")
+    chosen = {
+        (c.optimizer, c.learning_rate, c.weight_decay, c.free_epochs)
+        for optimizer in OPTIMIZERS
+        for settings in study.grids(optimizer).values()
+        if (c := study.choose(settings, tuned))
+    }
+    knobs = ("optimizer", "learning_rate", "weight_decay", "free_epochs")
+    assert {tuple(json.loads(run)[k] for k in knobs) for run in reported} == chosen
+    before = (runs_of(config, "tuning.jsonl"), reported)
+    sweep.main(config)
+    assert (runs_of(config, "tuning.jsonl"), runs_of(config, "reported.jsonl")) == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_it_goes_on_after_an_interruption(config, monkeypatch, error):
+    config = dataclasses.replace(config, optimizers=("adam",))
+    calls, train = [], training.train
+
+    def stops_at_the_third(*args, **kwargs):
+        calls.append(kwargs["title"])
+        if len(calls) == 3:
+            raise error
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(training, "train", stops_at_the_third)
+    with pytest.raises(sweep.StoppedError, match="adam"):
+        sweep.main(config)
+    assert len(runs_of(config, "tuning.jsonl")) == 2
+    sweep.main(config)
+    tuned = runs_of(config, "tuning.jsonl")
+    assert len(tuned) == len(set(tuned)) == 4
+    assert calls.count(calls[2]) == 2, "what was cut short is run again"
+
+
+def test_a_grid_that_grows_keeps_what_was_run(config, monkeypatch):
+    config = dataclasses.replace(config, optimizers=("adam_lawn",))
+    sweep.main(config)
+    first = runs_of(config, "tuning.jsonl")
+    study = dataclasses.replace(STUDIES[NAME], free_epochs=(0.5, 1.0, 2.0))
+    monkeypatch.setitem(STUDIES, NAME, study)
+    sweep.main(config)
+    tuned = runs_of(config, "tuning.jsonl")
+    assert tuned[:6] == first
+    assert len(set(tuned)) == len(tuned) == 8
+
+
+@pytest.mark.parametrize("file", ["tuning.jsonl", "reported.jsonl"])
+def test_a_storage_without_its_records_is_named(config, file):
+    config = dataclasses.replace(config, optimizers=("adam_lawn",))
+    sweep.main(config)
+    (config.records / file).unlink()
+    with pytest.raises(ValueError, match=rf"{file} lacks runs that .*journal has"):
+        sweep.main(config)
+
+
+def test_other_data_are_refused(config, monkeypatch):
+    config = dataclasses.replace(config, optimizers=("adam_lawn",))
+    sweep.main(config)
+    data = toy_interactions()
+    other = dataclasses.replace(data, candidates=data.candidates[::-1].copy())
+    monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: other)
+    with pytest.raises(
+        ValueError, match=r"data_dir='None' has data with checksum [0-9a-f]{8}, but"
+    ):
+        sweep.main(config)
+
+
+def test_a_tie_is_not_won_by_what_was_not_finite():
+    study = STUDIES["cifar10-small"]
+    settings = study.grids("adam")["the wide set"][:2]
+    finals = [{"accuracy": 0.5, "nll": None}, {"accuracy": 0.5, "nll": 1.0}]
+    found = {
+        studies.identity(study.tried(setting).config()): {"final": final}
+        for setting, final in zip(settings, finals, strict=True)
+    }
+    assert study.choose(settings, found) == settings[1]
+
+
+def test_unknown_studies_and_optimizers_are_refused():
+    with pytest.raises(ValueError, match="study='oak' must be one of movielens-100k-1k"):
+        sweep.Config(study=("oak",))
+    with pytest.raises(
+        ValueError, match="optimizers holds 'sgd': movielens-1m-1m-focal-2 has adam,"
+    ):
+        sweep.Config(study=("movielens-1m-1m-focal-2",), optimizers=("sgd",))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_both_sides_have_the_same_budget(name):
+    study = STUDIES[name]
+    sizes = {max(map(len, study.grids(o).values())) for o in study.learning_rates}
+    assert len(sizes) == 1
+    for optimizer, rates in study.learning_rates.items():
+        assert study.learning_rates[optimizer.removesuffix("_lawn")] == rates
+    narrow, wide = study.decays.values()
+    assert set(narrow) < set(wide)
+    assert all(0.0 in values for values in (study.sgd_decays or {}).values())
+    assert studies.TUNING_SEED not in studies.REPORTING_SEEDS
+
+
+def test_chunks_on_an_accelerator_give_the_same_records_as_one_by_one(config, monkeypatch):
+    config = dataclasses.replace(config, optimizers=("adam_lawn",))
+    sweep.main(dataclasses.replace(config, chunk=1))
+    # Four settings and two in chunks of three, of which one was done before.
+    chunked = dataclasses.replace(config, chunk=3, records=config.records.parent / "chunked")
+    chunked.records.mkdir()
+    first, *_ = (config.records / "tuning.jsonl").read_text().splitlines(keepends=True)
+    (chunked.records / "tuning.jsonl").write_text(first)
+    # Where it is not a CPU, runs are vmapped.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    sweep.main(chunked)
+    for file in ("tuning.jsonl", "reported.jsonl"):
+        expected, found = (sweep.read(c.records / file) for c in (config, chunked))
+        assert expected.keys() == found.keys()
+        assert len(runs_of(chunked, file)) == len(found)
+        for run, record in found.items():
+            for name, values in expected[run]["curve"].items():
+                np.testing.assert_allclose(record["curve"][name], values, rtol=1e-4, err_msg=name)
+    together = [r["config"]["side_by_side"] for r in found.values()]
+    assert together == [3] * 6, "the reported seeds of a setting are one chunk"
+
+
+def found_in(config):
+    files = sorted(config.records.glob("*.jsonl"))
+    return studies.index([record for file in files for record in records.read_records(file)])
+
+
+def test_the_report_says_what_was_run_and_what_was_not(config):
+    sweep.main(dataclasses.replace(config, optimizers=("adam_lawn",)))
+    found = found_in(config)
+    hit_ratio = sections.Section("Table 9", outline.HIT_RATIO, [])
+    row = sections.Row("Adam-LAWN", NAME, "adam_lawn", "66.91 (0.15)")
+    fixed, automatic = sections.lines(hit_ratio, row, found)
+    name, tried, last, best, n, setting, tuning, figure = fixed
+    assert (name, tried, n, figure) == ("Adam-LAWN", "free epochs, 4 settings", "3", row.paper)
+    assert setting.startswith("peak 0.0")
+    assert setting.count("free epochs") == 1
+    of_tuning = [
+        100 * r["final"]["hr_at_10"]
+        for r in found.values()
+        if r["seed"] > 3 and r["config"]["free_epochs"] != "auto"
+    ]
+    assert tuning == f"{max(of_tuning):.2f}"
+    assert automatic[:2] == ("Adam-LAWN", "the automatic switch, 2 settings")
+    assert automatic[5].startswith("peak 0.0")
+    assert "," not in automatic[5]
+    of_fixed = [r for r in found.values() if r["seed"] < 3 and r["config"]["free_epochs"] != "auto"]
+    final = 100 * np.array([r["final"]["hr_at_10"] for r in of_fixed])
+    assert last.startswith(f"{final.mean():.2f} ± ")
+    assert float(best.split()[0]) >= float(last.split()[0])
+    row = sections.Row("Adam", NAME, "adam", "66.03 (0.15)")
+    unrun = ("Adam", "", "not yet run", "not yet run", "", "", "", "66.03 (0.15)")
+    assert sections.lines(hit_ratio, row, found) == [unrun]
+    alone = sections.Table("Batch 10k", [row])
+    assert sections.render(hit_ratio._replace(tables=[alone]), found).endswith("|")
+    both = [
+        sections.Table(
+            f"Batch {size}",
+            [sections.Row("Adam-LAWN", f"movielens-100k-{size}", "adam_lawn", "1")],
+        )
+        for size in ("10k", "1k")
+    ]
+    text = sections.render(hit_ratio._replace(tables=both), found)
+    assert "### Batch 10k\n" in text
+    assert "### Batch 1k" not in text
+    assert "Tuned with 1 epochs; warm-up and free phase are then the same share." in text
+    assert "`python -m benchmarks.paper.sweep --study movielens-100k-1k --data-dir DIR`" in text
+    assert text.endswith(
+        "6 runs of one seed to tune, 6 of others to report, on cpu, at commit"
+        f" {sections.provenance(list(found.values())).split()[-1]}."
+    )
+
+
+def test_fewer_epochs_to_tune_cut_warm_up_and_free_phase_alike():
+    study = STUDIES["cifar10-small"]
+    settings = study.grids("adam_lawn")[studies.FREE]
+    for setting in settings:
+        run = study.tried(setting)
+        assert run.epochs < setting.epochs
+        for name in ("warmup_epochs", "free_epochs"):
+            share = getattr(run, name) / run.epochs
+            assert share == pytest.approx(getattr(setting, name) / setting.epochs)
+    (adam, *_) = study.grids("adam")["the wide set"]
+    assert study.tried(adam).free_epochs == "auto"
+
+
+def test_images_are_tuned_on_training_images_that_are_held_out(tmp_path, monkeypatch):
+    base = cifar.Config(
+        dataset="generated",
+        train_images=100,
+        batch_size=50,
+        model="vgg5",
+        width=1 / 16,
+        dtype="float32",
+        epochs=2,
+        warmup_epochs=0.0,
+    )
+    study = studies.Study(
+        base=base,
+        learning_rates={"adam_lawn": (1e-3,)},
+        free_epochs=(1.0,),
+        decays={},
+        tuning={"epochs": 1, "validation_images": 60},
+    )
+    monkeypatch.setitem(STUDIES, "cifar10-small", study)
+    config = sweep.Config(
+        study=("cifar10-small",), storage=tmp_path / "journal", records=tmp_path / "records"
+    )
+    sweep.main(config)
+    tuned, automatic = records.read_records(config.records / "tuning.jsonl")
+    assert automatic["config"]["free_epochs"] == "auto"
+    reported = records.read_records(config.records / "reported.jsonl")
+    assert (tuned["config"]["epochs"], tuned["config"]["validation_images"]) == (1, 60)
+    for record in reported:
+        assert (record["config"]["epochs"], record["config"]["validation_images"]) == (2, 0)
+        assert record["curve"].keys() == set(study.example.curves)
+    row = sections.Row("Adam-LAWN", "cifar10-small", "adam_lawn", "")
+    section = sections.Section("Table 7", (*outline.ACCURACY, *outline.CALIBRATION), [])
+    (_, _, last, *_), _ = sections.lines(section, row, found_in(config))
+    accuracy = 100 * np.mean([record["final"]["accuracy"] for record in reported[:3]])
+    assert last.startswith(f"{accuracy:.2f} ± ")
+
+
+def test_the_paper_has_a_figure_for_every_row_that_stands_beside_one():
+    for name, section in outline.SECTIONS.items():
+        rows = [row for table in section.tables for row in table.rows]
+        assert all(row.study in STUDIES for row in rows)
+        assert all(bool(row.paper) == (name != "cifar10-small") for row in rows), name
+    assert reported.TABLE_10["movielens-1m-1m"]["adam_lawn"] == "70.66 (0.22)"
+
+
+def test_a_document_that_differs_from_its_records_fails_the_check(tmp_path):
+    document = tmp_path / "RESULTS.md"
+    document.write_text("<!-- table -->\nold\n<!-- /table -->\n")
+    with pytest.raises(SystemExit, match=r"RESULTS.md differs from its records"):
+        report.refresh(document, "table", "new", check=True)
+    report.refresh(document, "table", "new")
+    report.refresh(document, "table", "new", check=True)
+    assert document.read_text() == "<!-- table -->\nnew\n<!-- /table -->\n"

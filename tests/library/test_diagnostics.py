@@ -1,0 +1,177 @@
+"""Diagnostics: the summary table, and numbers worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lawn_optax as lo
+from lawn_optax import diagnostics
+from tests.helpers import norm, train
+
+PARAMS = {"dense": {"kernel": jnp.array([[3.0, 0.0], [4.0, 1.0]]), "bias": jnp.array([2.0, 0.0])}}
+
+
+def test_describe_tells_of_each_leaf():
+    tx = lo.adam_lawn(0.1, 2, axes=0)
+    bias, kernel = lo.describe(PARAMS, tx.init(PARAMS), axes=0)
+    assert (bias.path, bias.shape, bias.constrained, bias.axes, bias.captured) == (
+        "dense/bias",
+        (2,),
+        False,
+        None,
+        None,
+    )
+    assert (kernel.path, kernel.shape, kernel.constrained, kernel.axes, kernel.captured) == (
+        "dense/kernel",
+        (2, 2),
+        True,
+        (0,),
+        None,
+    )
+    assert bias.norm == 2
+    np.testing.assert_allclose(kernel.norm, [5.0, 1.0])
+
+
+def test_describe_shows_captured_norms():
+    history, state = train(lo.adam_lawn(0.1, 2, axes=0), PARAMS, lambda t, p: p, 4)
+    _, kernel = lo.describe(history[-1], state, axes=0)
+    np.testing.assert_allclose(kernel.captured, norm(history[1]["dense"]["kernel"], 0), rtol=1e-6)
+    np.testing.assert_allclose(kernel.captured, kernel.norm, rtol=3e-6)
+
+
+def test_the_table_prints():
+    _, state = train(lo.adam_lawn(0.1, 0), PARAMS, lambda t, p: p, 1)
+    assert str(lo.describe(PARAMS, state)).splitlines() == [
+        "parameter     shape   constrained  axes    norm   captured",
+        "------------  ------  -----------  ------  -----  --------",
+        "dense/bias    (2,)    free         -       2      -",
+        "dense/kernel  (2, 2)  yes          (0, 1)  5.099  5.099",
+    ]
+
+
+def test_a_leaf_without_norms_prints_none():
+    row = str(lo.describe({"embedding": jnp.zeros((0, 3))}, axes=1)).splitlines()[-1]
+    assert " ".join(row.split()) == "embedding (0, 3) yes (1,) none not yet"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda tx: tx,
+        lambda tx: optax.chain(optax.clip(1.0), tx),
+        lambda tx: optax.apply_if_finite(tx, 5),
+        lambda tx: optax.MultiSteps(tx, 1).gradient_transformation(),
+        lambda tx: optax.masked(tx, True),
+        lambda tx: lo.lawn(optax.chain(optax.sgd(0.1), lo.rescale_to_norms()), 0),
+    ],
+)
+def test_norms_are_found_wherever_the_state_is(wrap):
+    history, state = train(wrap(lo.adam_lawn(0.1, 0)), PARAMS, lambda t, p: p, 2)
+    assert list(diagnostics.captured_norms(state)) == ["dense/kernel"]
+    assert lo.describe(history[-1], state)[1].captured is not None
+    assert diagnostics.is_constrained(state)
+
+
+def test_norms_of_several_optimizers_are_put_together():
+    tx = optax.partition(
+        {"a": lo.adam_lawn(0.1, 0), "b": lo.sgd_lawn(0.1, 3)}, {"x": "a", "y": "b"}
+    )
+    params = {"x": jnp.ones((2, 2)), "y": jnp.ones((3, 3))}
+    _, state = train(tx, params, lambda t, p: p, 2)
+    assert list(diagnostics.captured_norms(state)) == ["x"]
+    assert not diagnostics.is_constrained(state)
+    _, state = train(tx, params, lambda t, p: p, 5)
+    assert set(diagnostics.captured_norms(state)) == {"x", "y"}
+    assert diagnostics.is_constrained(state)
+
+
+def test_the_state_tells_what_is_constrained():
+    params = {"embedding": jnp.ones((6, 4)), "out": {"kernel": jnp.ones((4, 2))}}
+    for tx in (
+        lo.adam_lawn(0.1, 1, mask=lo.except_paths("embedding")),
+        optax.masked(lo.adam_lawn(0.1, 1), {"embedding": False, "out": True}),
+    ):
+        for state in (tx.init(params), train(tx, params, lambda t, p: p, 2)[1]):
+            embedding, kernel = lo.describe(params, state)
+            assert (embedding.constrained, kernel.constrained) == (False, True)
+            assert embedding.captured is None
+
+
+def test_a_description_that_is_not_the_optimizers_is_refused():
+    state = lo.adam_lawn(0.1, 1, axes=0).init(PARAMS)
+    with pytest.raises(
+        ValueError, match=r"'dense/kernel' has norms of shape \(\); in the .* \(2,\)"
+    ):
+        lo.describe(PARAMS, state)
+    state = lo.adam_lawn(0.1, 1).init(PARAMS)
+    with pytest.raises(ValueError, match=r"'dense/bias' has norms .* it is free. Give describe"):
+        lo.describe(PARAMS, state, mask={"dense": True})
+
+
+def test_a_state_without_norms_is_named():
+    state = optax.adam(0.1).init(PARAMS)
+    with pytest.raises(ValueError, match="state holds no norms"):
+        diagnostics.captured_norms(state)
+    with pytest.raises(ValueError, match="state holds no LawnState"):
+        diagnostics.is_constrained(state)
+
+
+def test_norm_drift_by_hand():
+    _, state = train(lo.adam_lawn(0.1, 0), PARAMS, lambda t, p: p, 1)
+    doubled = jax.tree.map(lambda w: 2 * w, PARAMS)
+    np.testing.assert_allclose(
+        diagnostics.norm_drift(doubled, state)["dense/kernel"], 1.0, rtol=1e-5
+    )
+    half = diagnostics.norm_drift(doubled, state, target_scale=2.0)
+    np.testing.assert_allclose(half["dense/kernel"], 0.0, atol=1e-6)
+
+
+def test_gradient_cosine_by_hand():
+    w, g = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 1.0]])
+    np.testing.assert_allclose(
+        diagnostics.gradient_cosine({"w": w}, {"w": g})["w"], 0.5**0.5, rtol=1e-6
+    )
+    assert diagnostics.gradient_cosine({"w": w}, {"w": 0 * g})["w"] == 0
+
+
+@pytest.mark.parametrize("angle", [1e-5, 0.1, 1.0, 3.0])
+def test_angular_step_by_hand(angle):
+    w = jnp.array([[1.0, 0.0]])
+    after = 2 * jnp.array([[jnp.cos(angle), jnp.sin(angle)]])
+    step = diagnostics.angular_step({"w": w}, {"w": after - w})["w"]
+    np.testing.assert_allclose(step, angle, rtol=1e-4)
+
+
+def test_escape_value_against_the_formed_matrices(x64):
+    key_x, key_w, key = jax.random.split(jax.random.key(0), 3)
+    x, y = jax.random.normal(key_x, (20, 4)), jnp.sin(jnp.arange(20.0))
+    params = {"w": jax.random.normal(key_w, (4,))}
+    loss = lambda p, example: jnp.square(jnp.tanh(example[0] @ p["w"]) - example[1])
+    eta, batch, m = 0.3, 4, 20
+
+    flat = lambda w, example: loss({"w": w}, example)
+    hessian = jax.hessian(lambda w: jnp.mean(jax.vmap(flat, (None, 0))(w, (x, y))))(params["w"])
+    grads = jax.vmap(jax.grad(flat), (None, 0))(params["w"], (x, y))
+    centred = grads - grads.mean(0)
+    step = np.eye(4) - eta * hessian
+    matrix = step @ step + eta**2 * (m - batch) / (batch * (m - 1)) * centred.T @ centred / m
+    expected = np.linalg.eigvalsh(matrix)[-1]
+
+    value = diagnostics.escape_value(
+        loss, params, (x, y), learning_rate=eta, batch_size=batch, key=key, iterations=300
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-8)
+
+
+def test_escape_value_refuses_a_batch_that_does_not_fit():
+    with pytest.raises(ValueError, match=r"batch_size=9 must be between 1 and .* 8"):
+        diagnostics.escape_value(
+            lambda p, x: p["w"].sum(),
+            {"w": jnp.ones(2)},
+            jnp.ones(8),
+            learning_rate=0.1,
+            batch_size=9,
+            key=jax.random.key(0),
+        )

@@ -1,0 +1,104 @@
+"""Each preset is what it says: its parts, its defaults, its one property."""
+
+import inspect
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lawn_optax as lo
+from tests import reference
+from tests.conftest import CONSTRAINED
+from tests.helpers import max_difference, norm, train
+
+AXES = {"dense": 0, "conv": (0, 1, 2), "embedding": 1, "bias": None, "scale": None}
+
+
+def test_defaults_are_the_papers():
+    for preset in (lo.adam_lawn, lo.lamb_lawn, lo.lamb_plus):
+        default = {n: p.default for n, p in inspect.signature(preset).parameters.items()}
+        assert (default["b1"], default["b2"], default["eps"]) == (0.9, 0.999, 1e-6)
+    assert inspect.signature(lo.sgd_lawn).parameters["momentum"].default == 0.9
+
+
+@pytest.mark.parametrize("axes", [None, AXES])
+def test_a_lamb_lawn_step_moves_by_its_learning_rate(axes, weights, gradient):
+    params = jax.tree.map(jnp.float32, weights)
+    history, _ = train(lo.lamb_lawn(0.05, 3, axes=axes), params, gradient, 12)
+    for before, after in itertools.pairwise(history[2:]):
+        update = jax.tree.map(jnp.subtract, after, before)
+        angles = lo.diagnostics.angular_step(before, update, axes=axes)
+        for name in CONSTRAINED:
+            np.testing.assert_allclose(jnp.tan(angles[name]), 0.05, rtol=1e-4)
+
+
+def test_lamb_lawn_is_lamb_until_the_switch(weights, gradient):
+    params = jax.tree.map(jnp.float32, weights)
+    ours, _ = train(lo.lamb_lawn(0.05, 10), params, gradient, 10)
+    theirs, _ = train(optax.lamb(0.05, eps=1e-6), params, gradient, 10)
+    assert max_difference(ours, theirs) < 1e-5
+
+
+def test_lamb_lawn_leaves_zero_slices_to_lamb(gradient, x64):
+    weights = {"dense": np.array([[0.0, 1.0], [0.0, 2.0], [0.0, -1.0]])}
+    pull = lambda t, p: {"dense": np.asarray(p["dense"]) - [[1.0, 2.0]] * 3}
+    tx = lo.lamb_lawn(0.05, 0, axes=0)
+    history, _ = train(tx, jax.tree.map(jnp.float64, weights), pull, 10)
+    expected = reference.train(
+        weights, pull, reference.Lamb(0.05), steps=10, switch=0, axes={"dense": (0,)}
+    )
+    assert max_difference(history, expected) < 1e-12
+
+
+def test_lamb_plus_without_a_cap_is_lamb(weights, gradient):
+    params = jax.tree.map(jnp.float32, weights)
+    ours, _ = train(lo.lamb_plus(0.05, weight_decay=0.1, max_ratio=jnp.inf), params, gradient, 10)
+    theirs, _ = train(optax.lamb(0.05, eps=1e-6, weight_decay=0.1), params, gradient, 10)
+    assert max_difference(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("axes", [None, AXES])
+@pytest.mark.parametrize(
+    ("inner", "rule"),
+    [
+        (optax.scale_by_adam(eps=1e-6), reference.Adam(0.0)),
+        (optax.trace(0.9), reference.Sgd(0.0)),
+    ],
+)
+def test_hyperball_follows_the_reference(inner, rule, axes, weights, gradient, x64):
+    rate = lambda step: 0.03 / (1 + 0.1 * step)
+    params = jax.tree.map(jnp.float64, weights)
+    history, _ = train(lo.hyperball(inner, rate, axes=axes), params, gradient, 50)
+    named = {"dense": (0,), "conv": (0, 1, 2), "embedding": (1,)} if axes else None
+    expected = reference.hyperball(weights, gradient, rule, rate, steps=50, axes=named)
+    assert max_difference(history, expected) < 1e-12
+
+
+def test_hyperball_with_zero_slices_and_directions_stays_finite(x64):
+    weights = {"dense": np.array([[0.0, 1.0], [0.0, 2.0]])}
+    pull = lambda t, p: {"dense": np.array([[1.0, 0.0], [2.0, 0.0]])}
+    rule = reference.Sgd(0.0, momentum=0.0)
+    tx = lo.hyperball(optax.identity(), 0.1, axes=0)
+    history, _ = train(tx, jax.tree.map(jnp.float64, weights), pull, 5)
+    expected = reference.hyperball(weights, pull, rule, 0.1, steps=5, axes={"dense": (0,)})
+    assert max_difference(history, expected) < 1e-12
+
+
+def test_hyperball_of_muon_holds_its_norms(weights, gradient):
+    params = {name: jnp.float32(weights[name]) for name in ("dense", "embedding")}
+    tx = lo.hyperball(optax.contrib.muon(learning_rate=-1.0), 0.05)
+    history, _ = train(tx, params, gradient_of(gradient), 10)
+    for name in params:
+        np.testing.assert_allclose(norm(history[-1][name]), norm(params[name]), rtol=3e-6)
+
+
+def gradient_of(gradient):
+    return lambda t, params: {name: g for name, g in gradient(t, params).items() if name in params}
+
+
+def test_hyperball_refuses_what_is_no_optimizer():
+    with pytest.raises(TypeError, match=r"inner=.* must be an optax.GradientTransformation"):
+        lo.hyperball(optax.adam, 0.1)
