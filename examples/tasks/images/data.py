@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from examples.tasks import quiet_tfds
-from examples.tasks.images.prepared import check_labels, naming_file, open_builder
+from examples.tasks.images.tfds_files import check_labels, naming_file, open_builder
 
 DatasetName = Literal["cifar10", "cifar100", "generated"]
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from examples.tasks.images import crops
-from examples.tasks.images.prepared import check_labels, naming_file, open_builder
+from examples.tasks.images.tfds_files import check_labels, naming_file, open_builder
 
 
 class Dataset(NamedTuple):
