@@ -10,6 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from examples.tasks import quiet_tfds
 from examples.tasks.images import data
 
 SIZES = {"train": 12, "test": 5}
@@ -27,11 +28,12 @@ class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("3.0.2")
     name = "cifar100"
+    classes = 100
 
     def _info(self):
         features = {
             "image": tfds.features.Image(shape=(32, 32, 3)),
-            "label": tfds.features.ClassLabel(num_classes=100),
+            "label": tfds.features.ClassLabel(num_classes=self.classes),
         }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
@@ -41,14 +43,20 @@ class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, first, count):
         for value in range(first, first + count):
-            yield value, {"image": picture(value), "label": value % 100}
+            yield value, {"image": picture(value), "label": value % self.classes}
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    Tiny(data_dir=str(folder), file_format="array_record").download_and_prepare()
+    prepare(folder)
     return folder
+
+
+def prepare(folder, **options):
+    """Writes the dataset as its users' files are written."""
+    builder = Tiny(data_dir=str(folder), file_format="array_record")
+    quiet_tfds.download_and_prepare(builder, **options)
 
 
 def colours(images):
@@ -76,6 +84,49 @@ def test_a_torn_file_is_named(prepared, tmp_path):
         data.load("cifar100", tmp_path)
 
 
+def test_of_several_files_the_torn_one_is_named(tmp_path):
+    prepare(tmp_path, download_config=tfds.download.DownloadConfig(num_shards=3))
+    files = sorted(tmp_path.glob("cifar100/*/*train*array_record*"))
+    os.truncate(files[1], 100)
+    with pytest.raises(
+        ValueError, match=r"image \d+ of train in \S+-00001-of-00003 cannot be read"
+    ):
+        data.load("cifar100", tmp_path)
+
+
+def test_a_broken_image_is_named(tmp_path, monkeypatch):
+    whole = picture
+    broken = lambda value: io.BytesIO(b"no image") if value == 104 else whole(value)
+    monkeypatch.setitem(globals(), "picture", broken)
+    prepare(tmp_path)
+    with pytest.raises(ValueError, match=r"image \d of test in \S+array_record\S+ .*cannot ident"):
+        data.load("cifar100", tmp_path)
+
+
+def test_a_label_of_no_class_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(Tiny, "classes", 104)
+    prepare(tmp_path)
+    with pytest.raises(ValueError, match=r"of test in \S+ .*the label 10[0-3] is not one of 0 to"):
+        data.load("cifar100", tmp_path)
+
+
+def test_another_format_is_told(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    (info,) = tmp_path.glob("cifar100/*/dataset_info.json")
+    text = info.read_text()
+    for changed in (text.replace("array_record", "tfrecord"), text[:40]):
+        info.write_text(changed)
+        with pytest.raises(
+            ValueError, match=r"is not in ArrayRecord \(.*\): .*tfds build cifar100"
+        ):
+            data.load("cifar100", tmp_path)
+
+
+def test_nothing_of_the_lines_and_bars_of_tfds(tmp_path, capfd):
+    prepare(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_validation_is_the_end_of_the_training_set_and_a_subset_its_beginning(prepared):
     whole = colours(data.load("cifar100", prepared).train)
     images = data.load("cifar100", prepared, train_images=6, validation_images=4)
@@ -98,7 +149,7 @@ def test_without_data_and_tensorflow_the_remedy_is_told(tmp_path, monkeypatch):
         data.load("cifar10", tmp_path)
 
 
-def test_without_a_network_the_remedy_is_told(tmp_path, monkeypatch):
+def test_without_a_network_the_remedy_is_told(tmp_path, monkeypatch, capfd):
     def download(builder):
         raise ConnectionError("no network")
 
@@ -106,6 +157,7 @@ def test_without_a_network_the_remedy_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download)
     with pytest.raises(ConnectionError, match=r"could not download cifar10 \(no network\).*tfds"):
         data.load("cifar10", tmp_path)
+    assert "Downloading and preparing cifar10" in capfd.readouterr().err
 
 
 def test_generated_images_can_be_told_apart():

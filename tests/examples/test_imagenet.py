@@ -323,6 +323,20 @@ class TestStream:
         with pytest.raises(ValueError, match=r"of train\[:48\] in .*imagenet2012.*is torn"):
             files.imagenet(tmp_path).identity()
 
+    def test_a_cut_photograph_is_named(self, tmp_path, monkeypatch):
+        whole = photograph
+        monkeypatch.setitem(
+            globals(), "photograph", lambda n: whole(n)[: -300 if n >= 100 else None]
+        )
+        Tiny(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+        rounds = files.cut(TRAIN // 8, 8, 1, HELD_OUT)
+        images = files.Images(files.imagenet(tmp_path), rounds, 1, 32, seed=0, rows=(0,))
+        assert images[0]["image"].shape == (32, 32, 3)
+        with pytest.raises(
+            ValueError, match=r"0 of validation in \S+-of-00001 .*image file is trunc"
+        ):
+            images[rounds.train_batches]
+
     def test_workers_end_with_the_process_that_trains(self):
         trainer = subprocess.Popen(
             [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True

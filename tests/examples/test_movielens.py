@@ -1,18 +1,21 @@
 """The interaction data: files worked out by hand, and every way a file can be wrong."""
 
+import bz2
 import dataclasses
 import doctest
 import functools
+import gzip
 import http.server
 import lzma
 import re
 import threading
+import time
 import zipfile
 
 import numpy as np
 import pytest
 
-from examples.tasks.recommendation import catalog, load, prepared, protocol
+from examples.tasks.recommendation import datasets, load, prepared, protocol
 
 USERS, EACH = 6, 20
 # 20 items a user, no two alike: each user then has 100 that are not observed, one to spare.
@@ -63,6 +66,21 @@ def data_dir(tmp_path):
     return tmp_path / "data"
 
 
+PACK = {"xz": lzma.compress, "gz": gzip.compress, "bz2": bz2.compress}
+# What spreadsheets, editors and downloads make of a text file.
+ODDITIES = {
+    "byte-order mark": lambda text: b"\xef\xbb\xbf" + text,
+    "lines of Windows": lambda text: text.replace(b"\n", b"\r\n"),
+    "lines of the old Mac": lambda text: text.replace(b"\n", b"\r"),
+    "blank lines at the end": lambda text: text + b"\n\n \t\n",
+    "all of Windows": lambda text: b"\xef\xbb\xbf" + (text + b"\n\n").replace(b"\n", b"\r\n"),
+}
+
+
+def rewrite(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
 def same(first, second):
     return (
         np.array_equal(first.train, second.train)
@@ -88,21 +106,37 @@ class TestRatingLog:
     def test_double_colons(self, load_, data_dir):
         self.check(load_("movielens-1m", write(data_dir, ratings_dat=rows(LOG, "::"))))
 
-    def test_windows_line_ends(self, load_, data_dir):
-        write(data_dir)
-        (data_dir / "u.data").write_bytes(rows(LOG).replace("\n", "\r\n").encode())
-        self.check(load_("movielens-100k", str(data_dir)))
+    @pytest.mark.parametrize("oddity", ODDITIES)
+    @pytest.mark.parametrize("header", ["", "user_id\titem_id\trating\ttimestamp\n"])
+    def test_text_of_any_system_with_or_without_names(self, load_, data_dir, oddity, header):
+        folder = write(data_dir, u_data=header + rows(LOG))
+        rewrite(data_dir / "u.data", ODDITIES[oddity])
+        self.check(load_("movielens-100k", folder))
+
+    @pytest.mark.parametrize(
+        ("dataset", "name", "header", "separator"),
+        [
+            ("movielens-1m", "ratings_dat", "UserID::MovieID::Rating::Timestamp", "::"),
+            ("movielens-100k", "u_data", '"userId"\t"movieId"\t"rating"\t"timestamp"', "\t"),
+            ("movielens-100k", "u_data", "user_id:token\titem_id:token\trating:float\ttime", "\t"),
+        ],
+    )
+    def test_names_of_columns_as_others_write_them(
+        self, load_, data_dir, dataset, name, header, separator
+    ):
+        text = f"{header}\n{rows(LOG, separator)}"
+        self.check(load_(dataset, write(data_dir, **{name: text})))
 
     @pytest.mark.parametrize("folder", [".", "movielens-100k", "ml-100k"])
-    @pytest.mark.parametrize("form", ["plain", "xz", "zip"])
+    @pytest.mark.parametrize("form", ["plain", "xz", "gz", "bz2", "zip"])
     def test_places_and_compression(self, load_, data_dir, folder, form):
         place, text = data_dir / folder, rows(LOG).encode()
         place.mkdir(parents=True)
         if form == "zip":
             with zipfile.ZipFile(place / "ml-100k.zip", "w") as archive:
                 archive.writestr("ml-100k/u.data", text)
-        elif form == "xz":
-            (place / "u.data.xz").write_bytes(lzma.compress(text))
+        elif form in PACK:
+            (place / f"u.data.{form}").write_bytes(PACK[form](text))
         else:
             (place / "u.data").write_bytes(text)
         self.check(load_("movielens-100k", str(data_dir)))
@@ -126,6 +160,37 @@ class TestRatingLog:
         assert (data.num_users, data.num_items, data.removed_users) == (6, 120, 2)
         assert data.num_interactions == 140
         np.testing.assert_array_equal(data.train, TRAIN)
+
+    def test_repeated_rows_are_told_each_time_and_count_once(self, load_, data_dir, caplog):
+        folder = write(data_dir, u_data=rows([*LOG, *LOG[3:7]]))
+        for _ in range(2):  # Prepared, and read back.
+            self.check(load_("movielens-100k", folder))
+            message = (
+                "u.data: rows that repeat the user and item of an earlier one: 4, the first on"
+                " line 121 (user 1, item 4); each pair counts once"
+            )
+            assert message in caplog.text
+            caplog.clear()
+
+    def test_repeated_rows_do_not_decide_what_comes_last(self, load_, data_dir):
+        # User 1 rated items 20 and 5 at its latest time, in this order.
+        table = [row for row in LOG if row[:2] != (1, 5)] + [(1, 5, 3, 1019)]
+        first = load_("movielens-100k", write(data_dir / "a", u_data=rows(table)))
+        again = load_("movielens-100k", write(data_dir / "b", u_data=rows(table + LOG[10:20])))
+        assert first.candidates[0, 0] == again.candidates[0, 0] == 5 - 1
+        assert same(first, again)
+
+    @pytest.mark.parametrize("other", [(1, 3, 3, 1002), (1, 3, 4, 1019), (1, 3, 3, 7)])
+    def test_a_pair_with_another_rating_or_time_is_told(self, load_, data_dir, caplog, other):
+        assert LOG[2] == (1, 3, 3, 1002)
+        load_("movielens-100k", write(data_dir, u_data=rows([*LOG, other])))
+        told = ", 1 with another rating or time; each pair counts once, with its latest time"
+        assert "earlier one: 1, the first on line 121" in caplog.text
+        assert (told in caplog.text) == (other != LOG[2])
+
+    def test_nothing_is_told_of_rows_that_differ(self, load_, data_dir, caplog):
+        load_("movielens-100k", write(data_dir, u_data=rows(LOG)))
+        assert "repeat" not in caplog.text
 
     def test_a_repeated_interaction_counts_once(self, load_, data_dir):
         # The held-out item was rated before as well; 19 distinct items are too few.
@@ -211,6 +276,52 @@ class TestPublishedSplit:
         swapped = published(data_dir / "b", TRAIN[::-1], [*TEST[3:], *TEST[:3]], NEGATIVES[::-1])
         assert same(first, load_("movielens-1m", swapped))
 
+    @pytest.mark.parametrize("oddity", ODDITIES)
+    def test_text_of_any_system(self, load_, data_dir, oddity):
+        published(data_dir)
+        for path in data_dir.iterdir():
+            rewrite(path, ODDITIES[oddity])
+        data = load_("movielens-1m", str(data_dir))
+        np.testing.assert_array_equal(data.train, TRAIN)
+        np.testing.assert_array_equal(data.candidates, [[i, *ns] for _, i, ns in NEGATIVES])
+
+    @pytest.mark.parametrize("form", PACK)
+    def test_names_of_columns_and_compression(self, load_, data_dir, form):
+        published(data_dir)
+        headers = {
+            "ml-1m.train.pairs": b"user_id\titem_id\n",
+            "ml-1m.test.rating": b"user_id\titem_id\trating\ttimestamp\n",
+            "ml-1m.test.negative": b"(user,item)\tnegatives\n",
+        }
+        for name, header in headers.items():
+            text = (data_dir / name).read_bytes()
+            (data_dir / name).unlink()
+            (data_dir / f"{name}.{form}").write_bytes(PACK[form](header + text))
+        data = load_("movielens-1m", str(data_dir))
+        np.testing.assert_array_equal(data.train, TRAIN)
+        np.testing.assert_array_equal(data.candidates, [[i, *ns] for _, i, ns in NEGATIVES])
+
+    def test_what_is_odd_is_told(self, load_, data_dir, caplog):
+        train = [*TRAIN, TRAIN[5], TEST[1][:2]]
+        negatives = [*NEGATIVES]
+        user, item, ids = negatives[4]
+        negatives[4] = (user, item, [*ids[:-2], ids[0], TRAIN[-20][1]])
+        assert TRAIN[-20][0] == user
+        load_("movielens-1m", published(data_dir, train=train, negatives=negatives))
+        for message in (
+            "ml-1m.train.pairs: rows that repeat the user and item of an earlier one: 1, the first"
+            " on line 115 (user 0, item 5)",
+            "ml-1m.train.pairs: rows that are held out, and so not trained on: 1",
+            "ml-1m.test.negative: negatives that their users train on: 1, that stand there twice:"
+            " 1; all are kept as published",
+        ):
+            assert message in caplog.text
+
+    def test_nothing_is_told_of_a_split_as_published(self, load_, data_dir, caplog):
+        load_("movielens-1m", published(data_dir))
+        assert len(caplog.records) == 1
+        assert "120 interactions, but 1000209" in caplog.text
+
     def test_goes_before_the_log(self, load_, data_dir):
         write(data_dir, ratings_dat=rows(LOG[:60], "::"))
         assert load_("movielens-1m", published(data_dir / "movielens-1m")).num_users == 6
@@ -245,7 +356,45 @@ def edited(lines, line, text):
     return "".join(lines)
 
 
+def field(column, text, line=7):
+    """The log with a field of a line replaced."""
+    row = [*map(str, LOG[line - 1])]
+    row[column] = str(text)
+    return edited(rows(LOG), line, "\t".join(row) + "\n")
+
+
+NAMES = "user\titem\trating\ttimestamp\n"
 BROKEN_LOGS = {
+    "names without rows": (NAMES, "line 2: the file is empty: fetch it again"),
+    "names in another order": (
+        "item\tuser\trating\ttimestamp\n" + rows(LOG),
+        "line 1: expected .*, nor does the line name these columns in this order: correct the row",
+    ),
+    "names twice": (NAMES + NAMES + rows(LOG), "line 2: expected .* whose user 'user' is not a"),
+    "lines counted from the names": (NAMES + field(2, 9), "line 8: rating 9 is out of range"),
+    "commas": (
+        rows(LOG, ","),
+        "line 1: .* got '1,1,1,1000', where the number of fields is 1 and not 4",
+    ),
+    "signed user": (field(0, "+5"), r"line 7: .* whose user '\+5' must be written 5: correct"),
+    "negative item": (field(1, "-3"), "line 7: .* whose item '-3' is not a whole number from 0"),
+    "zeros in front": (field(0, "001"), "line 7: .* whose user '001' must be written 1"),
+    "decimal point": (field(1, "5.0"), r"line 7: .* whose item '5\.0' must be written 5"),
+    "half a star": (field(2, "3.5"), r"line 7: .* whose rating '3\.5' is not a whole number"),
+    "digits of another script": (field(0, "\u0663"), "line 7: .* user '\u0663' must be written 3"),
+    "full-width digits": (field(1, "\uff15"), "line 7: .* whose item '\uff15' must be written 5"),
+    "not a number": (field(3, "nan"), "line 7: .* whose timestamp 'nan' is not a whole number"),
+    "date": (field(3, "1997-12-04"), "line 7: .* whose timestamp '1997-12-04' is not a number"),
+    "rating 0": (field(2, 0), "line 7: rating 0 is out of range: the ratings .* are 1 to 5"),
+    "rating 6": (field(2, 6), "line 7: rating 6 is out of range: .* correct the row, or fetch"),
+    "milliseconds": (
+        field(3, 881250949000),
+        "line 7: timestamp 881250949000 is in the future: .* divide milliseconds by 1000",
+    ),
+    "future": (
+        field(3, int(time.time()) + 10 * 86_400),
+        r"line 7: timestamp \d{10} is in the future: expected seconds since 1970",
+    ),
     "empty": ("", "line 1: the file is empty: fetch it again"),
     "truncated in a row": (rows(LOG)[:-8], r"line 120: expected 'user\\titem\\trating"),
     "truncated in a number": (rows(LOG)[:-2], "line 120: the last row ends without a newline"),
@@ -267,13 +416,21 @@ BROKEN_LOGS = {
 SHORT = [*NEGATIVES[:3], (*NEGATIVES[3][:2], NEGATIVES[3][2][:98]), *NEGATIVES[4:]]
 ELSEWHERE = [*NEGATIVES[:3], (3, 11, NEGATIVES[3][2]), *NEGATIVES[4:]]
 BROKEN_SPLITS = {
-    "no negatives": ("negative", edited(negative_rows(NEGATIVES), 2, "(1,39)\n"), "line 2: user 1"),
-    "98 negatives": ("negative", negative_rows(SHORT), "line 4: user 3 has 98 negatives, 99 are"),
+    "no negatives": (
+        "negative",
+        edited(negative_rows(NEGATIVES), 2, "(1,39)\n"),
+        "line 2: .*where the number of fields is 2 and not 101",
+    ),
+    "98 negatives": (
+        "negative",
+        negative_rows(SHORT),
+        r"line 4: expected .* 99 negatives.* where the number of fields is 100 and",
+    ),
     "no parentheses": ("negative", negative_rows(NEGATIVES).replace("(", ""), "line 1: expected"),
     "unknown negative": (
         "negative",
         negative_rows(NEGATIVES).replace("\t21\t", "\t3706\t"),
-        r"line 1: item 3706 is out of range: .* 0 to 3705",
+        r"line 1: negative 3706 is out of range: .* 0 to 3705",
     ),
     "user twice in negatives": (
         "negative",
@@ -293,6 +450,17 @@ BROKEN_SPLITS = {
         "test.rating, line 5: user 1 has a row already, on line 2: keep one",
     ),
     "test truncated": ("rating", rows(TEST[:4]), "train.pairs, line 77: user 4 has no row in"),
+    "test rating 0": ("rating", edited(rows(TEST), 3, "2\t59\t0\t7\n"), "line 3: rating 0 is out"),
+    "test time in milliseconds": (
+        "rating",
+        edited(rows(TEST), 3, f"2\t59\t3\t{978300760000}\n"),
+        "line 3: timestamp 978300760000 is in the future",
+    ),
+    "signed negative": (
+        "negative",
+        negative_rows(NEGATIVES).replace("\t21\t", "\t+21\t", 1),
+        r"line 1: .* whose negative '\+21' must be written 21",
+    ),
     "mixed columns": ("rating", edited(rows(TEST), 3, "2\t59\n"), "rating, line 3: expected"),
     "test item out of range": ("rating", edited(rows(TEST), 3, "2\t3706\t1\t1\n"), "line 3: item"),
     "train truncated": ("pairs", rows(TRAIN[:70]), "test.rating, line 5: user 4 has no row in"),
@@ -324,6 +492,37 @@ class TestErrors:
         with pytest.raises(ValueError, match=rf"ml-1m\..*{message}"):
             load_("movielens-1m", str(data_dir))
 
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+    def test_utf_16(self, load_, data_dir, encoding):
+        write(data_dir)
+        (data_dir / "u.data").write_bytes(rows(LOG).encode(encoding))
+        with pytest.raises(
+            ValueError, match=r"u\.data: expected plain text, got UTF-16 .*save it as UTF-8"
+        ):
+            load_("movielens-100k", str(data_dir))
+
+    @pytest.mark.parametrize("text", ["\n", "\ufeff", " \r\n\t\n"])
+    def test_nothing_but_blanks(self, load_, data_dir, text):
+        folder = write(data_dir, u_data=text)
+        with pytest.raises(ValueError, match=r"u\.data, line 1: the file is empty"):
+            load_("movielens-100k", folder)
+
+    @pytest.mark.parametrize("name", ["commas", "milliseconds"])
+    def test_is_one_line(self, load_, data_dir, name):
+        with pytest.raises(ValueError, match="line") as error:
+            load_("movielens-100k", write(data_dir, u_data=BROKEN_LOGS[name][0]))
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize("form", ["gz", "bz2"])
+    @pytest.mark.parametrize("spoil", ["cut", "unpacked already"])
+    def test_compressed_file_that_is_none(self, load_, data_dir, form, spoil):
+        write(data_dir)
+        text = rows(LOG).encode()
+        content = PACK[form](text)[:-20] if spoil == "cut" else text
+        (data_dir / f"u.data.{form}").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"u\.data\.{form}: cannot be unpacked .* fetch it"):
+            load_("movielens-100k", str(data_dir))
+
     @pytest.mark.parametrize("keep", [0, 40])
     def test_truncated_xz(self, load_, data_dir, keep):
         write(data_dir)
@@ -348,6 +547,16 @@ class TestErrors:
         with pytest.raises(FileNotFoundError, match=r"ml-1m\.train\.rating.*; or ratings\.dat"):
             load_("movielens-1m", str(data_dir))
 
+    def test_a_file_in_place_of_its_folder(self, load_, data_dir):
+        folder = write(data_dir, u_data=rows(LOG))
+        with pytest.raises(FileNotFoundError, match=r"u\.data is a file, not a folder: give a"):
+            load_("movielens-100k", f"{folder}/u.data")
+
+    @pytest.mark.parametrize("seed", [-1, 2**32])
+    def test_seed_out_of_range(self, load_, seed):
+        with pytest.raises(ValueError, match=rf"negatives_seed={seed} must lie between 0 and"):
+            load_("movielens-100k", negatives_seed=seed)
+
     @pytest.mark.parametrize(("suffix", "missing"), [("pairs", "train"), ("rating", "test")])
     def test_half_a_split(self, load_, data_dir, suffix, missing):
         published(data_dir)
@@ -358,6 +567,14 @@ class TestErrors:
     def test_unknown_dataset(self, load_):
         with pytest.raises(ValueError, match=r"'movielens-1b' is not known; .* movielens-100k"):
             load_("movielens-1b")
+
+
+class TestTerminal:
+    """What is to be seen of TensorFlow Datasets."""
+
+    def test_nothing_of_its_lines_and_bars(self, load_, data_dir, capfd):
+        load_("movielens-100k", write(data_dir, u_data=rows(LOG)))
+        assert capfd.readouterr() == ("", "")
 
 
 class TestCache:
@@ -424,7 +641,7 @@ class TestDownload:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             address = f"http://127.0.0.1:{server.server_port}"
             for name in ("_GROUPLENS", "_NCF"):
-                monkeypatch.setattr(catalog, name, address)
+                monkeypatch.setattr(datasets, name, address)
             monkeypatch.setenv("NO_PROXY", "127.0.0.1")
             yield folder
             server.shutdown()
@@ -433,22 +650,24 @@ class TestDownload:
         published(public)
         (public / "ml-1m.train.pairs").rename(public / "ml-1m.train.rating")
         blobs = {
-            role: catalog.checksum(public / names[0], "git-blob").split(":")[1]
-            for role, names in catalog.DATASETS["movielens-1m"].split.names.items()
+            role: datasets.checksum(public / names[0], "git-blob").split(":")[1]
+            for role, names in datasets.DATASETS["movielens-1m"].split.names.items()
         }
-        known = catalog.DATASETS["movielens-1m"]
+        known = datasets.DATASETS["movielens-1m"]
         split = dataclasses.replace(known.split, blobs=blobs)
         monkeypatch.setitem(
-            catalog.DATASETS, "movielens-1m", dataclasses.replace(known, split=split)
+            datasets.DATASETS, "movielens-1m", dataclasses.replace(known, split=split)
         )
 
     def test_archive(self, load_, public, monkeypatch):
         with zipfile.ZipFile(public / "ml-100k.zip", "w") as archive:
             archive.writestr("ml-100k/u.data", rows(LOG))
-        known = catalog.DATASETS["movielens-100k"]
-        sha256 = catalog.checksum(public / "ml-100k.zip").split(":")[1]
+        known = datasets.DATASETS["movielens-100k"]
+        sha256 = datasets.checksum(public / "ml-100k.zip").split(":")[1]
         log = dataclasses.replace(known.log, sha256=sha256)
-        monkeypatch.setitem(catalog.DATASETS, "movielens-100k", dataclasses.replace(known, log=log))
+        monkeypatch.setitem(
+            datasets.DATASETS, "movielens-100k", dataclasses.replace(known, log=log)
+        )
         np.testing.assert_array_equal(load_("movielens-100k").train, TRAIN)
 
     def test_split(self, load_, public, monkeypatch):
@@ -473,10 +692,10 @@ class TestDownload:
         # `printf 'hello\n' | git hash-object --stdin`
         (tmp_path / "hello").write_text("hello\n")
         expected = "git-blob:ce013625030ba8dba906f756967f9e9ca394464a"
-        assert catalog.checksum(tmp_path / "hello", "git-blob") == expected
+        assert datasets.checksum(tmp_path / "hello", "git-blob") == expected
 
     def test_addresses(self):
-        for known in catalog.DATASETS.values():
+        for known in datasets.DATASETS.values():
             for remote in known.remotes.values():
                 assert re.fullmatch(r"https://\S+", remote.url)
                 assert re.fullmatch(r"sha256:\w{64}|git-blob:\w{40}", remote.checksum)

@@ -1,14 +1,19 @@
-"""CIFAR through TensorFlow Datasets, decoded once, and images made up where there is no data.
+"""Loads CIFAR through TensorFlow Datasets, decoded, or makes images up where there is no data.
 
 TensorFlow is needed once, to prepare the dataset as ArrayRecord, and not to read it.
 """
 
 import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+
+from examples.tasks import quiet_tfds
+from examples.tasks.images.tfds_files import check_labels, naming_file, open_builder
 
 DatasetName = Literal["cifar10", "cifar100", "generated"]
 
@@ -16,7 +21,7 @@ SIZE = 32  # Rows and columns of an image.
 
 
 class Images(NamedTuple):
-    """Images and their classes.
+    """Holds images and their classes.
 
     Attributes:
       pixels: `(n, 32, 32, 3)` uint8.
@@ -28,12 +33,12 @@ class Images(NamedTuple):
 
 
 class Split(NamedTuple):
-    """A dataset.
+    """Holds a dataset.
 
     Attributes:
-      train: to train on.
-      held_out: to judge by.
-      classes: how many there are.
+      train: the images to train on.
+      held_out: the images to evaluate on.
+      classes: the number of classes.
     """
 
     train: Images
@@ -51,16 +56,18 @@ def load(
     """Reads a dataset.
 
     Args:
-      dataset: CIFAR, or `generated`: 2,000 noisy images of ten patterns and 500 to judge by.
+      dataset: CIFAR, or `generated`: 2,000 noisy images of ten patterns, and 500 to evaluate on.
       data_dir: the folder that TensorFlow Datasets prepared CIFAR in; None for its default,
         `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-      train_images: how many to train on, the first; None for all but those of validation.
-      validation_images: how many to judge by, the last of the training set; 0 for the test set.
+      train_images: how many images to train on, counted from the first; None for all but those
+        of validation.
+      validation_images: how many of the last training images to evaluate on instead of the test
+        set; 0 for the test set.
 
     Raises:
-      ValueError: for more images than there are.
-      FileNotFoundError: where CIFAR is not prepared and TensorFlow, which prepares it, is missing.
-      ConnectionError: where it cannot be downloaded.
+      ValueError: if more images are asked for than there are, or a file is broken.
+      FileNotFoundError: if CIFAR is not prepared and TensorFlow, which prepares it, is missing.
+      ConnectionError: if it cannot be downloaded.
     """
     if dataset == "generated":
         train, test, classes = _generated()
@@ -85,10 +92,9 @@ def load(
 
 
 def _prepared(dataset: str, data_dir: Path | None) -> Any:
-    """TFDS's builder of a dataset, which is downloaded and prepared where it is not."""
-    folder = str(data_dir.expanduser()) if data_dir else None
-    builder = tfds.builder(dataset, data_dir=folder, file_format="array_record")
-    if builder.data_path.exists() and builder.info.splits:
+    """Returns TFDS's builder of a dataset, which is downloaded and prepared if necessary."""
+    builder, is_prepared = open_builder(dataset, data_dir)
+    if is_prepared:
         return builder
     remedy = (
         f" Where there are a network and TensorFlow (pip install tensorflow-cpu), prepare it once:"
@@ -98,28 +104,39 @@ def _prepared(dataset: str, data_dir: Path | None) -> Any:
     # Without it the download would be of no use; without a network it is given up after minutes.
     if importlib.util.find_spec("tensorflow") is None:
         raise FileNotFoundError(f"{dataset} is not prepared in {builder.data_path}.{remedy}")
+    print(f"Downloading and preparing {dataset} in {builder.data_path}.", file=sys.stderr)
     try:
-        builder.download_and_prepare()
+        quiet_tfds.download_and_prepare(builder)
     except (OSError, tfds.download.DownloadError) as error:
         raise ConnectionError(f"could not download {dataset} ({error}).{remedy}") from error
     return builder
 
 
 def _decoded(source: Any, part: slice) -> Images:
-    """Some images of a data source."""
+    """Decodes some images of a data source."""
+    numbers = range(*part.indices(len(source)))
     try:
-        examples = source.__getitems__(range(*part.indices(len(source))))
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(
-            f"{source.dataset_info.data_dir} cannot be read ({error}): a file there is torn or"
-            " missing; prepare it again."
-        ) from error
-    pixels = np.stack([example["image"] for example in examples])
-    return Images(pixels, np.array([example["label"] for example in examples], np.int32))
+        return _stacked(source, source.__getitems__(numbers))
+    except (RuntimeError, ValueError, OSError, SyntaxError):
+        # One by one it takes longer, but tells which image it was.
+        for number in numbers:
+            with naming_file(source, number):
+                _stacked(source, [source[number]])
+        raise
+
+
+def _stacked(source: Any, examples: Sequence[Mapping[str, Any]]) -> Images:
+    """Stacks examples of a data source, whose shapes and labels are checked."""
+    labels = np.array([example["label"] for example in examples], np.int32)
+    check_labels(labels, source.dataset_info.features["label"].num_classes)
+    pixels = [example["image"] for example in examples]
+    if wrong := next((x.shape for x in pixels if x.shape != (SIZE, SIZE, 3)), None):
+        raise ValueError(f"an image has the shape {wrong}, not {(SIZE, SIZE, 3)}")
+    return Images(np.stack(pixels), labels)
 
 
 def _generated(classes: int = 10) -> tuple[Images, Images, int]:
-    """Ten patterns of blocks of 8 by 8 pixels, in noise as strong as they are."""
+    """Makes images of ten patterns, in blocks of 8 by 8 pixels, with noise of equal strength."""
     rng = np.random.default_rng(0)
     patterns = rng.normal(size=(classes, 4, 4, 3)).repeat(SIZE // 4, 1).repeat(SIZE // 4, 2)
 

@@ -1,16 +1,17 @@
-"""The files of ImageNet, and which image comes when.
+"""Finds the files of ImageNet, and says which image comes when.
 
-epoch = training batches in a new order, then the batches to judge by; one stream through all epochs
+epoch = training batches in a new order, then the batches to evaluate; one stream through all epochs
 
-What an image is depends on its place in that stream alone: `order(seed, epoch)` says which record
-it is, and `(seed, epoch, record)` how it is cut. So a run may go on from any batch, with any number
-of workers and processes, and sees what it would have seen.
+An image depends only on its place in that stream: `order(seed, epoch)` says which record it is, and
+`(seed, epoch, record)` how it is cropped. So a run may go on from any batch, with any number of
+workers and processes, and sees what it would have seen.
 """
 
 import dataclasses
 import functools
 import math
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -18,18 +19,19 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from examples.tasks.images import crops
+from examples.tasks.images.tfds_files import check_labels, naming_file, open_builder
 
 
 class Dataset(NamedTuple):
-    """Image files by TensorFlow Datasets, in ArrayRecord.
+    """Describes image files that TensorFlow Datasets wrote in ArrayRecord.
 
     Attributes:
-      folder: of one version, such as `imagenet2012/5.1.0`.
+      folder: the folder of one version, such as `imagenet2012/5.1.0`.
       train: the split to train on.
-      held_out: the split to judge by.
-      train_images: images in the first.
-      held_out_images: images in the second.
-      classes: how many there are.
+      held_out: the split to evaluate on.
+      train_images: the number of images in `train`.
+      held_out_images: the number of images in `held_out`.
+      classes: the number of classes.
     """
 
     folder: str
@@ -40,10 +42,12 @@ class Dataset(NamedTuple):
     classes: int
 
     def identity(self) -> dict[str, Any]:
-        """What tells it from others: its size, and a checksum of its first files."""
+        """Returns what tells the dataset from others: its size, and a checksum of two images."""
         crc = 0
         for split in (self.train, self.held_out):
-            crc = zlib.crc32(_record(self.folder, split, 0)["image"], crc)
+            source = _source(self.folder, split)
+            with naming_file(source, 0):
+                crc = zlib.crc32(source[0]["image"], crc)
         sizes = f"{self.train_images} + {self.held_out_images} images"
         return {"data": f"version {Path(self.folder).name}, {sizes}, {crc:08x}"}
 
@@ -54,15 +58,14 @@ def imagenet(data_dir: Path | None = None, train_images: int | None = None) -> D
     Args:
       data_dir: the folder that TensorFlow Datasets prepared it in; None for its default,
         `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-      train_images: how many to train on, the first; None for all.
+      train_images: how many images to train on, counted from the first; None for all.
 
     Raises:
-      FileNotFoundError: where it is not prepared.
-      ValueError: for more images than there are.
+      FileNotFoundError: if it is not prepared.
+      ValueError: if more images are asked for than there are.
     """
-    folder = str(data_dir.expanduser()) if data_dir else None
-    builder = tfds.builder("imagenet2012", data_dir=folder, file_format="array_record")
-    if not builder.data_path.exists() or not builder.info.splits:
+    builder, is_prepared = open_builder("imagenet2012", data_dir)
+    if not is_prepared:
         raise FileNotFoundError(
             f"imagenet2012 is not prepared in {builder.data_path}. Download"
             " ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (an"
@@ -88,13 +91,13 @@ def imagenet(data_dir: Path | None = None, train_images: int | None = None) -> D
 
 
 class Rounds(NamedTuple):
-    """How an epoch is cut into batches and parts.
+    """Says how an epoch is divided into batches and parts.
 
     Attributes:
-      batch: images in a train step.
-      steps: train steps in a part.
-      parts: parts in an epoch.
-      held_out_images: images to judge by.
+      batch: the number of images per training step.
+      steps: the number of training steps per part.
+      parts: the number of parts per epoch.
+      held_out_images: the number of images to evaluate on.
     """
 
     batch: int
@@ -104,38 +107,38 @@ class Rounds(NamedTuple):
 
     @property
     def train_batches(self) -> int:
-        """In an epoch."""
+        """The number of training batches per epoch."""
         return self.steps * self.parts
 
     @property
     def held_out_batches(self) -> int:
-        """In an epoch; the last is filled up with its last image."""
+        """The number of batches to evaluate per epoch; the last repeats its last image."""
         return math.ceil(self.held_out_images / self.batch)
 
     @property
     def batches(self) -> int:
-        """In an epoch, both together."""
+        """The number of all batches per epoch."""
         return self.train_batches + self.held_out_batches
 
 
 def cut(train_batches: int, batch: int, steps_at_once: int, held_out_images: int) -> Rounds:
-    """Parts of as many steps as may be, all of the same number, so that one program trains them."""
+    """Divides an epoch into equal parts of at most `steps_at_once` steps, for one program."""
     steps = max(n for n in range(1, steps_at_once + 1) if train_batches % n == 0)
     return Rounds(batch, steps, train_batches // steps, held_out_images)
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """The images of all epochs that one process needs, one after the other, from some batch on.
+    """Lists the images of all epochs that one process needs, from some batch on.
 
     Attributes:
       dataset: what to read.
-      rounds: how an epoch is cut.
-      epochs: how many.
-      size: rows and columns that an image is resized to.
-      seed: of all that is random.
-      rows: which images of each batch.
-      first: batches to leave out.
+      rounds: how an epoch is divided.
+      epochs: the number of epochs.
+      size: the rows and columns that an image is resized to.
+      seed: the seed of the order and the crops.
+      rows: which images of each batch this process needs.
+      first: the number of batches to leave out.
     """
 
     dataset: Dataset
@@ -150,46 +153,37 @@ class Images:
         return (self.epochs * self.rounds.batches - self.first) * len(self.rows)
 
     def __getitem__(self, place: SupportsIndex) -> dict[str, Any]:
-        """`image` `(size, size, 3)` uint8 and `label` int32."""
+        """Returns `image`, `(size, size, 3)` uint8, and `label`, int32."""
         dataset, rounds = self.dataset, self.rounds
         batch, row = divmod(place.__index__(), len(self.rows))
         epoch, batch = divmod(self.first + batch, rounds.batches)
         if batch < rounds.train_batches:
             records = order(self.seed, epoch, dataset.train_images)
-            record = int(records[batch * rounds.batch + self.rows[row]])
-            example = _record(dataset.folder, dataset.train, record)
+            split, record = dataset.train, int(records[batch * rounds.batch + self.rows[row]])
             rng = np.random.default_rng([1, self.seed, epoch, record])
-            pixels = crops.for_training(example["image"], self.size, rng)
+            crop: Callable[..., np.ndarray] = functools.partial(crops.for_training, rng=rng)
         else:
             image = (batch - rounds.train_batches) * rounds.batch + self.rows[row]
-            record = min(image, dataset.held_out_images - 1)
-            example = _record(dataset.folder, dataset.held_out, record)
-            pixels = crops.for_evaluation(example["image"], self.size)
-        return {"image": pixels, "label": np.int32(example["label"])}
+            split, record = dataset.held_out, min(image, dataset.held_out_images - 1)
+            crop = crops.for_evaluation
+        source = _source(dataset.folder, split)
+        with naming_file(source, record):
+            example = source[record]
+            check_labels(example["label"], dataset.classes)
+            return {
+                "image": crop(example["image"], self.size),
+                "label": np.int32(example["label"]),
+            }
 
 
 @functools.lru_cache(maxsize=2)
 def order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """`(count,)`: which record comes when."""
+    """Returns which record comes when, `(count,)`."""
     return np.random.default_rng([0, seed, epoch]).permutation(count)
-
-
-def _record(folder: str, split: str, number: int) -> dict[str, Any]:
-    """An example; a ValueError where its file is torn."""
-    try:
-        example = _source(folder, split)[number]
-        if example["image"] is None:
-            raise ValueError("it has no image")
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(
-            f"image {number} of {split} in {folder} cannot be read ({error}): a file there is torn"
-            " or missing; prepare it again."
-        ) from error
-    return dict(example)
 
 
 @functools.cache
 def _source(folder: str, split: str) -> Any:
-    """The examples of a split, with images as the bytes of their files."""
+    """Opens the examples of a split, with images as the bytes of their files."""
     undecoded = {"image": tfds.decode.SkipDecoding()}
     return tfds.builder_from_directory(folder).as_data_source(split, decoders=undecoded)

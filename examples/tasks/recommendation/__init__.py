@@ -1,4 +1,4 @@
-"""Who interacted with what: MovieLens and Pinterest by the leave-one-out protocol, as arrays."""
+"""Recommends items: MovieLens and Pinterest as arrays, by the leave-one-out protocol."""
 
 from examples.tasks.recommendation.prepared import DatasetName, load
 from examples.tasks.recommendation.protocol import Interactions

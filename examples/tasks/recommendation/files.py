@@ -1,18 +1,24 @@
-"""Finds a dataset's files in a folder, or downloads them, and unpacks them."""
+"""Finds the files of a dataset in a folder, or downloads them, and unpacks them."""
 
+import bz2
 import dataclasses
+import gzip
+import io
 import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from examples.tasks.recommendation.catalog import DATASETS, Dataset, PublishedSplit, RatingLog
+from examples.tasks.recommendation.datasets import DATASETS, Dataset, PublishedSplit, RatingLog
+
+_UNPACK = {".xz": lzma.decompress, ".gz": gzip.decompress, ".bz2": bz2.decompress}
+_UNPACK_ERRORS = (lzma.LZMAError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file on disk, plain or ``.xz``, or a member of a zip archive."""
+    """A file on disk, plain or compressed, or a member of a zip archive."""
 
     path: Path
     member: str = ""
@@ -20,26 +26,29 @@ class File:
     def __str__(self) -> str:
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
+    @property
+    def name(self) -> str:
+        """The file's own name, without the folder."""
+        return self.member or self.path.name
+
     def read(self) -> bytes:
-        """The unpacked content; a ValueError if it cannot be unpacked."""
+        """Returns the unpacked content, or raises a ValueError if it cannot be unpacked."""
+        content = self.path.read_bytes()
         try:
-            return self._unpack()
-        except (lzma.LZMAError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+            if self.member:
+                with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                    return archive.read(self.member)
+            return _UNPACK.get(self.path.suffix, bytes)(content)
+        # Of an OSError, gzip and bz2 make their own; the file itself has been read by then.
+        except (*_UNPACK_ERRORS, OSError) as error:
             raise ValueError(
                 f"{self}: cannot be unpacked ({error}); the file is truncated or is not what"
                 " its name says: fetch it again"
             ) from error
 
-    def _unpack(self) -> bytes:
-        if self.member:
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(self.member)
-        content = self.path.read_bytes()
-        return lzma.decompress(content) if self.path.suffix == ".xz" else content
-
 
 def find(dataset: str, data_dir: str) -> dict[str, File]:
-    """Looks for a dataset's files in a folder, or in one in it that is named after the dataset.
+    """Finds a dataset's files in a folder, or in a subfolder named after the dataset.
 
     Args:
       dataset: a key of ``DATASETS``.
@@ -60,9 +69,14 @@ def find(dataset: str, data_dir: str) -> dict[str, File]:
     for folder in folders:
         if known.log and (file := _find_log(folder, known.log)):
             return {"ratings": file}
+    problem = (
+        f"data_dir={data_dir} is a file, not a folder"
+        if root.is_file()
+        else (f"no file of {dataset} in {', '.join(map(str, folders))}")
+    )
     raise FileNotFoundError(
-        f"no file of {dataset} in {', '.join(map(str, folders))}: put {_wanted(known)} there"
-        " (plain or .xz), or leave out data_dir to download"
+        f"{problem}: give a folder with {_wanted(known)} (plain, or compressed as"
+        f" {', '.join(_UNPACK)}), or leave out data_dir to download"
     )
 
 
@@ -77,7 +91,7 @@ def download(dataset: str, fetch: Callable[[dict[str, str]], Mapping[str, str]])
       The files by role: ``ratings``, or ``train``, ``test`` and ``negatives``.
 
     Raises:
-      ValueError: if a file has not the checksum it should have.
+      ValueError: if a file does not have the expected checksum.
     """
     remotes = DATASETS[dataset].remotes
     fetched = fetch({role: remote.url for role, remote in remotes.items()})
@@ -90,7 +104,7 @@ def download(dataset: str, fetch: Callable[[dict[str, str]], Mapping[str, str]])
 
 
 def _find_split(folder: Path, split: PublishedSplit) -> dict[str, File]:
-    """The split's files in one folder; to have none of them is fine, to lack one is not."""
+    """Returns the split's files in a folder: none, or at least those to train and to test on."""
     found = {role: _first(folder, names) for role, names in split.names.items()}
     files = {role: file for role, file in found.items() if file}
     missing = [" or ".join(split.names[role]) for role in ("train", "test") if not found[role]]
@@ -103,18 +117,19 @@ def _find_split(folder: Path, split: PublishedSplit) -> dict[str, File]:
 
 
 def _find_log(folder: Path, log: RatingLog) -> File | None:
+    """Returns the log in a folder, unpacked or in its archive."""
     archive = File(folder / f"{log.archive}.zip", log.member)
     return _first(folder, (log.name,)) or (archive if archive.path.is_file() else None)
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> File | None:
-    """The first of the names that is there, plain or compressed."""
-    paths = (folder / (name + suffix) for name in names for suffix in ("", ".xz"))
+    """Returns the first of the names that is there, plain or compressed."""
+    paths = (folder / (name + suffix) for name in names for suffix in ("", *_UNPACK))
     return next((File(path) for path in paths if path.is_file()), None)
 
 
 def _wanted(dataset: Dataset) -> str:
-    """The files that would do, for an error message."""
+    """Returns the names of the files that would do, for an error message."""
     split = [", ".join(names[0] for names in dataset.split.names.values())] if dataset.split else []
     log = [dataset.log.name, f"{dataset.log.archive}.zip"] if dataset.log else []
     return "; or ".join(split + log)

@@ -1,9 +1,8 @@
-"""Loads a dataset, prepared once as ArrayRecord by a builder of TensorFlow Datasets.
+"""Loads a dataset, which a builder of TensorFlow Datasets prepares once as ArrayRecord.
 
 TensorFlow is not needed: the builder writes, and its data source reads, without it.
 """
 
-import contextlib
 import functools
 import hashlib
 import logging
@@ -16,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow_datasets as tfds
 
-from examples.tasks.recommendation.catalog import DATASETS, checksum
+from examples.tasks import quiet_tfds
+from examples.tasks.recommendation.datasets import DATASETS, checksum
 from examples.tasks.recommendation.files import File, download, find
 from examples.tasks.recommendation.protocol import Interactions, leave_one_out
 from examples.tasks.recommendation.splits import NUM_NEGATIVES, read_split
@@ -35,22 +35,23 @@ def load(
 ) -> Interactions:
     """Loads a dataset by the leave-one-out protocol of He et al. (2017).
 
-    Users with fewer than 20 interactions are removed, ratings count as interactions whatever
-    they say, and each user's latest interaction is held out, of several at the same time the
-    last in the file. MovieLens-1M is read from the split that the authors of neural collaborative
-    filtering published where it is there, in preference to ``ratings.dat``; Pinterest exists as
-    such a split only. A published split is kept as it is, but for the users removed and for pairs
-    to train on that repeat or are held out.
+    Users with fewer than 20 interactions are removed, every rating counts as an interaction
+    whatever its stars, and each user's latest interaction is held out; among several at the same
+    time, the last in the file. MovieLens-1M is read from the split that the authors of neural
+    collaborative filtering published, or if that is missing from ``ratings.dat``; Pinterest exists
+    only as such a split. A published split is kept as it is, except that users are removed as
+    above and that a pair is trained on once, and not if it is held out.
 
     The first call prepares the arrays and keeps them; a later one reads them back, unless a file
-    has changed.
+    has changed. Each call logs a warning for what is odd about the files, such as repeated rows.
 
     Args:
       dataset: which one.
       data_dir: a folder with the files, or with a folder of the dataset's name that has them:
         ``u.data``, ``ratings.dat`` or GroupLens's zip archive of either; or ``PREFIX.train.rating``
         (or ``PREFIX.train.pairs``), ``PREFIX.test.rating`` and ``PREFIX.test.negative``, PREFIX
-        being ``ml-1m`` or ``pinterest-20``. Each may be compressed as ``.xz``. None downloads them.
+        being ``ml-1m`` or ``pinterest-20``. Each text file may be compressed as ``.xz``, ``.gz`` or
+        ``.bz2``, and its first line may name the columns. None downloads the files.
       negatives_seed: fixes the 99 negatives of each user where none are published, 0 to 2**32 - 1.
       cache_dir: where prepared and downloaded files are kept; by default where TensorFlow Datasets
         keeps them, ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
@@ -59,12 +60,15 @@ def load(
       The arrays, read-only.
 
     Raises:
-      ValueError: if a file is empty, truncated or malformed, with its name and line.
+      ValueError: if a file is empty, truncated or malformed, or has values that cannot be, with
+        its name and line.
       FileNotFoundError: if ``data_dir`` lacks a file.
       ConnectionError: if a file cannot be downloaded.
     """
     if dataset not in DATASETS:
         raise ValueError(f"dataset {dataset!r} is not known; it is one of {', '.join(DATASETS)}")
+    if not 0 <= negatives_seed < 2**32:
+        raise ValueError(f"negatives_seed={negatives_seed} must lie between 0 and 2**32 - 1")
     files = None if data_dir is None else find(dataset, data_dir)
     root = Path(cache_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
     key = _cache_key(dataset, files, negatives_seed)
@@ -75,13 +79,15 @@ def load(
         negatives_seed=negatives_seed,
         data_dir=str(root / f"{dataset}-{key}"),
     )
-    data = Interactions(dataset=dataset, **_prepared_record(builder, root / "downloads"))
-    _log_counts(data)
+    record = _prepared_record(builder, root / "downloads")
+    record["remarks"] = record["remarks"].decode()
+    data = Interactions(dataset=dataset, **record)
+    _log_remarks(data)
     return data
 
 
 def _cache_key(dataset: str, files: Mapping[str, File] | None, negatives_seed: int) -> str:
-    """Changes with the content of the files, so that what was prepared is never stale."""
+    """Returns a key that changes with the content of the files, so that no cache is stale."""
     if files is None:
         sources = {role: remote.checksum for role, remote in DATASETS[dataset].remotes.items()}
     else:
@@ -94,11 +100,9 @@ def _cache_key(dataset: str, files: Mapping[str, File] | None, negatives_seed: i
 def _prepared_record(
     make_builder: Callable[[], tfds.core.DatasetBuilder], downloads: Path
 ) -> dict[str, Any]:
-    """The one record, which is written first if it is not there."""
+    """Reads the one record, and writes it first if it is not there."""
     try:
-        # TFDS prints its progress; standard output is the caller's.
-        with contextlib.redirect_stdout(sys.stderr):
-            make_builder().download_and_prepare(download_dir=str(downloads))
+        quiet_tfds.download_and_prepare(make_builder(), download_dir=str(downloads))
     except OSError:
         # Another process may have prepared the same in the meantime.
         if not make_builder().data_path.exists():
@@ -107,6 +111,8 @@ def _prepared_record(
 
 
 def _download(dataset: str, dl_manager: Any) -> dict[str, File]:
+    """Downloads the public files, or says how to do without."""
+    print(f"Downloading {dataset}, which is done once.", file=sys.stderr, flush=True)
     try:
         return download(dataset, dl_manager.download)
     except (OSError, tfds.download.DownloadError) as error:
@@ -117,13 +123,15 @@ def _download(dataset: str, dl_manager: Any) -> dict[str, File]:
         ) from error
 
 
-def _log_counts(data: Interactions) -> None:
-    """Says what is missing from the published dataset, since a whole line may be cut off."""
+def _log_remarks(data: Interactions) -> None:
+    """Logs what is odd about the files, and what they lack: whole lines may be cut off."""
+    for remark in data.remarks.splitlines():
+        _logger.warning("%s", remark)
     published = DATASETS[data.dataset].interactions
     if data.num_interactions != published:
         _logger.warning(
-            "%s: %d interactions, but %d in the published dataset; the files are truncated or a"
-            " part of it, so that results do not compare",
+            "%s: %d interactions, but %d in the published dataset; the files are not the whole of"
+            " it, or not only it, so results do not compare",
             data.dataset,
             data.num_interactions,
             published,
@@ -143,7 +151,8 @@ class InteractionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
       data_dir: where to write, or None for the default of TensorFlow Datasets.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    # A new one where what is written changes, or what is refused.
+    VERSION = tfds.core.Version("1.1.0")
     name = "interactions"
 
     def __init__(
@@ -167,6 +176,7 @@ class InteractionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             "num_items": np.int64,
             "num_interactions": np.int64,
             "removed_users": np.int64,
+            "remarks": tfds.features.Text(),
         }
         return tfds.core.DatasetInfo(
             builder=self,

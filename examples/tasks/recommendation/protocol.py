@@ -1,7 +1,8 @@
-r"""The leave-one-out protocol of He et al. (2017): from a split in its own ids to arrays.
+r"""Applies the leave-one-out protocol of He et al. (2017) to a split, and makes arrays of it.
 
-Users with fewer than 20 interactions go, ids become 0 .. n - 1 in the order of the original ones,
-and each user's held-out item is to be ranked among 99 that the user has not interacted with.
+Users with fewer than 20 interactions are removed, ids become 0 .. n - 1 in the order of the
+original ones, and each user's held-out item is to be ranked among 99 items that the user has not
+interacted with.
 """
 
 import dataclasses
@@ -9,22 +10,20 @@ import functools
 
 import numpy as np
 
-from examples.tasks.recommendation.splits import NUM_NEGATIVES, Split
+from examples.tasks.recommendation.splits import NUM_NEGATIVES, Split, pack, unpack
 
 MIN_INTERACTIONS = 20
-_SHIFT = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Interactions:
-    """Who interacted with what, and what each user is tested on.
+    """Holds who interacted with what, and what each user is tested on.
 
     Negatives to train on are to be drawn from the items that are not in ``train``, as He et al.
     do, so the held-out item may be among them: to spare it would tell the model which item it is.
     The draw needs no rejection. For user u let s be ``offsets[u]:offsets[u + 1]``; then the r-th
     item that is not observed, r from 0, is ``r + sum(unobserved_below[s] <= r)``, a binary search.
-    Where the table of all pairs takes ``num_users * num_items`` bits, this takes 32 for each
-    interaction, and its cost does not vary with the draw.
+    A table of all pairs would take ``num_users * num_items`` bits; this takes 32 per interaction.
 
     Attributes:
       dataset: its name.
@@ -34,6 +33,7 @@ class Interactions:
       num_items: items are 0 .. num_items - 1.
       num_interactions: how many there were before users were removed, the held-out ones included.
       removed_users: how many users had fewer than 20 interactions and were removed.
+      remarks: what is odd about the files, one remark per line.
 
     Examples:
       The user has observed items 1 and 2 of 0 .. 3, and 3 is held out. The second item that can
@@ -53,10 +53,11 @@ class Interactions:
     num_items: int
     num_interactions: int
     removed_users: int
+    remarks: str = ""
 
     @property
     def num_users(self) -> int:
-        """Users are 0 .. num_users - 1."""
+        """The number of users, who are 0 .. num_users - 1."""
         return len(self.candidates)
 
     @functools.cached_property
@@ -83,8 +84,8 @@ def leave_one_out(dataset: str, split: Split, negatives_seed: int) -> Interactio
     Raises:
       ValueError: if no user has 20 interactions, or one has too few items left to sample from.
     """
-    # Pairs count once, for the data are binary, and the held-out pair is never trained on.
-    train = _unpack(np.setdiff1d(_pack(split.train), _pack(split.test)))
+    # Pairs count once, since the data are binary, and the held-out pair is never trained on.
+    train = unpack(np.setdiff1d(pack(split.train), pack(split.test)))
     num_interactions = len(train) + len(split.test)
     keep = _count(split.test[:, 0], train[:, 0]) + 1 >= MIN_INTERACTIONS
     if not keep.any():
@@ -106,6 +107,7 @@ def leave_one_out(dataset: str, split: Split, negatives_seed: int) -> Interactio
         num_items=len(items),
         num_interactions=num_interactions,
         removed_users=int(np.sum(~keep)),
+        remarks="\n".join(split.remarks),
     )
     if split.negatives is not None:
         return data
@@ -134,16 +136,6 @@ def _with_negatives(data: Interactions, split: Split, rows: np.ndarray, seed: in
     return dataclasses.replace(data, candidates=candidates)
 
 
-def _pack(pairs: np.ndarray) -> np.ndarray:
-    """(n, 2) to (n,): one number a pair, in the order of user and then item."""
-    return (pairs[:, 0] << _SHIFT) | pairs[:, 1]
-
-
-def _unpack(keys: np.ndarray) -> np.ndarray:
-    """(n,) to (n, 2), undoes ``_pack``."""
-    return np.stack([keys >> _SHIFT, keys & ((1 << _SHIFT) - 1)], axis=1)
-
-
 def _count(users: np.ndarray, sorted_users: np.ndarray) -> np.ndarray:
-    """How often each of the users occurs."""
+    """Counts how often each of the users occurs."""
     return np.searchsorted(sorted_users, users, "right") - np.searchsorted(sorted_users, users)

@@ -1,4 +1,4 @@
-"""The datasets that are known: their files' names, ids, public addresses and checksums."""
+"""Lists the known datasets: their files' names, limits, public addresses and checksums."""
 
 import dataclasses
 import hashlib
@@ -12,6 +12,9 @@ _NCF = (
     "/4aab159e81c44b062c091bdaed0ab54ac632371f/Data"
 )
 
+Limits = Mapping[str, range]
+"""The values that a column may have, by the column's name."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Remote:
@@ -21,7 +24,7 @@ class Remote:
     checksum: str
 
     def verify(self, path: Path) -> None:
-        """Raises a ValueError unless the downloaded file has the checksum it should have."""
+        """Raises a ValueError unless the downloaded file has the expected checksum."""
         found = checksum(path, self.checksum.split(":")[0])
         if found != self.checksum:
             raise ValueError(
@@ -32,13 +35,20 @@ class Remote:
 
 @dataclasses.dataclass(frozen=True)
 class RatingLog:
-    """GroupLens's file of ratings with timestamps: ``archive/name`` in ``archive.zip``."""
+    """Describes GroupLens's file of ratings with timestamps, ``archive/name`` in ``archive.zip``.
+
+    Attributes:
+      archive: the name of the zip archive, without its suffix, and of the folder in it.
+      name: the name of the file.
+      separator: what stands between two columns.
+      limits: the values that each column may have.
+      sha256: the checksum of the archive.
+    """
 
     archive: str
     name: str
     separator: str
-    users: range
-    items: range
+    limits: Limits
     sha256: str
 
     @property
@@ -48,23 +58,28 @@ class RatingLog:
 
     @property
     def remotes(self) -> dict[str, Remote]:
-        """What to download, by role."""
+        """The files to download, by role."""
         url = f"{_GROUPLENS}/{self.archive}.zip"
         return {"ratings": Remote(url, f"sha256:{self.sha256}")}
 
 
 @dataclasses.dataclass(frozen=True)
 class PublishedSplit:
-    """The NCF authors' split: ``prefix.train.rating``, ``.test.rating``, ``.test.negative``."""
+    """Describes the split that the authors of neural collaborative filtering (NCF) published.
+
+    Attributes:
+      prefix: the part of the files' names before ``.train.rating`` and the like.
+      limits: the values that each column may have.
+      blobs: the Git blob id of each file, by role.
+    """
 
     prefix: str
-    users: range
-    items: range
+    limits: Limits
     blobs: Mapping[str, str]
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
-        """The names a file may have, by role; ``.train.pairs`` has no ratings or timestamps."""
+        """The names that a file may have, by role; ``.train.pairs`` lacks ratings and times."""
         return {
             "train": (f"{self.prefix}.train.rating", f"{self.prefix}.train.pairs"),
             "test": (f"{self.prefix}.test.rating",),
@@ -73,7 +88,7 @@ class PublishedSplit:
 
     @property
     def remotes(self) -> dict[str, Remote]:
-        """What to download, by role."""
+        """The files to download, by role."""
         return {
             role: Remote(f"{_NCF}/{self.names[role][0]}", f"git-blob:{blob}")
             for role, blob in self.blobs.items()
@@ -82,7 +97,13 @@ class PublishedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What is known before a file is read; where both forms exist, the split goes first."""
+    """Holds what is known of a dataset before any file is read.
+
+    Attributes:
+      interactions: how many the whole dataset has.
+      split: its published split, if there is one, which is preferred to the log.
+      log: its log of ratings, if there is one.
+    """
 
     interactions: int
     split: PublishedSplit | None = None
@@ -90,11 +111,13 @@ class Dataset:
 
     @property
     def remotes(self) -> dict[str, Remote]:
-        """What to download, by role."""
-        form = self.split or self.log
-        assert form is not None
-        return form.remotes
+        """The files to download, by role."""
+        source = self.split or self.log
+        assert source is not None
+        return source.remotes
 
+
+_STARS = range(1, 6)
 
 DATASETS = {
     "movielens-100k": Dataset(
@@ -103,8 +126,7 @@ DATASETS = {
             archive="ml-100k",
             name="u.data",
             separator="\t",
-            users=range(1, 944),
-            items=range(1, 1683),
+            limits={"user": range(1, 944), "item": range(1, 1683), "rating": _STARS},
             sha256="50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
         ),
     ),
@@ -112,8 +134,7 @@ DATASETS = {
         interactions=1_000_209,
         split=PublishedSplit(
             prefix="ml-1m",
-            users=range(6040),
-            items=range(3706),
+            limits={"user": range(6040), "item": range(3706), "rating": _STARS},
             blobs={
                 "train": "31ba384fd58dac8fbd09d2dfc6616431f3563ab5",
                 "test": "1b79e03c96710c3b0c35deb19155ef74f7965a02",
@@ -124,8 +145,7 @@ DATASETS = {
             archive="ml-1m",
             name="ratings.dat",
             separator="::",
-            users=range(1, 6041),
-            items=range(1, 3953),
+            limits={"user": range(1, 6041), "item": range(1, 3953), "rating": _STARS},
             sha256="a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
         ),
     ),
@@ -133,8 +153,8 @@ DATASETS = {
         interactions=1_500_809,
         split=PublishedSplit(
             prefix="pinterest-20",
-            users=range(55_187),
-            items=range(9916),
+            # The files have four columns, but nobody rated: the third is not looked at.
+            limits={"user": range(55_187), "item": range(9916)},
             blobs={
                 "train": "99813f8ed7486c36fa0f405e3f400db5d6fed0be",
                 "test": "87fdbd13bced61c51f2842e2a667e83b9b0084e3",
@@ -146,7 +166,7 @@ DATASETS = {
 
 
 def checksum(path: Path, kind: str = "sha256") -> str:
-    """``"kind:hex"`` of a file, for the kinds ``sha256`` and ``git-blob``."""
+    """Returns ``"kind:hex"`` of a file, for the kinds ``sha256`` and ``git-blob``."""
     content = path.read_bytes()
     if kind == "sha256":
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
