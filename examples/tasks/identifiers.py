@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from examples.tasks.recommendation.ranking import NCF, NEGATIVES, TOP
+from examples.tasks.recommendation.ranking import NCF, NEGATIVES, TOP, shuffled
 from lawn_optax import metrics
 
 MIN_MODULES = 10  # That use an identifier, for it to count.
@@ -89,7 +89,7 @@ class Identifiers:
         """Returns modules, identifiers and whether used: `(steps_per_epoch, batch_size)` each."""
         order_key, draw_key = jax.random.split(key)
         used = self.steps_per_epoch * self.pairs_per_batch
-        order = jax.random.permutation(order_key, len(self.modules))[:used]
+        order = shuffled(order_key, len(self.modules))[:used]
         modules, positives = self.modules[order], self.identifiers[order]
         drawn = jax.random.randint(
             draw_key, (used, NEGATIVES), 0, self.num_unused[modules][:, None]
@@ -109,8 +109,10 @@ class Identifiers:
 
     def evaluate(self, model: NCF) -> dict[str, jax.Array]:
         """Returns how what is held out ranks: HR@10 and NDCG@10, to choose by and to report."""
-        everything = jnp.indices(self.unused.shape).reshape(2, -1)
-        logits = model(*everything).reshape(self.unused.shape)
+        modules, identifiers = map(jnp.arange, self.unused.shape)
+        # A map, so that what a module's row takes stays in the cache of a CPU.
+        row = lambda module: model(jnp.full_like(identifiers, module), identifiers)
+        logits = jax.lax.map(row, modules)
         scores = {}
         for prefix, held_out in (("validation_", self.validation), ("", self.test)):
             of_candidates = logits[held_out.modules[:, None], held_out.candidates]
