@@ -131,17 +131,31 @@ def load(
       tower: widths of the model, the first those of both embeddings together.
       split_seed: decides what is held out, and its rivals.
     """
-    uses = table(dict(sources(Path(sysconfig.get_path("stdlib")))))
-    if not 1 + NEGATIVES <= batch_size <= (limit := int(0.75 * (1 + NEGATIVES) * uses.sum())):
-        raise ValueError(f"batch_size={batch_size} must lie between {1 + NEGATIVES} and {limit}.")
+    folder = Path(sysconfig.get_path("stdlib"))
+    uses = table(dict(sources(folder)))
+    if not uses.size:
+        raise FileNotFoundError(
+            f"{folder} holds no modules to learn from: this Python keeps its standard library"
+            " elsewhere, or without its sources; use another one."
+        )
+    return make_task(uses, batch_size, tower, split_seed)
+
+
+def make_task(
+    uses: np.ndarray, batch_size: int, tower: tuple[int, ...], split_seed: int
+) -> Identifiers:
+    """Splits a table of uses, `(modules, identifiers)` bool; for the rest see `load`."""
     rng = np.random.default_rng(split_seed)
     known, parts = uses.copy(), []
     for _ in range(2):
         held_out, candidates = hold_out(uses, known, rng)
         known[held_out, candidates[:, 0]] = False
         parts.append(HeldOut(jnp.asarray(held_out), jnp.asarray(candidates)))
-    modules, identifiers = np.nonzero(known)
     validation, test = parts
+    modules, identifiers = np.nonzero(known)
+    smallest, largest = 1 + NEGATIVES, (1 + NEGATIVES) * len(modules)
+    if not smallest <= batch_size <= largest:
+        raise ValueError(f"batch_size={batch_size} must lie between {smallest} and {largest}.")
     return Identifiers(
         modules=jnp.asarray(modules, jnp.int32),
         identifiers=jnp.asarray(identifiers, jnp.int32),
@@ -170,7 +184,8 @@ def table(uses: dict[str, set[str]]) -> np.ndarray:
     """Returns `(modules, identifiers)` bool: which module uses which, rare ones left out."""
     modules_of = collections.Counter(name for names in uses.values() for name in names)
     columns = sorted(name for name, count in modules_of.items() if count >= MIN_MODULES)
-    rows = np.array([[name in names for name in columns] for names in uses.values()], bool)
+    cells = [name in names for names in uses.values() for name in columns]
+    rows = np.array(cells, bool).reshape(len(uses), len(columns))
     return rows[rows.sum(axis=1) >= MIN_IDENTIFIERS]
 
 
