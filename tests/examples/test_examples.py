@@ -27,6 +27,7 @@ def test_quickstart(free_epochs, chosen, tmp_path, capsys):
             learning_rates=(1e-2,),
             weight_decays=(0.0, 0.1, 0.2),
             free_epochs=free_epochs,
+            tuning_seeds=1,
             picture=tmp_path / "picture.svg",
             out=tmp_path / "records.jsonl",
         )
@@ -58,6 +59,7 @@ def test_the_best_setting_has_the_highest_score_and_of_equals_the_highest_ndcg()
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"tuning_seeds": 0}, r"tuning_seeds=0 must be at least 1"),
         ({"weight_decays": (0.1,)}, r"weight_decays=\(0.1,\) must hold 0"),
         ({"free_epochs": (1.0, "auto")}, r"free_epochs=\(1.0, 'auto'\) must be numbers"),
         ({"epochs": 20, "longer": (60, 20)}, r"longer=\[20\] must be more than epochs=20"),
