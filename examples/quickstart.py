@@ -1,8 +1,10 @@
-"""Adam, AdamW and Adam-LAWN: tuned on a short run, then trained for longer with the same settings.
+"""Adam, AdamW and Adam-LAWN, tuned on short runs and trained for longer with the same settings.
 
-python -m examples.quickstart                    75 s on 2 CPU cores, no download
+python -m examples.quickstart                    70 s on 2 CPU cores, no download
 
-The task: which identifiers a module of Python's standard library uses. EXPECT
+The task: which identifiers a module of Python's standard library uses. Settings are chosen at 15
+epochs and kept for 60. Expect HR@10 near 57, 59 and 59 % at 15 epochs and near 53, 57 and 61 at 60,
+all +- 0.5 (Python 3.11, 5 seeds; the library of another Python is another dataset).
 """
 
 import dataclasses
@@ -25,13 +27,13 @@ from examples.training.options import Common, Options
 
 GRID = ("epochs", "learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
-SPLIT_SEED = 1  # What the search for this example held out is none of what is held out here.
+SPLIT_SEED = 2  # The search for this example looked at what seeds 0 and 1 hold out.
 COLUMNS = ("epochs", "optimizer", "HR@10", "at its best epoch", "median margin", "training loss")
 PANELS = {
     "hr_at_10": "HR@10 on what is held out",
     "train_loss": "training loss",
     "margin_p50": "median training margin",
-    "norm/items/embedding": "norm of the embeddings",
+    "norm/items/embedding": "norm of the embedding",
 }
 
 
@@ -182,7 +184,7 @@ def draw(path: Path, found: Sequence[records.Record]) -> None:
     """Draws the longest runs."""
     epochs = max(record["config"]["epochs"] for record in found)
     runs = [record for record in found if record["config"]["epochs"] == epochs]
-    title = f"{epochs} epochs, as chosen at {found[0]['config']['grid']['epochs']}"
+    title = f"{epochs} epochs,\nas chosen at {found[0]['config']['grid']['epochs']}"
     plots.draw(path, {title: tables.group(runs, _method)}, PANELS)
 
 

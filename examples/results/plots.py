@@ -36,7 +36,7 @@ def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> Non
     """
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(2.4 * len(panels), 2.5 * len(rows)), layout="constrained")
-        grid = figure.subplots(len(rows), len(panels), squeeze=False, sharex=True, sharey="col")
+        grid = figure.subplots(len(rows), len(panels), squeeze=False, sharex=True)
         for (title, runs), row in zip(rows.items(), grid, strict=True):
             for axes, (name, label) in zip(row, panels.items(), strict=True):
                 _panel(axes, name, runs)
