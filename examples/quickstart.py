@@ -3,8 +3,8 @@
 python -m examples.quickstart                    70 s on 2 CPU cores, no download
 
 The task: which identifiers a module of Python's standard library uses. Settings are chosen at 15
-epochs and kept for 60. Expect HR@10 near 57, 59 and 59 % at 15 epochs and near 53, 57 and 61 at 60,
-all +- 0.5 (Python 3.11, 5 seeds; the library of another Python is another dataset).
+epochs and kept for 60. Expect HR@10 of 55, 57 and 57 % at 15 epochs and of 51, 56 and 60 at 60, all
++- 0.5 (5 seeds, Python 3.11: the library of another Python is another dataset).
 """
 
 import dataclasses
