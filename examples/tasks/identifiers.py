@@ -173,11 +173,14 @@ def sources(folder: Path) -> Iterator[tuple[str, set[str]]]:
     """Yields each module of a folder, its own tests left out, and the identifiers in its code."""
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
-        if not SKIPPED & set(name.parts):
-            tree = ast.parse(path.read_bytes())
-            names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-            names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-            yield str(name), names
+        if SKIPPED & set(name.parts):
+            continue
+        try:
+            nodes = list(ast.walk(ast.parse(path.read_bytes())))
+        except SyntaxError:
+            continue  # What this Python cannot parse is not a module of its library.
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        yield str(name), names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
 def table(uses: dict[str, set[str]]) -> np.ndarray:

@@ -24,10 +24,11 @@ def pairs(modules, names):
     return set(zip(np.ravel(modules).tolist(), np.ravel(names).tolist(), strict=True))
 
 
-def test_names_and_attributes_are_read_and_tests_are_not(tmp_path):
+def test_names_and_attributes_are_read_and_tests_and_other_files_are_not(tmp_path):
     (tmp_path / "package" / "tests").mkdir(parents=True)
     (tmp_path / "package" / "one.py").write_text("import os\nhome = os.path.join('not_a_name')\n")
-    (tmp_path / "package" / "tests" / "two.py").write_text("this is no Python")
+    (tmp_path / "package" / "tests" / "two.py").write_text("left = out")
+    (tmp_path / "package" / "three.py").write_text("this is no Python")
     found = dict(identifiers.sources(tmp_path))
     assert list(found.values()) == [{"home", "os", "path", "join"}]
 
