@@ -13,14 +13,17 @@ from examples.training.options import Options
 
 
 @pytest.mark.parametrize(
-    ("free_epochs", "chosen"),
-    [((0.5,), "peak 0.01, 0.5 free epochs"), (("auto",), "peak 0.01, the automatic switch")],
+    ("free_epochs", "longer", "chosen"),
+    [
+        ((0.5,), (2,), "peak 0.01, 0.5 free epochs"),
+        (("auto",), (), "peak 0.01, the automatic switch"),
+    ],
 )
-def test_quickstart(free_epochs, chosen, tmp_path, capsys):
+def test_quickstart(free_epochs, longer, chosen, tmp_path, capsys):
     quickstart.main(
         quickstart.Config(
             epochs=1,
-            longer=(2,),
+            longer=longer,
             warmup_epochs=0,
             batch_size=10_000,
             seeds=2,
@@ -33,7 +36,7 @@ def test_quickstart(free_epochs, chosen, tmp_path, capsys):
         )
     )
     printed = capsys.readouterr().out
-    for epochs in (1, 2):
+    for epochs in (1, *longer):
         for method in ("Adam", "AdamW", "Adam-LAWN"):
             assert len(re.findall(rf"^\| {epochs} +\| {method} +\| \d\d", printed, re.M)) == 1
     assert "- Adam: peak 0.01, weight decay 0\n" in printed
@@ -42,7 +45,7 @@ def test_quickstart(free_epochs, chosen, tmp_path, capsys):
     for text in (*quickstart.PANELS.values(), "Adam", "AdamW", "Adam-LAWN"):
         assert f"<!-- {text} -->" in picture
     found = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
-    assert len(found) == 3 * 2 * 2
+    assert len(found) == 3 * 2 * len((1, *longer))
     for record in found:
         assert set(record) == {"config", "seed", "versions", "device", "wall_s", "curve", "final"}
         assert record["seed"] < 2

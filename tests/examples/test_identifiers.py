@@ -65,7 +65,8 @@ def test_the_split_is_its_seeds(uses):
 
 def test_an_epoch_has_each_pair_once_among_negatives_of_its_module(uses):
     task = identifiers.make_task(uses, batch_size=5, tower=(8, 4), split_seed=0)
-    modules, names, used = map(np.asarray, task.batches(jax.random.key(0)))
+    batches = jax.jit(task.batches)
+    modules, names, used = map(np.asarray, batches(jax.random.key(0)))
     assert modules.shape == (task.steps_per_epoch, 5) == (len(task.modules), 1 + NEGATIVES)
     train = pairs(task.modules, task.identifiers)
     assert used.sum() == len(train)
@@ -74,7 +75,7 @@ def test_an_epoch_has_each_pair_once_among_negatives_of_its_module(uses):
     # All that a module is not known to use is drawn, over some epochs, and nothing beyond.
     drawn = set()
     for seed in range(60):
-        modules, names, used = map(np.asarray, task.batches(jax.random.key(seed)))
+        modules, names, used = map(np.asarray, batches(jax.random.key(seed)))
         drawn |= pairs(modules[~used], names[~used])
     assert drawn == pairs(*np.nonzero(np.ones_like(uses))) - train
 
