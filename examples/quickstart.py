@@ -1,16 +1,18 @@
-"""Adam, AdamW and Adam-LAWN on handwritten digits, with clean and with wrong training labels.
+"""Adam, AdamW and Adam-LAWN, tuned on short runs and trained for longer with the same settings.
 
-python -m examples.quickstart                    40 s on 2 CPU cores, no download
+python -m examples.quickstart                    70 s on 2 CPU cores, no download
 
-Expect a test accuracy of about 97.7 % on clean labels, whatever the optimizer; with 20% wrong
-labels 95.5 for Adam and both Adam-LAWNs and 96.1 for AdamW, all +- 0.2 (12 epochs, 5 seeds).
+The task: which identifiers a module of Python's standard library uses. Settings are chosen at 15
+epochs and kept for 60. Expect HR@10 of 55, 57 and 57 % at 15 epochs and of 51, 56 and 60 at 60, all
++- 0.5 (5 seeds, Python 3.11: the library of another Python is another dataset).
 """
 
 import dataclasses
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,67 +21,77 @@ import tyro
 
 from examples import training
 from examples.results import plots, records, tables
-from examples.tasks import digits
+from examples.tasks import identifiers
 from examples.training import distributed
 from examples.training.options import Common, Options
 
-GRID = ("learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
+GRID = ("epochs", "learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
-COLUMNS = (
-    "labels",
-    "optimizer",
-    "test accuracy",
-    "ECE",
-    "median margin",
-    "training loss",
-    "chosen",
-)
+SPLIT_SEED = 2  # The search for this example looked at what seeds 0 and 1 hold out.
+COLUMNS = ("epochs", "optimizer", "HR@10", "at its best epoch", "median margin", "training loss")
+PANELS = {
+    "hr_at_10": "HR@10 on what is held out",
+    "train_loss": "training loss",
+    "margin_p50": "median training margin",
+    "norm/items/embedding": "norm of the embedding",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Common):
-    """Tunes each optimizer on the validation set, then reports it with other seeds."""
+    """Chooses each optimizer's settings on a short run and keeps them for longer ones."""
 
-    epochs: int = 12
-    """Passes over the training set."""
-    learning_rates: tuple[float, ...] = (2e-3, 4e-3)
+    epochs: int = 15
+    """Passes over the training set while settings are chosen."""
+    longer: tuple[int, ...] = (60,)
+    """Passes of the longer runs."""
+    warmup_epochs: float = 2.0
+    """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    batch_size: int = 2000
+    """Training examples in a batch."""
+    learning_rates: tuple[float, ...] = (1e-2, 3e-2)
     """Peaks to choose from, for every optimizer."""
-    weight_decays: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0)
+    weight_decays: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8)
     """Decays that AdamW chooses from, times the learning rate; Adam takes the 0."""
-    free_epochs: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
-    """Free phases that Adam-LAWN chooses from; the automatic switch takes its learning rate."""
-    tuning_seeds: int = 1
+    free_epochs: tuple[float | Literal["auto"], ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
+    """Free phases that Adam-LAWN chooses from; auto alone: the switch that needs no tuning."""
+    tuning_seeds: int = 2
     """Seeds to choose a setting by."""
-    noise: float = 0.2
-    """Share of wrong training labels in the second half of the table."""
     picture: Path | None = Path("runs/quickstart.png")
     """Where to draw the curves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tuning_seeds < 1:
+            raise ValueError(f"tuning_seeds={self.tuning_seeds} must be at least 1.")
         if 0 not in self.weight_decays:
             raise ValueError(f"weight_decays={self.weight_decays} must hold 0: that is Adam.")
+        if "auto" in self.free_epochs and len(self.free_epochs) > 1:
+            raise ValueError(f"free_epochs={self.free_epochs} must be numbers, or auto alone.")
+        if short := [epochs for epochs in self.longer if epochs <= self.epochs]:
+            raise ValueError(f"longer={short} must be more than epochs={self.epochs}.")
 
 
 class Trial(NamedTuple):
-    """A setting, and how it did on the validation set; ties in accuracy go to the lower loss."""
+    """A setting, and how it did on the validation set; ties in HR@10 go to the higher NDCG@10."""
 
     options: Options
-    accuracy: float
-    loss: float
+    hit_ratio: float
+    ndcg: float
 
 
 def main(config: Config) -> None:
     """Tunes, trains, prints the table, draws the picture."""
     start = time.perf_counter()
+    task = identifiers.load(config.batch_size, split_seed=SPLIT_SEED)
+    about = {"example": "quickstart", "grid": {name: getattr(config, name) for name in GRID}}
     found: list[records.Record] = []
-    for noise in (0.0, config.noise):
-        task = digits.load(noise, config.batch_size)
-        for method, options in tune(task, config).items():
-            result = training.train(task, options, title=method)
-            about = {"example": "quickstart", "noise": noise, "method": method}
-            about |= {"grid": {name: getattr(config, name) for name in GRID}}
-            found += records.make_records(about | options.config(), options.all_seeds, result)
+    for method, chosen in tune(task, config).items():
+        for epochs in (config.epochs, *config.longer):
+            options = dataclasses.replace(chosen, epochs=epochs)
+            result = training.train(task, options, title=f"{method}, {epochs} epochs")
+            run = about | {"method": method} | options.config()
+            found += records.make_records(run, options.all_seeds, result)
     if not distributed.is_first():
         return
     print(table(found))
@@ -91,8 +103,8 @@ def main(config: Config) -> None:
     print(f"{time.perf_counter() - start:.0f} s")
 
 
-def tune(task: digits.Digits, config: Config) -> dict[str, Options]:
-    """The best setting of each optimizer."""
+def tune(task: identifiers.Identifiers, config: Config) -> dict[str, Options]:
+    """Returns the best setting of each optimizer."""
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(Common)}
     adam = [
         Options(optimizer="adam", learning_rate=rate, weight_decay=decay, **shared)
@@ -102,86 +114,95 @@ def tune(task: digits.Digits, config: Config) -> dict[str, Options]:
         Options(optimizer="adam_lawn", learning_rate=rate, free_epochs=free, **shared)
         for rate, free in itertools.product(config.learning_rates, config.free_epochs)
     ]
-    adam_trials, lawn_trials = try_out(task, config, adam), try_out(task, config, lawn)
-    fixed = best(lawn_trials)
+    adam_trials, lawn_trials = (try_out(task, config, settings) for settings in (adam, lawn))
     return {
-        "Adam": best([t for t in adam_trials if t.options.weight_decay == 0]),
+        "Adam": best([trial for trial in adam_trials if trial.options.weight_decay == 0]),
         "AdamW": best(adam_trials),
-        "Adam-LAWN": fixed,
-        "Adam-LAWN, auto": dataclasses.replace(fixed, free_epochs="auto"),
+        "Adam-LAWN": best(lawn_trials),
     }
 
 
-def try_out(task: digits.Digits, config: Config, settings: list[Options]) -> list[Trial]:
+def try_out(
+    task: identifiers.Identifiers, config: Config, settings: Sequence[Options]
+) -> list[Trial]:
     """Trains every setting of one optimizer with the tuning seeds."""
     seeds = range(TUNING_SEED, TUNING_SEED + config.tuning_seeds)
     runs = list(itertools.product(settings, seeds))
+    names = ("validation_hr_at_10", "validation_ndcg_at_10")
     scores = []
     # As many at once as there are seeds to report, so that both share one compiled program.
-    for i in range(0, len(runs), config.seeds):
-        options, seed = zip(*runs[i : i + config.seeds], strict=True)
+    for done in range(0, len(runs), config.seeds):
+        options, of_runs = zip(*runs[done : done + config.seeds], strict=True)
         knobs = jax.tree.map(lambda *x: jnp.array(x), *(o.knobs() for o in options))
-        title = f"tuning {options[0].optimizer}"
+        title = f"tuning {options[0].optimizer}, {done} of {len(runs)} runs done"
         result = training.train(
-            task, options[0], knobs=knobs, seeds=seed, every_epoch=False, title=title
+            task, options[0], knobs=knobs, seeds=of_runs, every_epoch=False, title=title
         )
-        scores.append([result.curve[f"validation_{x}"][:, -1] for x in ("accuracy", "loss")])
-    means = np.hstack(scores).reshape(2, len(settings), config.tuning_seeds).mean(axis=2)
+        scores.append([result.curve[name][:, -1] for name in names])
+    means = np.hstack(scores).reshape(len(names), len(settings), len(seeds)).mean(axis=2)
     return [Trial(o, *mean) for o, mean in zip(settings, means.T.tolist(), strict=True)]
 
 
-def best(trials: list[Trial]) -> Options:
-    """The setting that did best; a loss that is not a number never does."""
-    return min(trials, key=lambda t: (-t.accuracy, np.nan_to_num(t.loss, nan=np.inf))).options
+def best(trials: Sequence[Trial]) -> Options:
+    """Returns the setting that did best; a score that is not a number never does."""
+    return max(trials, key=lambda trial: np.nan_to_num(trial[1:], nan=-1).tolist()).options
 
 
-def table(found: list[records.Record]) -> str:
-    """What `main` found, from the last epoch of each seed, and how the settings were chosen."""
+def table(found: Sequence[records.Record]) -> str:
+    """Returns what `main` found, from the last epoch of each seed, and how settings were chosen."""
+    by_epochs = sorted(found, key=lambda record: record["config"]["epochs"])
     rows = []
-    for (noise, method), runs in tables.group(found, _row).items():
-        config = runs[0]["config"]
-        knob = f"decay {config['weight_decay']:g}"
-        if config["optimizer"] == "adam_lawn":
-            constrained = tables.final(runs, "constrained_epochs").mean()
-            free = config["epochs"] - constrained
-            knob = f"{free:.3g} free epochs" if constrained else "no switch"
+    for (epochs, method), runs in tables.group(by_epochs, _row).items():
+        scores = 100 * np.array([run["curve"]["hr_at_10"] for run in runs])
         cells = (
-            tables.mean_and_error(100 * tables.final(runs, "accuracy")),
-            f"{tables.final(runs, 'ece').mean():.3f}",
+            tables.mean_and_error(scores[:, -1]),
+            f"{scores.max(axis=1).mean():.1f}",
             f"{tables.final(runs, 'margin_p50').mean():.1f}",
-            f"{tables.final(runs, 'train_loss').mean():.2g}",
-            f"peak {config['learning_rate']:g}, {knob}",
+            f"{tables.final(runs, 'train_loss').mean():.2f}",
         )
-        rows.append((_labels(noise), method, *cells))
+        rows.append((str(epochs), method, *cells))
     config, grid = found[0]["config"], found[0]["config"]["grid"]
+    chosen = {method: _chosen(runs[0]) for method, runs in tables.group(found, _method).items()}
     return "\n".join(
         [
             tables.markdown(COLUMNS, rows),
             "",
-            f"Mean ± standard error of {config['seeds']} seeds, after {config['epochs']} epochs."
-            f" Chosen on the validation set, with {grid['tuning_seeds']} seed(s) of its own, from:",
+            f"HR@10 in percent after the last epoch: mean ± standard error of {config['seeds']}"
+            f" seeds. Chosen on the validation set at {grid['epochs']} epochs, with"
+            f" {grid['tuning_seeds']} seeds of its own, and then kept:",
             "",
-            f"- peak learning rate {grid['learning_rates']}, for every optimizer",
-            f"- AdamW: weight decay {grid['weight_decays']}",
-            f"- Adam-LAWN: free epochs {grid['free_epochs']}; the automatic switch has no knob and"
-            " takes the learning rate of the fixed one",
+            *(f"- {method}: {setting}" for method, setting in chosen.items()),
+            "",
+            f"from peak learning rates {grid['learning_rates']} for every optimizer, times weight"
+            f" decays {grid['weight_decays']} for AdamW or free epochs {grid['free_epochs']} for"
+            " Adam-LAWN.",
         ]
     )
 
 
-def draw(path: Path, found: list[records.Record]) -> None:
-    """A row of curves for each kind of labels."""
-    rows = tables.group(found, lambda record: _labels(record["config"]["noise"]))
-    method = lambda record: record["config"]["method"]
-    plots.draw(path, {f"{n} labels": tables.group(runs, method) for n, runs in rows.items()})
+def draw(path: Path, found: Sequence[records.Record]) -> None:
+    """Draws the longest runs."""
+    epochs = max(record["config"]["epochs"] for record in found)
+    runs = [record for record in found if record["config"]["epochs"] == epochs]
+    title = f"{epochs} epochs,\nas chosen at {found[0]['config']['grid']['epochs']}"
+    plots.draw(path, {title: tables.group(runs, _method)}, PANELS)
 
 
-def _row(record: records.Record) -> tuple[float, str]:
-    return record["config"]["noise"], record["config"]["method"]
+def _row(record: records.Record) -> tuple[int, str]:
+    return record["config"]["epochs"], record["config"]["method"]
 
 
-def _labels(noise: float) -> str:
-    return f"{noise:.0%} wrong" if noise else "clean"
+def _method(record: records.Record) -> str:
+    return record["config"]["method"]
+
+
+def _chosen(record: records.Record) -> str:
+    config = record["config"]
+    knob = f"weight decay {config['weight_decay']:g}"
+    if config["optimizer"] == "adam_lawn":
+        free = config["free_epochs"]
+        knob = "the automatic switch" if free == "auto" else f"{free:g} free epochs"
+    return f"peak {config['learning_rate']:g}, {knob}"
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ class Config:
 def main(config: Config) -> None:
     """Writes, or checks, the sections."""
     readme, results = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
-    digits = newest("quickstart")
-    refresh(readme, "quickstart", quickstart.table(digits), check=config.check)
+    first_run = newest("quickstart")
+    refresh(readme, "quickstart", quickstart.table(first_run), check=config.check)
     for name, body in tuned(draw=not config.check).items():
         refresh(results, name, body, check=config.check)
     speed = image_costs.section(folders.records_of("image-speed"))
@@ -51,7 +51,7 @@ def main(config: Config) -> None:
     if not config.check:
         # Not checked, for the last digit may be another on another machine.
         refresh(readme, "describe", printed(readme.read_text(encoding="utf-8")))
-        quickstart.draw(DOCS / "quickstart.png", digits)
+        quickstart.draw(DOCS / "quickstart.png", first_run)
 
 
 def refresh(document: Path, name: str, body: str, *, check: bool = False) -> None:

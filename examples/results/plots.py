@@ -26,17 +26,14 @@ LOOK = {
 }
 
 
-def draw(path: Path, rows: Mapping[str, Runs]) -> None:
+def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> None:
     """Draws the means over the runs, a row of panels each, a dot where LAWN's switch falls.
 
     Args:
       path: the picture to write; its ending says the format.
       rows: by what the row is called, then by method, at most four: the records of its runs.
+      panels: by what a curve is called in a record: its title.
     """
-    first = next(iter(next(iter(rows.values())).values()))[0]["curve"]
-    norms = [name for name in first if name.startswith("norm/") and name.endswith("kernel")]
-    panels = {"train_loss": "training loss", "margin_p50": "median training margin"}
-    panels |= {name: f"norm of {name.split('/')[-2]}" for name in norms}
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(2.4 * len(panels), 2.5 * len(rows)), layout="constrained")
         grid = figure.subplots(len(rows), len(panels), squeeze=False, sharex=True)

@@ -1,6 +1,7 @@
 """Each example takes a training step, from its own front door."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -11,27 +12,65 @@ from examples.tasks import digits
 from examples.training.options import Options
 
 
-def test_quickstart(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("free_epochs", "longer", "chosen"),
+    [
+        ((0.5,), (2,), "peak 0.01, 0.5 free epochs"),
+        (("auto",), (), "peak 0.01, the automatic switch"),
+    ],
+)
+def test_quickstart(free_epochs, longer, chosen, tmp_path, capsys):
     quickstart.main(
         quickstart.Config(
             epochs=1,
+            longer=longer,
             warmup_epochs=0,
-            batch_size=1000,
-            seeds=1,
-            learning_rates=(1e-3,),
-            weight_decays=(0.0,),
-            free_epochs=(0.0,),
-            picture=tmp_path / "picture.png",
+            batch_size=10_000,
+            seeds=2,
+            learning_rates=(1e-2,),
+            weight_decays=(0.0, 0.1, 0.2),
+            free_epochs=free_epochs,
+            tuning_seeds=1,
+            picture=tmp_path / "picture.svg",
             out=tmp_path / "records.jsonl",
         )
     )
-    assert capsys.readouterr().out.count("| Adam-LAWN") == 4
-    assert (tmp_path / "picture.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    for epochs in (1, *longer):
+        for method in ("Adam", "AdamW", "Adam-LAWN"):
+            assert len(re.findall(rf"^\| {epochs} +\| {method} +\| \d\d", printed, re.M)) == 1
+    assert "- Adam: peak 0.01, weight decay 0\n" in printed
+    assert f"- Adam-LAWN: {chosen}\n" in printed
+    picture = (tmp_path / "picture.svg").read_text()
+    for text in (*quickstart.PANELS.values(), "Adam", "AdamW", "Adam-LAWN"):
+        assert f"<!-- {text} -->" in picture
     found = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
-    assert len(found) == 8
+    assert len(found) == 3 * 2 * len((1, *longer))
     for record in found:
         assert set(record) == {"config", "seed", "versions", "device", "wall_s", "curve", "final"}
-        assert record["final"]["accuracy"] == record["curve"]["accuracy"][-1]
+        assert record["seed"] < 2
+        assert len(record["curve"]["hr_at_10"]) == record["config"]["epochs"]
+
+
+def test_the_best_setting_has_the_highest_score_and_of_equals_the_highest_ndcg():
+    options = [Options(learning_rate=rate) for rate in (1e-3, 2e-3, 3e-3, 4e-3)]
+    scores = [(0.4, 0.9), (0.5, 0.2), (0.5, 0.3), (float("nan"), float("nan"))]
+    trials = [quickstart.Trial(o, *s) for o, s in zip(options, scores, strict=True)]
+    assert quickstart.best(trials) is options[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tuning_seeds": 0}, r"tuning_seeds=0 must be at least 1"),
+        ({"weight_decays": (0.1,)}, r"weight_decays=\(0.1,\) must hold 0"),
+        ({"free_epochs": (1.0, "auto")}, r"free_epochs=\(1.0, 'auto'\) must be numbers"),
+        ({"epochs": 20, "longer": (60, 20)}, r"longer=\[20\] must be more than epochs=20"),
+    ],
+)
+def test_a_quickstart_that_cannot_be_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        quickstart.Config(**options)
 
 
 @pytest.mark.parametrize(
