@@ -12,15 +12,18 @@ modules              schedules, baselines, losses, metrics, diagnostics
 
 Modules, each importing only from lines below its own:
 
-    _describe
+    _describe                                        what is constrained, as a table
     _presets         diagnostics     baselines
     _lawn            Algorithm 1
     _transforms      the links of a chain
-    _spheres         the operations of _geometry on trees
     _selection       which leaves, over which axes
-    _geometry        one leaf on its sphere
-    _switches        when to constrain
-    schedules        losses          metrics
+    _spheres         inner products and moves on trees
+    _switches        when to constrain               schedules
+    _checks          every refusal and its text
+    _paths           trees by path
+    _exchange        one exchange between devices for all sums
+    _geometry        from inner products to the two numbers of a move
+    losses           metrics
 """
 
 from lawn_optax import baselines, diagnostics, losses, metrics, schedules
@@ -30,6 +33,7 @@ from lawn_optax._presets import adam_lawn, hyperball, lamb_lawn, lamb_plus, sgd_
 from lawn_optax._selection import except_paths, only_paths
 from lawn_optax._switches import (
     MedianMarginState,
+    NormsOfState,
     Switch,
     at_epoch,
     at_median_margin,
@@ -48,6 +52,7 @@ __all__ = [
     "LawnState",
     "LeafSummary",
     "MedianMarginState",
+    "NormsOfState",
     "RescaleToNormsState",
     "Summary",
     "Switch",

@@ -6,19 +6,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, require_params, select_spheres
-from lawn_optax._spheres import (
-    capture,
-    check_state,
-    check_target_scale,
-    inner_products,
-    inside_lawn,
-    retract,
-    scale_norms,
-    state_explained,
-    tangent,
-    zero_norms,
+from lawn_optax._checks import check_inner, check_target_scale, check_update
+from lawn_optax._geometry import project, retract, turn
+from lawn_optax._selection import (
+    AxesOrFn,
+    AxisNameOrFn,
+    MaskOrFn,
+    StackedOrFn,
+    select_and_warn,
+    select_spheres,
 )
+from lawn_optax._spheres import capture, scale_norms
 from lawn_optax._switches import Switch, as_switch
 
 
@@ -31,7 +29,7 @@ class LawnState(NamedTuple):
         it is this number, not the norms, that says so: a restored checkpoint never recaptures.
       norms: the captured norms `c`, before `target_scale`, by the path of their parameter, such as
         `"dense/kernel"`: one float32 each (float64 for float64 weights), in the shape that `axes`
-        leave; zeros before the switch.
+        leave. In the free phase zeros, or the norms that an automatic switch has marked so far.
       switch: the switch's own state.
       inner: the inner optimizer's state.
     """
@@ -49,7 +47,9 @@ def lawn(
     *,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
+    keep_length: bool = False,
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -64,6 +64,9 @@ def lawn(
       r_p &= r - \frac{\langle w, r\rangle}{\langle w, w\rangle} w \\
       w_{next} &= c \, \frac{w + r_p}{\|w + r_p\|}
 
+    A switch may also mark an earlier update: then `c` are the norms of that one, and the first
+    constrained update brings the weights there.
+
     Weight decay inside `inner` has its usual effect in the free phase and on free leaves; on a
     constrained one the third line removes it. A leaf or slice whose captured norm is 0 stays free.
     A step `r` within 15 degrees of the weights or their opposite, and over four times as long as
@@ -75,14 +78,23 @@ def lawn(
         `at_median_margin`.
       mask: which leaves are constrained: a tree of bools, a prefix of one, or a callable from
         parameters to either; see also `only_paths` and `except_paths`. By default those with two
-        dimensions or more. Trees are matched to the parameters by path.
+        dimensions or more per layer that are not named as a bias or as part of a normalisation
+        layer; `describe` shows which. Trees are matched to the parameters by path.
       axes: the axes that a norm runs over: an int, a tuple of ints, a tree or prefix of them, or
-        a callable from parameters to either. By default (None) all of a leaf's: one norm a leaf.
-        For a Flax kernel of shape `(in, out)`, 0 means a norm for each output neuron; for an
-        embedding of shape `(rows, width)`, 1 means one for each row; for layers stacked along a
-        first axis, `(1, 2)` means one for each layer. Never guessed from a shape.
+        a callable from parameters to either. By default (None) all of a layer's: one norm per
+        leaf and layer. For a Flax kernel of shape `(in, out)`, 0 means a norm for each output
+        neuron; for an embedding of shape `(rows, width)`, 1 means one for each row. Stacked axes
+        are not counted. Never guessed from a shape.
+      stacked: which subtrees hold several layers or experts, stacked along leading axes as
+        `nnx.scan`, `nnx.vmap` and Linen's `scan` do: a name or several, such as `"blocks"`,
+        matched as by `only_paths`; a dict from names to numbers of leading axes, such as
+        `{"blocks": 1, "blocks/experts": 2}`, of which the longest match counts; or one number for
+        all leaves. Rank, norm and trust ratio are then per layer.
       target_scale: the norms held are `target_scale * c`: a positive number, or a schedule of the
         constrained step, from 0.
+      keep_length: turn `r` into the tangent space and keep its length, in place of projecting it:
+        :math:`r_p \leftarrow r_p \, \|r\| / \|r_p\|`. A relative step, as LAMB takes, then has its
+        full size.
       reset_inner: re-initialise the inner state at the switch instead of carrying it over: moments,
         their bias correction and all else but learning-rate schedules and injected
         hyperparameters, which go on.
@@ -97,13 +109,17 @@ def lawn(
       An `optax.GradientTransformationExtraArgs` with a `LawnState`. Its `update` needs `params`;
       updates have the dtypes that `inner` gives them.
 
+    Warns:
+      UserWarning: on `init`, if the default rule constrains none of the parameters.
+
     Raises:
       TypeError: if `inner` is not a `GradientTransformation`, or `switch` neither an integer nor
-        a `Switch`; on `init`, for a wrong entry of `mask`, `axes` or `axis_name`, or a
-        constrained integer leaf; on `update`, for a state that is no `LawnState`.
-      ValueError: for a `target_scale` that is not positive; on `init`, for a `mask`, `axes` or
-        `axis_name` that does not fit the parameters; on `update`, without `params`, or with others
-        than on `init`.
+        a `Switch`; on `init`, for a wrong entry of `mask`, `axes`, `stacked` or
+        `axis_name`, or a constrained integer leaf; on `update`, for a state that is not a
+        `LawnState`.
+      ValueError: for a `target_scale` that is not positive; on `init`, for a `mask`, `axes`,
+        `stacked` or `axis_name` that does not fit the parameters; on `update`, without `params`,
+        with others than on `init`, or with updates that are not a tree like them.
 
     Examples:
       Two free steps, then norms that stay:
@@ -130,40 +146,41 @@ def lawn(
     inner = optax.with_extra_args_support(check_inner(inner))
     switch = as_switch(switch)
     check_target_scale(target_scale)
+    marked = switch.marked or (lambda state: jnp.bool_(False))
+    onto_sphere = turn if keep_length else retract
+    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
 
     def init(params: optax.Params) -> LawnState:
-        spheres = select_spheres(params, mask, axes, axis_name)
         return LawnState(
             steps=jnp.zeros([], jnp.int32),
             constrained_steps=jnp.zeros([], jnp.int32),
-            norms=zero_norms(spheres, params),
+            norms=select_and_warn(params, **where).zero_norms(params),
             switch=switch.init(),
             inner=inner.init(params),
         )
 
-    def update(updates, state, params=None, **extra_args):
-        g, w = updates, require_params(params, "lawn")
-        spheres = select_spheres(w, mask, axes, axis_name)
-        check_state("lawn", state, LawnState, spheres, w)
+    def update(updates, state, params, **extra_args):
+        g, w = updates, params
+        spheres = select_spheres(w, **where)
+        ww, wg = spheres.inner_products((w, w), (w, g))
 
-        # The switch, and c = ||w|| at the first constrained update: equation (1).
-        with state_explained("switch", state.switch, switch.init):
-            now, switch_state = switch.update(state.steps, state.switch, extra_args)
-        constrained = now | (state.constrained_steps > 0)
-        first = constrained & (state.constrained_steps == 0)
-        ww, wg = inner_products(spheres, (w, w), (w, g))
-        norms = capture(ww, state.norms, when=first)
-        held = {path: constrained & (norms[path] > 0) for path in spheres}
+        # The switch, and c = ||w|| of the update that it marks or else ends on: equation (1).
+        constrain, switch_state = switch.update(state.steps, state.switch, extra_args)
+        was_constrained = state.constrained_steps > 0
+        constrained = constrain | was_constrained
+        had_norms = was_constrained | marked(state.switch)
+        norms = capture(ww, state.norms, had_norms, constrained | marked(switch_state))
+        on_sphere = {path: constrained & (norms[path] > 0) for path in spheres}
         c = scale_norms(norms, target_scale, state.constrained_steps)
-        inner_state = _reset(inner, w, state.inner, when=first) if reset_inner else state.inner
+        switching = constrained & ~was_constrained
+        inner_state = _reset(inner, w, state.inner, when=switching) if reset_inner else state.inner
         for_inner = {k: x for k, x in extra_args.items() if k not in switch.extra_args}
 
         # Algorithm 1; the learning rate of line 10 is the inner optimizer's.
-        g_p = optax.tree.cast_like(tangent(spheres, w, g, ww, wg, held), g)  # line 4
-        start = lambda: inner.init(w)
-        with inside_lawn(constrained, held), state_explained("inner", state.inner, start):
-            r, inner_state = inner.update(g_p, inner_state, w, **for_inner)  # lines 5-8
-        step = optax.tree.cast_like(retract(spheres, w, r, c, ww, held), r)  # lines 9-11
+        g_p = spheres.move(project, w, g, ww, wg, where=on_sphere)  # line 4
+        r, inner_state = inner.update(g_p, inner_state, w, **for_inner)  # lines 5-8
+        wr, rr = spheres.inner_products((w, r), (r, r))
+        step = spheres.move(onto_sphere, w, r, c, ww, wr, rr, where=on_sphere)  # lines 9-11
 
         return step, LawnState(
             steps=optax.safe_increment(state.steps),
@@ -175,17 +192,9 @@ def lawn(
             inner=inner_state,
         )
 
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def check_inner(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`inner`, or a clear error where it is something else."""
-    if not isinstance(inner, optax.GradientTransformation):
-        raise TypeError(
-            f"inner={inner!r} must be an optax.GradientTransformation, such as optax.adam(1e-3);"
-            " of an optax.MultiSteps, pass .gradient_transformation()."
-        )
-    return inner
+    return optax.GradientTransformationExtraArgs(
+        init, check_update("lawn", update, LawnState, init)
+    )
 
 
 def _reset(
@@ -194,7 +203,7 @@ def _reset(
     state: optax.OptState,
     when: jax.Array,
 ) -> optax.OptState:
-    """`inner.init(params)` where `when` is true; schedules keep their place in either case."""
+    """Returns `inner.init(params)` where `when` is true; schedules keep their place in any case."""
 
     def select(old: Any, new: Any) -> Any:
         if isinstance(old, optax.ScaleByScheduleState):
@@ -210,4 +219,5 @@ def _reset(
 
 
 def _has_schedule(x: Any) -> bool:
+    """Tells whether `x` is a state that holds a schedule's place."""
     return isinstance(x, (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState))

@@ -3,22 +3,26 @@
 Defaults are the paper's (section 4): `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-6`, momentum 0.9.
 """
 
-from typing import Any
+import math
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from lawn_optax._lawn import check_inner, lawn
-from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn
-from lawn_optax._spheres import resize
-from lawn_optax._switches import Switch
-from lawn_optax._transforms import (
-    project_to_tangent,
-    scale_by_capped_trust_ratio,
-    steps_on_norms,
+from lawn_optax._checks import (
+    check_adam,
+    check_decay_rate,
+    check_inner,
+    check_not_negative,
+    check_rate,
+    plain,
 )
+from lawn_optax._geometry import resize
+from lawn_optax._lawn import lawn
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, StackedOrFn
+from lawn_optax._spheres import upcast
+from lawn_optax._switches import Switch
+from lawn_optax._transforms import scale_by_capped_trust_ratio, steps_on_norms
 
 
 def adam_lawn(
@@ -30,6 +34,7 @@ def adam_lawn(
     eps: ArrayLike = 1e-6,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
@@ -45,6 +50,7 @@ def adam_lawn(
       eps: added to the root of the second moment.
       mask: which leaves are constrained; see `lawn`.
       axes: which axes a norm runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the captured norms; see `lawn`.
       reset_inner: forget the moments at the switch; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
@@ -53,7 +59,7 @@ def adam_lawn(
       An `optax.GradientTransformationExtraArgs` with a `LawnState`.
 
     Raises:
-      TypeError, ValueError: as `lawn`.
+      TypeError, ValueError: as `lawn`; ValueError, too, for a constant outside its range.
 
     Examples:
       >>> import jax.numpy as jnp, optax, lawn_optax
@@ -65,11 +71,14 @@ def adam_lawn(
     References:
       Algorithm 1 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
+    learning_rate, b1, b2, eps = map(plain, (learning_rate, b1, b2, eps))
+    check_adam(learning_rate, b1, b2, eps)
     return lawn(
         optax.adam(learning_rate, b1=b1, b2=b2, eps=eps),
         switch,
         mask=mask,
         axes=axes,
+        stacked=stacked,
         target_scale=target_scale,
         reset_inner=reset_inner,
         axis_name=axis_name,
@@ -85,15 +94,17 @@ def lamb_lawn(
     eps: ArrayLike = 1e-6,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """LAMB-LAWN: `lawn` around LAMB, its Adam direction projected before the trust ratio.
+    """LAMB-LAWN: `lawn` around LAMB, whose steps keep their length on the spheres.
 
-    A constrained step therefore moves by exactly `learning_rate` relative to the norm held; the
-    paper leaves the order open. Until the switch this is `optax.lamb` without weight decay, but for
-    norms that are summed in float32 whatever the leaf's dtype, and run over `axes`.
+    A constrained step therefore moves by exactly `learning_rate` relative to the norm held: the
+    same as a projection between Adam and the trust ratio, an order that the paper leaves open.
+    Until the switch this is `optax.lamb` without weight decay, but for norms that are summed in
+    float32 whatever the leaf's dtype, and run over `axes`.
 
     Args:
       learning_rate: a float or a schedule of the update: the size of a step relative to the norm.
@@ -103,6 +114,7 @@ def lamb_lawn(
       eps: added to the root of the second moment.
       mask: which leaves are constrained; see `lawn`.
       axes: which axes a norm, and with it a trust ratio, runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the captured norms; see `lawn`.
       reset_inner: forget the moments at the switch; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
@@ -111,7 +123,7 @@ def lamb_lawn(
       An `optax.GradientTransformationExtraArgs` with a `LawnState`.
 
     Raises:
-      TypeError, ValueError: as `lawn`.
+      TypeError, ValueError: as `lawn`; ValueError, too, for a constant outside its range.
 
     Examples:
       The angle of a step is that of its learning rate, whatever the gradient's size:
@@ -128,18 +140,20 @@ def lamb_lawn(
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, section 4;
       `Large Batch Optimization for Deep Learning <https://arxiv.org/abs/1904.00962>`_.
     """
-    spheres: dict[str, Any] = {"mask": mask, "axes": axes, "axis_name": axis_name}
+    learning_rate, b1, b2, eps = map(plain, (learning_rate, b1, b2, eps))
+    check_adam(learning_rate, b1, b2, eps)
+    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
     return lawn(
         optax.chain(
             optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-            project_to_tangent(**spheres),
-            scale_by_capped_trust_ratio(jnp.inf, **spheres),
+            scale_by_capped_trust_ratio(math.inf, **where),
             optax.scale_by_learning_rate(learning_rate),
         ),
         switch,
         target_scale=target_scale,
+        keep_length=True,
         reset_inner=reset_inner,
-        **spheres,
+        **where,
     )
 
 
@@ -151,6 +165,7 @@ def sgd_lawn(
     nesterov: bool = False,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
@@ -164,6 +179,7 @@ def sgd_lawn(
       nesterov: whether to look ahead, as `optax.sgd`.
       mask: which leaves are constrained; see `lawn`.
       axes: which axes a norm runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the captured norms; see `lawn`.
       reset_inner: forget the trace at the switch; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
@@ -172,7 +188,7 @@ def sgd_lawn(
       An `optax.GradientTransformationExtraArgs` with a `LawnState`.
 
     Raises:
-      TypeError, ValueError: as `lawn`.
+      TypeError, ValueError: as `lawn`; ValueError, too, for a constant outside its range.
 
     Examples:
       A step along the weights is no step at all:
@@ -187,11 +203,16 @@ def sgd_lawn(
     References:
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, section 3.
     """
+    learning_rate, momentum = plain(learning_rate), plain(momentum)
+    check_rate("learning_rate", learning_rate)
+    if momentum is not None:
+        check_decay_rate("momentum", momentum)
     return lawn(
         optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov),
         switch,
         mask=mask,
         axes=axes,
+        stacked=stacked,
         target_scale=target_scale,
         reset_inner=reset_inner,
         axis_name=axis_name,
@@ -207,6 +228,7 @@ def lamb_plus(
     weight_decay: ArrayLike = 0.0,
     max_ratio: float | jax.Array = 1.0,
     mask: MaskOrFn = None,
+    stacked: StackedOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     """LAMB+: LAMB with its trust ratio capped, a baseline of the paper. It constrains nothing.
 
@@ -218,12 +240,14 @@ def lamb_plus(
       weight_decay: strength of the decoupled weight decay; the paper's ImageNet runs have 0.01.
       max_ratio: the cap on the trust ratio; `jnp.inf` gives `optax.lamb`.
       mask: the leaves that decay, as in `optax.lamb`; by default all.
+      stacked: which subtrees hold layers stacked along leading axes, for a ratio per layer; see
+        `lawn`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`.
 
     Raises:
-      ValueError: if `max_ratio` is not positive; on `update`, without `params`.
+      ValueError: for a constant outside its range; on `update`, without `params`.
 
     Examples:
       Large weights no longer blow a step up:
@@ -239,10 +263,13 @@ def lamb_plus(
       Appendix B.3.3 of
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
+    learning_rate, b1, b2, eps = map(plain, (learning_rate, b1, b2, eps))
+    check_adam(learning_rate, b1, b2, eps)
+    check_not_negative("weight_decay", weight_decay)
     return optax.chain(
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        optax.add_decayed_weights(weight_decay, mask),
-        scale_by_capped_trust_ratio(max_ratio),
+        optax.add_decayed_weights(plain(weight_decay), mask),
+        scale_by_capped_trust_ratio(max_ratio, stacked=stacked),
         optax.scale_by_learning_rate(learning_rate),
     )
 
@@ -253,6 +280,7 @@ def hyperball(
     *,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -266,10 +294,12 @@ def hyperball(
     uphill, it is MuonH. Free leaves take the step :math:`-\eta u`.
 
     Args:
-      inner: gives the direction `u`, pointing uphill, without a learning rate.
+      inner: gives the direction `u`, pointing uphill, without a learning rate. In float16 give
+        `optax.scale_by_adam` an `eps` of 1e-6 or more: 1e-8 is 0 there.
       learning_rate: a float or a schedule of the update: the size of a step relative to `c`.
       mask: which leaves are constrained; see `lawn`.
       axes: which axes a norm runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the captured norms; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
@@ -288,20 +318,25 @@ def hyperball(
       >>> print(f"{jnp.linalg.norm(w + step):.4f}")
       5.0000
     """
+    learning_rate = plain(learning_rate)
     check_inner(inner)
+    check_rate("learning_rate", learning_rate)
 
-    def relative_step(spheres, u, c, held, count):
+    def relative_step(spheres, u, c, on_sphere, count):
         rate = learning_rate(count) if callable(learning_rate) else learning_rate
-        return jax.tree.map(lambda d: -rate * d, resize(spheres, u, c, held))
+        (uu,) = spheres.inner_products((u, u))
+        u = spheres.move(resize, u, jax.tree.map(upcast, u), c, uu, where=on_sphere)
+        return jax.tree.map(lambda d: -rate * d, u)
 
     return optax.chain(
         inner,
         steps_on_norms(
             "hyperball",
             relative_step,
+            target_scale=target_scale,
             mask=mask,
             axes=axes,
-            target_scale=target_scale,
+            stacked=stacked,
             axis_name=axis_name,
         ),
     )

@@ -1,15 +1,10 @@
-"""Which leaves are constrained, and over which axes: from `mask` and `axes` to one sphere a leaf.
+"""Which leaves are constrained, and over which axes: from a user's arguments to `Spheres`."""
 
-Trees given by the user are matched to the parameters by path, component by whole component, so a
-plain dict fits a `FrozenDict`, an `nnx.State` or a module of the same names, and a prefix fits
-the whole subtree below it.
-"""
-
-import collections
-import fnmatch
+import dataclasses
 import operator
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,64 +12,106 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 
-from lawn_optax._geometry import Sphere
-
-Path = tuple[str, ...]
-_VALUE = jax.tree_util.GetAttrKey("value")
+from lawn_optax._checks import check_array
+from lawn_optax._paths import (
+    Path,
+    components,
+    is_masked,
+    join,
+    leaves_with_paths,
+    listed,
+    match_patterns,
+    match_tree,
+    parameters,
+)
+from lawn_optax._spheres import Sphere, Spheres
 
 MaskOrFn = Any | Callable[[optax.Params], Any] | None
 AxesOrFn = Any | Callable[[optax.Params], Any] | None
+StackedOrFn = Any | Callable[[optax.Params], Any] | None
 AxisNameOrFn = Any | Callable[[optax.Params], Any] | None
+Select = Callable[[optax.Params], Spheres]
+
+
+class Choice(NamedTuple):
+    """What was chosen for one parameter.
+
+    Attributes:
+      sphere: where it lives when constrained; None for a free leaf.
+      stacked: how many leading axes count layers or experts.
+      reason: why, in a few words.
+    """
+
+    sphere: Sphere | None
+    stacked: int
+    reason: str
 
 
 def select_spheres(
-    params: optax.Params, mask: MaskOrFn, axes: AxesOrFn, axis_name: AxisNameOrFn
-) -> dict[str, Sphere]:
-    """The sphere of each constrained parameter, by its path.
+    params: optax.Params,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    axis_name: AxisNameOrFn = None,
+    stacked: StackedOrFn = None,
+) -> Spheres:
+    """Returns the sphere of each constrained parameter, by its path.
 
     Raises:
-      ValueError: for a `mask`, `axes` or `axis_name` that does not fit `params`, or a `mask` that
-        constrains nothing.
+      ValueError: for a `mask`, `axes`, `axis_name` or `stacked` that does not fit `params`, or a
+        `mask` that constrains nothing.
       TypeError: for an entry of the wrong type, or a constrained leaf that is not inexact.
     """
-    parameters = _parameters(params)
-    if not parameters:
+    choices = choose(params, mask, axes, axis_name, stacked)
+    return Spheres({path: choice.sphere for path, choice in choices.items() if choice.sphere})
+
+
+def choose(
+    params: optax.Params,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    axis_name: AxisNameOrFn = None,
+    stacked: StackedOrFn = None,
+) -> dict[str, Choice]:
+    """Returns what is chosen for each parameter, and why; raises as `select_spheres` does."""
+    leaves = parameters(params)
+    if not leaves:
         return {}
-    paths = [path for path, _ in parameters]
-    constrained = _select(params, parameters, mask)
-    if not any(constrained):
-        raise ValueError(
-            f"mask={_name(mask)} selects none of the {len(paths)} parameters, so nothing would be"
-            f" constrained. They are {_listing(paths)}. By default a leaf needs two dimensions or"
-            " more; pass mask= with True at the leaves to constrain."
-        )
-    axes_tree = _called(axes, params)
-    axes_of = _match("axes", axes_tree, params, paths, is_leaf=_is_axes)
-    name_tree = _called(axis_name, params)
-    names_of = _match("axis_name", name_tree, params, paths, is_leaf=_is_axis_name)
-    spheres = {}
-    for (path, leaf), entry, names, held in zip(
-        parameters, axes_of, names_of, constrained, strict=True
+    for path, leaf in leaves:
+        check_array(join(path), leaf)
+    paths = [path for path, _ in leaves]
+    counts = _stacked_axes(leaves, _called(stacked, params))
+    constrained = _constrained(params, leaves, counts, mask)
+    axes_entries = match_tree("axes", _called(axes, params), params, paths, is_leaf=_is_axes)
+    names = match_tree(
+        "axis_name", _called(axis_name, params), params, paths, is_leaf=_is_axis_name
+    )
+    choices = {}
+    for (path, leaf), (chosen, reason), count, entry, name in zip(
+        leaves, constrained, counts, axes_entries, names, strict=True
     ):
-        if held:
-            resolved = _resolve_axes(path, leaf, entry)
-            spheres[_join(path)] = Sphere(resolved, _resolve_axis_name(path, resolved, names))
+        sphere = None
+        if chosen:
+            norm_axes = _resolve_axes(path, leaf, entry, count)
+            sphere = Sphere(norm_axes, _resolve_axis_name(path, norm_axes, name))
+        choices[join(path)] = Choice(sphere, count, reason)
+    return choices
+
+
+def select_and_warn(params: optax.Params, mask: MaskOrFn = None, **where: Any) -> Spheres:
+    """Returns what `select_spheres` does, and warns where the default rule constrains nothing."""
+    spheres = select_spheres(params, mask, **where)
+    if mask is None and not spheres and (paths := [path for path, _ in parameters(params)]):
+        warnings.warn(
+            f"No leaf is constrained: none of the {len(paths)} parameters is a kernel or an"
+            f" embedding by rank and name. They are {listed(map(join, paths))}. Training stays"
+            " free; pass mask= with True at the leaves to constrain.",
+            stacklevel=4,
+        )
     return spheres
 
 
-def leaves_by_path(tree: Any) -> dict[str, Any]:
-    """Each leaf of a tree like the parameters by its path, components joined by `/`."""
-    return {_join(path): leaf for path, leaf in _parameters(tree)}
-
-
-def replace_leaves(tree: Any, leaves: dict[str, Any]) -> Any:
-    """`tree` with some of its leaves, given by their paths, in place of its own."""
-    replaced = [leaves.get(path, leaf) for path, leaf in leaves_by_path(tree).items()]
-    return jax.tree.unflatten(jax.tree.structure(tree), replaced)
-
-
 def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:
-    """A mask: of the leaves constrained by default, those that one of `patterns` matches.
+    """Returns a mask: of the leaves constrained by default, those that a pattern matches.
 
     A pattern is one or more path components separated by `/`, each matched whole, with the shell's
     wildcards: `"head"` matches `head/kernel` and `decoder/head/kernel`, never `overhead/kernel`.
@@ -95,11 +132,11 @@ def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:
       >>> lawn_optax.only_paths('head')(params)
       {'head': {'bias': False, 'kernel': True}, 'overhead': {'kernel': False}}
     """
-    return _path_mask(patterns, keep_matches=True)
+    return _PathMask(_at_least_one(patterns), keep_matches=True)
 
 
 def except_paths(*patterns: str) -> Callable[[optax.Params], Any]:
-    """A mask: of the leaves constrained by default, those that none of `patterns` matches.
+    """Returns a mask: of the leaves constrained by default, those that no pattern matches.
 
     Args:
       *patterns: at least one pattern, as for `only_paths`.
@@ -116,71 +153,190 @@ def except_paths(*patterns: str) -> Callable[[optax.Params], Any]:
       >>> lawn_optax.except_paths('embed')(params)
       {'embed': False, 'out': {'kernel': True}}
     """
-    return _path_mask(patterns, keep_matches=False)
+    return _PathMask(_at_least_one(patterns), keep_matches=False)
 
 
-def require_params(params: optax.Params | None, transform: str) -> optax.Params:
-    """`params`, or a clear error where `update` was called without them."""
-    if params is None:
-        raise ValueError(
-            f"params=None: {transform} needs the current parameters. Call"
-            " update(grads, state, params)."
-        )
-    return params
+@dataclasses.dataclass(frozen=True)
+class _PathMask:
+    """The mask of `only_paths` or `except_paths`, which asks how many axes are stacked."""
+
+    patterns: tuple[str, ...]
+    keep_matches: bool
+
+    def __call__(self, params: optax.Params) -> Any:
+        """Returns a tree of bools, where no axis is stacked."""
+        leaves = parameters(params)
+        chosen = [entry for entry, _ in self.entries(params, leaves, [0] * len(leaves))]
+        return jax.tree.unflatten(jax.tree.structure(params), chosen)
+
+    def entries(
+        self, params: optax.Params, leaves: list, counts: list[int]
+    ) -> list[tuple[bool, str]]:
+        """Returns whether each leaf is constrained, and why."""
+        default = _by_default(params, leaves, counts)
+        matches = match_patterns(self.patterns, [path for path, _ in leaves])
+        chosen = []
+        for (constrained, reason), found in zip(default, matches, strict=True):
+            kept = bool(found) == self.keep_matches
+            chosen.append((constrained and kept, reason if kept else "mask"))
+        return chosen
 
 
-def constrained_by_default(leaf: jax.Array) -> bool:
-    """Kernels and embeddings are constrained; biases and normalisation scales are not."""
-    return jnp.ndim(leaf) >= 2
+def _at_least_one(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if not patterns:
+        raise ValueError("patterns=(): give at least one path, such as 'head' or 'layers/0'.")
+    return patterns
 
 
-def _leaves_with_paths(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list:
-    """`(path components, leaf)` of each leaf, `optax.MaskedNode`s included as leaves."""
-    stop = lambda x: _is_masked(x) or (is_leaf is not None and is_leaf(x))
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)
-    siblings = collections.Counter(path[:-1] for path, _ in flat)
-    rows = []
-    for path, leaf in flat:
-        # Flax boxes a variable's array as its only child, `.value`: no name of the user's.
-        boxed = path[-1:] == (_VALUE,) and siblings[path[:-1]] == 1
-        named = path[:-1] if boxed else path
-        rows.append((tuple(jax.tree_util.keystr((k,), simple=True) for k in named), leaf))
-    return rows
-
-
-def _parameters(tree: Any) -> list:
-    """`(path components, leaf)` of each leaf that is a parameter."""
-    return [(path, leaf) for path, leaf in _leaves_with_paths(tree) if not _is_masked(leaf)]
-
-
-def _select(params: Any, parameters: list, mask: MaskOrFn) -> list[bool]:
-    """One bool a parameter."""
+def _constrained(
+    params: optax.Params, leaves: list, counts: list[int], mask: MaskOrFn
+) -> list[tuple[bool, str]]:
+    """Returns whether each leaf is constrained, and why."""
     if mask is None:
-        constrained = [constrained_by_default(leaf) for _, leaf in parameters]
+        chosen = _by_default(params, leaves, counts)
+    elif isinstance(mask, _PathMask):
+        chosen = mask.entries(params, leaves, counts)
     else:
-        constrained = _match(
-            "mask", _called(mask, params), params, [path for path, _ in parameters]
+        paths = [path for path, _ in leaves]
+        entries = match_tree("mask", _called(mask, params), params, paths)
+        chosen = [(entry, "mask") for entry in entries]
+    for (path, leaf), (entry, _) in zip(leaves, chosen, strict=True):
+        _check_entry(path, leaf, entry)
+    if mask is not None and not any(entry for entry, _ in chosen):
+        raise ValueError(
+            f"mask={_name(mask)} selects none of the {len(leaves)} parameters, so nothing would be"
+            f" constrained. They are {listed(join(path) for path, _ in leaves)};"
+            " pass mask= with True at the leaves to constrain."
         )
-    for (path, leaf), entry in zip(parameters, constrained, strict=True):
-        if not isinstance(entry, (bool, np.bool_)):
-            raise TypeError(
-                f"mask has {entry!r} for parameter {_join(path)!r}: it must be True or False, known"
-                " before tracing."
-            )
-        dtype = getattr(leaf, "dtype", type(leaf).__name__)
-        if entry and not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(
-                f"parameter {_join(path)!r} has dtype {dtype} and cannot be kept on a sphere: give"
-                " it False in mask=, or a floating dtype."
-            )
-    return [bool(entry) for entry in constrained]
+    return chosen
 
 
-def _resolve_axes(path: Path, leaf: jax.Array, axes: Any) -> tuple[int, ...]:
-    """`axes` of one leaf as sorted non-negative integers; None means all of them."""
-    ndim = jnp.ndim(leaf)
+def _check_entry(path: Path, leaf: Any, entry: Any) -> None:
+    """Refuses an entry of a mask that is not a bool, or that constrains what cannot be."""
+    if not isinstance(entry, (bool, np.bool_)):
+        raise TypeError(
+            f"mask has {entry!r} for parameter {join(path)!r}: it must be True or False, known"
+            " before tracing."
+        )
+    dtype = getattr(leaf, "dtype", type(leaf).__name__)
+    if entry and not jnp.issubdtype(dtype, jnp.inexact):
+        raise TypeError(
+            f"parameter {join(path)!r} has dtype {dtype} and cannot be kept on a sphere: give"
+            " it False in mask=, or a floating dtype."
+        )
+
+
+def _by_default(params: optax.Params, leaves: list, counts: list[int]) -> list[tuple[bool, str]]:
+    """Returns whether each leaf is a kernel or an embedding by its rank and its name, and why."""
+    modules = _normalisation_modules(params)
+    paths = {components(path) for path, _ in leaves}
+    chosen = []
+    for (path, leaf), count in zip(leaves, counts, strict=True):
+        rank = jnp.ndim(leaf) - count
+        per_layer = " per layer" if count else ""
+        if rank < 2:
+            chosen.append((False, f"rank {max(rank, 0)}{per_layer}"))
+        elif what := _name_of_free(components(path), paths, modules):
+            chosen.append((False, f"named as a {what}"))
+        else:
+            chosen.append((True, f"rank {rank}{per_layer}"))
+    return chosen
+
+
+def _name_of_free(path: Path, paths: set[Path], normalisation_modules: set[Path]) -> str | None:
+    """Returns "bias" or "normalisation" where the frameworks' names say so, None elsewhere.
+
+    Flax calls them `bias` and `scale`, Haiku `b` (beside a `w`), `offset` and `scale`, Equinox
+    `bias`, and `weight` within a normalisation layer, which its class tells. Words within a name
+    count whole: `bias_n` and `relative_attention_bias` are biases, `biased` is not.
+    """
+    if not path:
+        return None
+    *module, name = path
+    words = name.lower().split("_")
+    if "bias" in words:
+        return "bias"
+    if name == "b" and any(p[:-1] == tuple(module) and p[-1].startswith("w") for p in paths):
+        return "bias"
+    if words[-1] in ("scale", "offset") or tuple(module) in normalisation_modules:
+        return "normalisation"
+    return None
+
+
+def _normalisation_modules(tree: Any, at: Path = ()) -> set[Path]:
+    """Returns the paths of the modules whose class is that of a normalisation layer."""
+    is_normalisation = lambda x: type(x).__name__.endswith("Norm")
+    found = {at} if is_normalisation(tree) else set()
+    for path, node in leaves_with_paths(tree, lambda x: x is not tree and is_normalisation(x)):
+        if is_normalisation(node):
+            found |= _normalisation_modules(node, (*at, *components(path)))
+    return found
+
+
+def _stacked_axes(leaves: list, stacked: Any) -> list[int]:
+    """Returns how many leading axes of each leaf count layers or experts."""
+    if stacked is None:
+        return [0] * len(leaves)
+    if _is_count(stacked):
+        return [min(_stacked_count("", stacked), jnp.ndim(leaf)) for _, leaf in leaves]
+    counts = {pattern: _stacked_count(pattern, n) for pattern, n in _patterns(stacked).items()}
+    if not any(counts.values()):
+        raise ValueError(
+            f"stacked={stacked!r} stacks nothing: name a subtree and how many leading axes its"
+            " leaves carry, such as {'blocks': 1}."
+        )
+    matches = match_patterns(counts, [path for path, _ in leaves])
+    # Of several patterns the one with the most components speaks of a leaf.
+    depth = lambda pattern: pattern.strip("/").count("/")
+    return [
+        min(counts[max(found, key=depth)], jnp.ndim(leaf)) if found else 0
+        for (_, leaf), found in zip(leaves, matches, strict=True)
+    ]
+
+
+def _patterns(stacked: Any) -> dict[str, Any]:
+    """Returns patterns and the leading axes that each speaks of, in whatever form they came."""
+    if isinstance(stacked, str):
+        return {stacked: 1}
+    if isinstance(stacked, (tuple, list, set, frozenset)):
+        if all(isinstance(name, str) for name in stacked):
+            return dict.fromkeys(stacked, 1)
+    elif not isinstance(stacked, (bool, float)):
+        rows = leaves_with_paths(stacked, is_leaf=_is_axes)
+        return {join(path): n for path, n in rows if path and n is not None and not is_masked(n)}
+    raise TypeError(
+        f"stacked={stacked!r} must be a number of leading axes, the names of subtrees, or a dict"
+        " from names to numbers, such as {'blocks': 1}."
+    )
+
+
+def _is_count(stacked: Any) -> bool:
+    """Tells whether `stacked` is one number of leading axes for all leaves."""
+    axes = stacked if isinstance(stacked, tuple) and stacked else (stacked,)
+    return all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in axes)
+
+
+def _stacked_count(pattern: str, n: Any) -> int:
+    """Returns a number of leading axes, also given as the axes `(0, 1, ...)` themselves."""
+    if isinstance(n, tuple) and n and n == tuple(range(len(n))):
+        return len(n)
+    if isinstance(n, (int, np.integer)) and n >= 0:
+        return int(n)
+    raise ValueError(
+        f"stacked has {n!r}{f' for {pattern!r}' if pattern else ''}: give how many leading axes"
+        " count layers or experts, 1 for layers stacked once."
+    )
+
+
+def _resolve_axes(path: Path, leaf: jax.Array, axes: Any, stacked: int) -> tuple[int, ...]:
+    """Returns `axes` of one leaf, sorted and counted from its first axis; None means all of them.
+
+    Axes are those of a single layer: the stacked ones are not counted.
+    """
+    shape = jnp.shape(leaf)[stacked:]
+    ndim = len(shape)
     if axes is None:
-        return tuple(range(ndim))
+        return tuple(range(stacked, stacked + ndim))
     resolved = []
     for axis in axes if isinstance(axes, tuple) else (axes,):
         try:
@@ -189,20 +345,21 @@ def _resolve_axes(path: Path, leaf: jax.Array, axes: Any) -> tuple[int, ...]:
             axis = operator.index(axis)
         except Exception as error:  # a tracer raises an error of its own
             raise TypeError(
-                f"axes={axes!r} for parameter {_join(path)!r}: axes must be an integer or a tuple"
+                f"axes={axes!r} for parameter {join(path)!r}: axes must be an integer or a tuple"
                 " of them, known before tracing (under optax.inject_hyperparams, name 'axes' in"
                 " static_args)."
             ) from error
         if not -ndim <= axis < ndim:
+            per_layer = " per layer (stacked axes are not counted)" if stacked else ""
             raise ValueError(
-                f"axes={axes!r} is out of range for parameter {_join(path)!r} of shape"
-                f" {jnp.shape(leaf)}: use axes from {-ndim} to {ndim - 1}, or a tree of axes that"
+                f"axes={axes!r} is out of range for parameter {join(path)!r} of shape"
+                f" {shape}{per_layer}: use axes from {-ndim} to {ndim - 1}, or a tree of axes that"
                 " names each leaf's own."
             )
-        resolved.append(axis % ndim)
+        resolved.append(stacked + axis % ndim)
     if len(set(resolved)) < len(resolved) or not resolved:
         raise ValueError(
-            f"axes={axes!r} for parameter {_join(path)!r} names "
+            f"axes={axes!r} for parameter {join(path)!r} names "
             f"{'an axis twice' if resolved else 'no axis'}: name each axis that the norm runs over"
             " once, or None for all of them."
         )
@@ -210,7 +367,7 @@ def _resolve_axes(path: Path, leaf: jax.Array, axes: Any) -> tuple[int, ...]:
 
 
 def _resolve_axis_name(path: Path, axes: tuple[int, ...], entry: Any) -> tuple[str, ...] | None:
-    """The mesh axes over which a sum over `axes` of one leaf is spread; None for none of them."""
+    """Returns the mesh axes over which a sum over `axes` of one leaf is spread; None for none."""
     if isinstance(entry, PartitionSpec):
         entry = tuple(
             name
@@ -218,115 +375,35 @@ def _resolve_axis_name(path: Path, axes: tuple[int, ...], entry: Any) -> tuple[s
             if axis in axes and split is not None
             for name in (split if isinstance(split, tuple) else (split,))
         )
-    listed = entry if isinstance(entry, (tuple, list)) else [entry]
-    names = tuple(name for name in listed if name is not None)
+    entries = entry if isinstance(entry, (tuple, list)) else [entry]
+    names = tuple(name for name in entries if name is not None)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(
-            f"axis_name has {entry!r} for parameter {_join(path)!r}: give the name of a mesh axis,"
+            f"axis_name has {entry!r} for parameter {join(path)!r}: give the name of a mesh axis,"
             " a tuple of names, a PartitionSpec, or None for a leaf that every device has whole."
         )
     return names or None
 
 
-def _match(
-    name: str,
-    tree: Any,
-    params: Any,
-    paths: list[Path],
-    is_leaf: Callable[[Any], bool] | None = None,
-) -> list:
-    """The entry of `tree`, itself or of a prefix, for each of `paths`."""
-    entries = dict(_leaves_with_paths(tree, is_leaf))
-    lengths = sorted({len(prefix) for prefix in entries}, reverse=True)
-    used = set()
-    matched = []
-    for path in paths:
-        prefix = next((path[:n] for n in lengths if path[:n] in entries), None)
-        if prefix is None:
-            raise ValueError(
-                f"{name} has no entry for parameter {_join(path)!r}: it has {_listing(entries)}."
-                f" Give {name} the tree of the parameters, or a prefix of it."
-            )
-        used.add(prefix)
-        matched.append(entries[prefix])
-    absent = {path[:n] for path, _ in _leaves_with_paths(params) for n in range(len(path) + 1)}
-    for prefix, entry in entries.items():
-        if prefix not in used and prefix not in absent and not _is_empty(entry):
-            raise ValueError(
-                f"{name} has an entry for {_join(prefix)!r}, which is no parameter: they are"
-                f" {_listing(paths)}. Give {name} the tree of the parameters, or a prefix of it."
-            )
-    return matched
-
-
-def _path_mask(patterns: tuple[str, ...], keep_matches: bool) -> Callable[[optax.Params], Any]:
-    if not patterns:
-        raise ValueError("patterns=(): give at least one path, such as 'head' or 'layers/0'.")
-    split = {pattern: tuple(pattern.strip("/").split("/")) for pattern in patterns}
-
-    def mask(params: optax.Params) -> Any:
-        # Joined and split again, because a key may hold a "/" itself, as Haiku's do.
-        parameters = {path: tuple(path.split("/")) for path in leaves_by_path(params)}
-        for pattern, parts in split.items():
-            if not any(_contains(path, parts) for path in parameters.values()):
-                raise ValueError(
-                    f"pattern {pattern!r} matches no parameter: they are"
-                    f" {_listing(parameters.values())}. Whole path components are matched; use *"
-                    " inside one."
-                )
-        selected = []
-        for path, leaf in leaves_by_path(params).items():
-            match = any(_contains(parameters[path], parts) for parts in split.values())
-            selected.append(constrained_by_default(leaf) and match == keep_matches)
-        return jax.tree.unflatten(jax.tree.structure(params), selected)
-
-    return mask
-
-
-def _contains(path: Path, parts: Path) -> bool:
-    """Whether a run of whole components of `path` matches `parts`."""
-    starts = range(len(path) - len(parts) + 1)
-    return any(
-        all(fnmatch.fnmatchcase(path[start + i], part) for i, part in enumerate(parts))
-        for start in starts
-    )
-
-
-def _is_masked(x: Any) -> bool:
-    return isinstance(x, optax.MaskedNode)
-
-
 def _is_axes(x: Any) -> bool:
-    """Whether `x` is one leaf's axes: None, or a plain tuple of no containers."""
+    """Tells whether `x` is one leaf's axes: None, or a plain tuple that holds no containers."""
     named = hasattr(x, "_fields")
     return x is None or (isinstance(x, tuple) and not named and jax.tree_util.all_leaves(x))
 
 
 def _is_axis_name(x: Any) -> bool:
-    """Whether `x` is one leaf's mesh axes: None, a `PartitionSpec`, or a tuple of names."""
+    """Tells whether `x` is one leaf's mesh axes: None, a `PartitionSpec`, or a tuple of names."""
     named = isinstance(x, (tuple, list)) and all(isinstance(name, str) for name in x)
     return x is None or isinstance(x, PartitionSpec) or named
 
 
-def _is_empty(entry: Any) -> bool:
-    """Whether an entry for no parameter says nothing: None, or a tuple of no parameters."""
-    return entry is None or (isinstance(entry, tuple) and not entry)
-
-
 def _called(tree: Any, params: optax.Params) -> Any:
-    """`tree`, or what it makes of `params`; a module is callable, and a tree all the same."""
+    """Returns `tree`, or what it makes of `params`; a module is callable, and yet a tree."""
     return tree(params) if callable(tree) and jax.tree_util.all_leaves([tree]) else tree
 
 
-def _join(path: Path) -> str:
-    return "/".join(path)
-
-
-def _listing(paths: Any, most: int = 8) -> str:
-    names = [repr(_join(path)) for path in paths]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more if names else "none"
-
-
 def _name(mask: MaskOrFn) -> str:
+    """Returns what a mask is called in messages."""
+    if isinstance(mask, _PathMask):
+        return f"{'only' if mask.keep_matches else 'except'}_paths{mask.patterns!r}"
     return getattr(mask, "__name__", type(mask).__name__) if callable(mask) else repr(mask)

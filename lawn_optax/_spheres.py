@@ -1,238 +1,276 @@
-"""The operations of `Sphere` on trees, what the captured norms are, and who holds them now."""
+"""The spheres of a tree of parameters: their inner products in one sweep, and moves on them.
+
+Sums are taken in float32, or float64 for float64 leaves, whatever the leaves are stored in.
+"""
 
 import collections
-import contextlib
-import contextvars
-import math
-from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._geometry import Sphere, radial_part, retraction, root, widen
-from lawn_optax._selection import leaves_by_path, replace_leaves
+from lawn_optax._checks import check_norms, check_shapes
+from lawn_optax._exchange import together
+from lawn_optax._geometry import Coefficients, safe_sqrt
+from lawn_optax._paths import leaves_by_path, replace_leaves
 
-Spheres = dict[str, Sphere]
-Products = dict[str, jax.Array]  # By path: one number a norm.
-Norms = Any  # A dict from paths to one number a norm; see `zero_norms` for the exception.
-
-# The operations of `Sphere` on the constrained leaves of a tree. `held` says of each norm whether
-# it is constrained now. A leaf that is missing from the updates is left out of what is done.
-
-
-def inner_products(spheres: Spheres, *pairs: tuple[optax.Params, optax.Updates]) -> list[Products]:
-    """`<x, y>` on every sphere, for each pair of trees."""
-    sums: dict[Any, jax.Array] = {}
-    leaves = [(leaves_by_path(x), leaves_by_path(y)) for x, y in pairs]
-    for path, sphere in spheres.items():
-        there = {i: (x[path], y[path]) for i, (x, y) in enumerate(leaves) if path in y}
-        for x, y in there.values():
-            _check_shape(path, x, y)
-        found = sphere.inner_products(*there.values())
-        sums |= {(i, path): product for i, product in zip(there, found, strict=True)}
-    for axis_name in dict.fromkeys(s.axis_name for s in spheres.values() if s.axis_name):
-        spread = {(i, p): x for (i, p), x in sums.items() if spheres[p].axis_name == axis_name}
-        sums |= side_by_side(lambda x, name=axis_name: jax.lax.psum(x, name), spread)
-    # All that is made of the sums starts from one array of them. Otherwise XLA may take each leaf's
-    # by itself: in a kernel of its own on a GPU, in an exchange of its own on a mesh.
-    sums = side_by_side(jax.lax.optimization_barrier, sums)
-    return [{p: sums[i, p] for p in spheres if (i, p) in sums} for i in range(len(pairs))]
+AxisName = str | tuple[str, ...]
+Products = Mapping[str, Any]  # By path, one number per norm.
+Norms = Any  # The same; see `zero_norms` for the exception.
+Rule = Callable[..., Coefficients]
 
 
-def side_by_side(function: Callable[..., Any], *numbers: dict[Any, jax.Array]) -> dict[Any, Any]:
-    """`function` of the numbers of each norm, elementwise on one array of all leaves' of one type.
+@dataclasses.dataclass(frozen=True)
+class Sphere:
+    """Where a constrained leaf lives: one sphere, or one for each slice off `axes`.
 
-    So the devices of a mesh exchange the sums of all leaves at once, where XLA would do so leaf by
-    leaf, and many small leaves do not mean as many small kernels. Leaves with a norm for each slice
-    stay by themselves: their norms may be spread over devices, each leaf's in its own way.
+    Attributes:
+      axes: the axes that a norm runs over, none of them negative.
+      axis_name: the mesh axes over which a leaf's elements are spread under `shard_map`.
+    """
+
+    axes: tuple[int, ...]
+    axis_name: AxisName | None = None
+
+    def zero_norm(self, w: jax.Array) -> jax.Array:
+        """Returns zeros of the shape, dtype and sharding of `norm(w)`.
+
+        They are summed over the mesh axes where these are bound: only so does JAX know that the
+        zeros, like the norms, are the same on every device.
+        """
+        zeros = jnp.zeros_like(jnp.sum(jnp.abs(upcast(w)), axis=self.axes))
+        if self.axis_name is None:
+            return zeros
+        try:
+            return jax.lax.psum(zeros, self.axis_name)
+        except NameError:  # `init` outside of shard_map
+            return zeros
+
+
+class Spheres(dict[str, Sphere]):
+    """The sphere of each constrained parameter, by the parameter's path.
+
+    A leaf that is missing from the updates is left out of what is done.
+    """
+
+    def inner_products(self, *pairs: tuple[optax.Params, optax.Updates]) -> list[Products]:
+        """Returns `<x, y>` on every sphere for each pair of trees.
+
+        One sweep over memory yields all of them, and one exchange completes them on a mesh.
+        """
+        trees = [(leaves_by_path(x), leaves_by_path(y)) for x, y in pairs]
+        sums: dict[tuple[int, str], jax.Array] = {}
+        for path, sphere in self.items():
+            present = [i for i, (_, y) in enumerate(trees) if path in y]
+            leaves = tuple((trees[i][0][path], trees[i][1][path]) for i in present)
+            for x, y in leaves:
+                check_shapes(path, x, y)
+            products = _inner_products(leaves, sphere.axes)
+            sums |= {(i, path): x for i, x in zip(present, products, strict=True)}
+        sums = self._complete(sums)
+        return [{p: sums[i, p] for p in self if (i, p) in sums} for i in range(len(pairs))]
+
+    def _complete(self, sums: dict[tuple[int, str], jax.Array]) -> dict[tuple[int, str], jax.Array]:
+        """Returns the sums over all devices, exchanged at once."""
+        for axis_name in dict.fromkeys(s.axis_name for s in self.values() if s.axis_name):
+            spread = {k: x for k, x in sums.items() if self[k[1]].axis_name == axis_name}
+            sums = sums | map_norms(functools.partial(_psum, axis_name), spread)
+        scalars = {key: x for key, x in sums.items() if x.ndim == 0}
+        return sums | dict(zip(scalars, together(list(scalars.values())), strict=True))
+
+    def move(
+        self,
+        rule: Rule,
+        w: optax.Params,
+        r: optax.Updates,
+        *products: Products,
+        where: Products | None = None,
+    ) -> optax.Updates:
+        """Returns `a r + b w` with `(a, b) = rule(*products)`, in the dtype of `r`.
+
+        Leaves that are not constrained, and spheres where `where` is False, keep `r` itself.
+        """
+        w_leaves, r_leaves = leaves_by_path(w), leaves_by_path(r)
+        moved = {
+            path: _move(
+                self[path].axes,
+                w_leaves[path],
+                r_leaves[path],
+                coefficients,
+                True if where is None else where[path],
+            )
+            for path, coefficients in map_norms(functools.partial(_apply, rule), *products).items()
+        }
+        return replace_leaves(r, moved)
+
+    def norms(self, w: optax.Params) -> Norms:
+        """Returns `||w||` per sphere."""
+        (ww,) = self.inner_products((w, w))
+        return {path: safe_sqrt(x) for path, x in ww.items()}
+
+    def zero_norms(self, w: optax.Params) -> Norms:
+        """Returns what `capture` fills: a zero per norm."""
+        leaves = leaves_by_path(w)
+        if not leaves:
+            # optax.tree.map_params initialises with a placeholder: one leaf stands for all norms.
+            return jnp.zeros([])
+        return {path: sphere.zero_norm(leaves[path]) for path, sphere in self.items()}
+
+
+def map_norms(
+    function: Callable[..., Iterable[Any]], *numbers: Mapping[Any, jax.Array]
+) -> dict[Any, Any]:
+    """Returns an elementwise function of the numbers of every norm.
+
+    Leaves with one norm of one type are taken together: `function` has their numbers in one tuple
+    per argument. A leaf with several norms stays by itself, because they may be spread over devices
+    in a way of their own.
     """
     alike = collections.defaultdict(list)
+    for key, last in numbers[-1].items():
+        kinds = tuple(jax.typeof(xs[key]) for xs in numbers)
+        alike[kinds if jnp.ndim(last) == 0 else key].append(key)
     results: dict[Any, Any] = {}
-    for key in numbers[-1]:
-        if jnp.ndim(numbers[-1][key]) == 0:
-            alike[tuple(jax.typeof(of[key]) for of in numbers)].append(key)
-        else:
-            results[key] = function(*(of[key] for of in numbers))
     for keys in alike.values():
-        result = function(*(jnp.stack([of[key] for key in keys]) for of in numbers))
-        results |= {key: jax.tree.map(lambda x, i=i: x[i], result) for i, key in enumerate(keys)}
+        columns = (tuple(xs[key] for key in keys) for xs in numbers)
+        results |= zip(keys, function(*columns), strict=True)
     return results
 
 
-def _check_shape(path: str, w: jax.Array, d: jax.Array) -> None:
-    if jnp.shape(w) != jnp.shape(d):
-        raise ValueError(
-            f"parameter {path!r} has shape {jnp.shape(w)} and its update {jnp.shape(d)}: give"
-            " update(grads, state, params) gradients of the shapes of the parameters."
-        )
+def capture(
+    ww: Products, norms: Norms, captured: jax.Array | bool, wanted: jax.Array | bool
+) -> Norms:
+    """Returns the norms to remember: `c = ||w||` of the first update that wants them, equation (1).
 
-
-def tangent(
-    spheres: Spheres,
-    w: optax.Params,
-    d: optax.Updates,
-    ww: Products,
-    wd: Products,
-    held: Norms | None = None,
-) -> optax.Updates:
-    """`d - (<w, d> / <w, w>) w` on every sphere."""
-    w, of_d = leaves_by_path(w), leaves_by_path(d)
-    a = side_by_side(radial_part, ww, wd)
-    return replace_leaves(
-        d,
-        {p: spheres[p].tangent(w[p], of_d[p], a[p], True if held is None else held[p]) for p in a},
-    )
-
-
-def project(
-    spheres: Spheres, w: optax.Params, d: optax.Updates, held: Norms | None = None
-) -> optax.Updates:
-    """`tangent`, with the inner products that it needs."""
-    ww, wd = inner_products(spheres, (w, w), (w, d))
-    return tangent(spheres, w, d, ww, wd, held)
-
-
-def retract(
-    spheres: Spheres,
-    w: optax.Params,
-    r: optax.Updates,
-    c: Norms,
-    ww: Products,
-    held: Norms,
-) -> optax.Updates:
-    """`c (w + r_p) / ||w + r_p|| - w` on every sphere, `r_p` being the tangent part of `r`."""
-    wr, rr = inner_products(spheres, (w, r), (r, r))
-    w, of_r = leaves_by_path(w), leaves_by_path(r)
-    parts = side_by_side(retraction, c, ww, wr, rr)
-    return replace_leaves(
-        r, {p: spheres[p].retract(w[p], of_r[p], parts[p], held[p]) for p in parts}
-    )
-
-
-def rescale(
-    spheres: Spheres, w: optax.Params, r: optax.Updates, c: Norms, held: Norms
-) -> optax.Updates:
-    """`c (w + r) / ||w + r|| - w` on every sphere, whatever the direction of `r`."""
-    of_w, of_r = leaves_by_path(w), leaves_by_path(r)
-    end = {p: widen(of_w[p]) + widen(of_r[p]) for p in spheres if p in of_r}
-    (xx,) = inner_products({p: spheres[p] for p in end}, (end, end))
-    return replace_leaves(
-        r,
-        {p: spheres[p].rescale(of_w[p], of_r[p], c[p], root(xx[p]), held[p]) for p in end},
-    )
-
-
-def resize(spheres: Spheres, u: optax.Updates, c: Norms, held: Norms) -> optax.Updates:
-    """`c u / ||u||` on every sphere."""
-    (uu,) = inner_products(spheres, (u, u))
-    of_u = leaves_by_path(u)
-    return replace_leaves(
-        u, {p: spheres[p].resize(of_u[p], c[p], root(uu[p]), held[p]) for p in uu}
-    )
-
-
-def zero_norms(spheres: Spheres, w: optax.Params) -> Norms:
-    """What `capture` fills: a zero a norm."""
-    leaves = leaves_by_path(w)
-    if not leaves:
-        # optax.tree.map_params initialises with a placeholder: one leaf stands for all norms.
-        return jnp.zeros([])
-    return {path: s.zero_norm(leaves[path]) for path, s in spheres.items()}
-
-
-def capture(ww: Products, norms: Norms, when: jax.Array | bool) -> Norms:
-    """`||w||` on every sphere where `when` is true, and `norms` where it is not."""
+    Args:
+      ww: `<w, w>` per sphere.
+      norms: those remembered so far.
+      captured: whether there are such.
+      wanted: whether norms are wanted from now on; zeros are returned where they are not.
+    """
     if not ww:
         return norms
-    return {path: jnp.where(when, root(ww[path]), norms[path]) for path in ww}
+    check_norms(norms, ww)
+    return {path: _capture(ww[path], norms[path], captured, wanted) for path in ww}
 
 
-def scale_norms(norms: Any, target_scale: optax.ScalarOrSchedule, count: jax.Array) -> Any:
-    """`target_scale * norms`, a schedule being evaluated at `count`."""
+def scale_norms(norms: Norms, target_scale: optax.ScalarOrSchedule, count: jax.Array) -> Norms:
+    """Returns `target_scale * norms`, with a schedule evaluated at `count`."""
+    if isinstance(target_scale, float) and target_scale == 1.0:
+        return norms
     scale = target_scale(count) if callable(target_scale) else target_scale
     return jax.tree.map(lambda c: (scale * c).astype(c.dtype), norms)
 
 
-def check_state(name: str, state: Any, kind: type, spheres: Spheres, params: optax.Params) -> None:
-    """Refuses a state that is not one of these parameters."""
-    norms_of_state = getattr(state, "norms", None)
-    if not isinstance(state, kind):
-        raise TypeError(
-            f"state is a {type(state).__name__}, and {name} needs its own {kind.__name__}: call"
-            " update(grads, state, params)."
-        )
-    needed, found = (
-        jax.tree.map(jnp.shape, norms)
-        for norms in (jax.eval_shape(lambda: zero_norms(spheres, params)), norms_of_state)
+def upcast(x: jax.Array) -> jax.Array:
+    """Casts to at least float32 (complex64), the precision that sums are taken in."""
+    return jnp.asarray(x).astype(jnp.promote_types(jnp.result_type(x), jnp.float32))
+
+
+# What is done per leaf is jitted: it is traced once for all leaves of a shape, and is one call
+# where a user works op by op.
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _inner_products(
+    pairs: tuple[tuple[jax.Array, jax.Array], ...], axes: tuple[int, ...]
+) -> tuple[jax.Array, ...]:
+    """Returns `<x, y>` over `axes` of each pair of leaves, all taken in one sweep over memory."""
+    terms = [jnp.real(jnp.conj(upcast(x)) * upcast(y)) for x, y in pairs]
+    if len(terms) != 2:
+        return _sums(*terms, axes=axes)
+    return jax.lax.platform_dependent(
+        *terms,
+        default=functools.partial(_sums, axes=axes),
+        cuda=functools.partial(_sums_as_one, axes=axes),
     )
-    if needed != found:
-        raise ValueError(
-            f"{name} needs norms of shapes {needed} for these params, and its state holds {found}:"
-            " they must be the parameters, mask and axes of init; call init anew for others."
-        )
 
 
-@contextlib.contextmanager
-def state_explained(name: str, state: Any, init: Callable[[], Any]) -> Iterator[None]:
-    """Says of an error within that the state `name` is another's, where it is."""
-    try:
-        yield
-    except Exception as error:
-        needed, found = (
-            str(jax.tree.structure(jax.eval_shape(init))),
-            str(jax.tree.structure(state)),
-        )
-        if needed == found:
-            raise
-        raise ValueError(
-            f"the state of lawn's {name} is {found}, and this {name} needs {needed}: a state goes"
-            " with the optimizer whose init made it."
-        ) from error
+def _sums(*terms: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    return tuple(jnp.sum(x, axis=axes) for x in terms)
 
 
-def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:
-    """Refuses a constant that is not a positive finite number."""
-    if callable(target_scale) or isinstance(target_scale, jax.core.Tracer):
-        return
-    try:
-        positive = 0 < float(target_scale) < math.inf
-    except (TypeError, ValueError):
-        positive = False
-    if not positive:
-        raise ValueError(
-            f"target_scale={target_scale!r} must be positive and finite: it multiplies the captured"
-            " norms. 1.0 keeps them."
-        )
+def _sums_as_one(p: jax.Array, q: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """Returns both sums as the real and the imaginary part of one complex sum.
+
+    XLA for GPUs runs a second stage for each sum, and seldom takes two of them in a kernel with
+    other results. On CPU it would write the complex terms out before it sums them.
+    """
+    dtype = jnp.promote_types(p.dtype, q.dtype)
+    total = jnp.sum(jax.lax.complex(p.astype(dtype), q.astype(dtype)), axis=axes)
+    return total.real.astype(p.dtype), total.imag.astype(q.dtype)
 
 
-# What `lawn` says to the links of its inner optimizer while that makes an update: whether the
-# switch has happened, and of each norm whether it is constrained. No extra argument, because
-# optimizers such as optax.contrib.sam and optax.lbfgs refuse those that they do not know.
-_LAWN: contextvars.ContextVar[tuple[jax.Array, Norms] | None] = contextvars.ContextVar(
-    "lawn", default=None
-)
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
+    """Returns the coefficients of leaves with one norm each, or of one leaf with several.
+
+    On an accelerator all leaves are taken at once, so that many of them do not mean many small
+    kernels. On a CPU kernels are cheap to start, and those of leaves alike are compiled once.
+    """
+    return jax.lax.platform_dependent(
+        *columns,
+        cpu=functools.partial(_one_by_one, rule),
+        default=functools.partial(_all_at_once, rule),
+    )
 
 
-@contextlib.contextmanager
-def inside_lawn(constrained: jax.Array, held: Norms) -> Iterator[None]:
-    """Tells the links used within what `lawn` is about to do."""
-    token = _LAWN.set((constrained, held))
-    try:
-        yield
-    finally:
-        _LAWN.reset(token)
+def _one_by_one(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
+    """Returns the coefficients of each row of the columns."""
+    rule = jax.jit(rule)
+    return tuple(rule(*row) for row in zip(*columns, strict=True))
 
 
-def held_by_lawn(spheres: Spheres, params: optax.Params) -> Norms | None:
-    """Which norms are constrained now: what the `lawn` around says, None (all) without one."""
-    around = _LAWN.get()
-    if around is None:
-        return None
-    constrained, held = around
-    norms = jax.eval_shape(lambda: zero_norms(spheres, params))
-    return {
-        path: held[path] if jnp.shape(held.get(path)) == norms[path].shape else constrained
-        for path in spheres
-    }
+def _all_at_once(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
+    """Returns the same, computed from one array per column."""
+    if len(columns[-1]) == 1:
+        return _one_by_one(rule, *columns)
+    coefficients = rule(*map(jnp.stack, columns))
+    return _rows(jax.lax.optimization_barrier(coefficients), len(columns[-1]))
+
+
+def _psum(axis_name: AxisName, numbers: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """Returns the sums of numbers over mesh axes, in one exchange."""
+    if len(numbers) == 1:
+        return (jax.lax.psum(numbers[0], axis_name),)
+    return _rows(jax.lax.psum(jnp.stack(numbers), axis_name), len(numbers))
+
+
+def _rows(arrays: Any, count: int) -> tuple[Any, ...]:
+    """Returns what is at each index of the first axis of arrays."""
+    return tuple(jax.tree.map(lambda x, i=i: x[i], arrays) for i in range(count))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _move(
+    axes: tuple[int, ...],
+    w: jax.Array,
+    r: jax.Array,
+    coefficients: Coefficients,
+    where: jax.Array | bool,
+) -> jax.Array:
+    """Returns `a r + b w` on the spheres where `where` is true, and `r` itself on the others."""
+
+    def per_slice(x: jax.Array | bool) -> jax.Array:
+        x = jnp.asarray(x)
+        return x if x.ndim == 0 else jnp.expand_dims(x, axes)
+
+    a, b = coefficients
+    moved = upcast(r)
+    if a is not None:
+        moved = jnp.where(per_slice(a == 0), 0, per_slice(a) * moved)  # Of an infinite r, too.
+    if b is not None:
+        moved = moved + per_slice(b) * upcast(w)
+    return jnp.where(per_slice(where), moved, upcast(r)).astype(jnp.result_type(r))
+
+
+@jax.jit
+def _capture(
+    ww: jax.Array, norm: jax.Array, captured: jax.Array | bool, wanted: jax.Array | bool
+) -> jax.Array:
+    """Returns one leaf's norms, as `capture` does."""
+    return jnp.where(wanted, jnp.where(captured, norm, safe_sqrt(ww)), 0)

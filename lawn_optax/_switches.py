@@ -1,17 +1,19 @@
-"""When to constrain: the conditions that end the free phase.
+"""When to constrain, and which norms to hold: the conditions that end the free phase.
 
 A `Switch` is asked at the start of every update, with the number of updates made before it. Once
-it has said yes, `lawn` stays constrained and its later answers do not matter.
+it has said yes, `lawn` stays constrained and its later answers do not matter. It may also mark an
+update, whose norms are then remembered and held from the switch on.
 """
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from lawn_optax._checks import check_decay_rate, number, steps
 
 
 class Switch(NamedTuple):
@@ -23,26 +25,32 @@ class Switch(NamedTuple):
         scalar, the updates made before this one; `extra_args` the keyword arguments of the
         optimizer's `update`; `constrain` a bool scalar.
       extra_args: names of those arguments that are the switch's own, not the inner optimizer's.
+      marked: `marked(state) -> bool scalar`, whether an update has been marked whose norms are to
+        be held: the one whose `update` gave the first of these states that are marked without a
+        break. None holds the norms of the first constrained update.
     """
 
     init: Callable[[], Any]
     update: Callable[[jax.Array, Any, Mapping[str, Any]], tuple[jax.Array, Any]]
     extra_args: tuple[str, ...] = ()
+    marked: Callable[[Any], jax.Array] | None = None
 
 
-def at_step(n: int | jax.Array) -> Switch:
+def at_step(n: int | jax.Array, *, norms_of: "Switch | int | jax.Array | None" = None) -> Switch:
     """Constrains from update number `n` on, counting from 0.
 
     Args:
       n: how many updates are free, at least 0; 0 constrains from the initial weights. A traced
         int32 scalar may stand here, so that `jax.vmap` runs a whole grid of free phases at once.
+      norms_of: hold the norms of this earlier update, or of that at which this other switch would
+        constrain; of its mark, if it makes one. By default those of update `n`.
 
     Returns:
-      A stateless `Switch`.
+      A `Switch`; stateless without `norms_of`, else with a `NormsOfState`.
 
     Raises:
-      TypeError: if `n` is not an integer.
-      ValueError: if `n` is negative or not a scalar.
+      TypeError: if `n` or `norms_of` is not an integer (nor, the latter, a switch).
+      ValueError: if `n` is negative or not a scalar, or `norms_of` a later update.
 
     Examples:
       >>> import jax.numpy as jnp, lawn_optax
@@ -50,42 +58,108 @@ def at_step(n: int | jax.Array) -> Switch:
       >>> [bool(switch.update(jnp.int32(t), switch.init(), {})[0]) for t in range(4)]
       [False, False, True, True]
     """
-    return _at_step("n", n)
+    return _at_step("n", n, norms_of)
 
 
-def at_epoch(epochs: float | jax.Array, steps_per_epoch: int) -> Switch:
+def at_epoch(
+    epochs: float | jax.Array,
+    steps_per_epoch: int,
+    *,
+    norms_of: "Switch | float | jax.Array | None" = None,
+) -> Switch:
     """Constrains after `epochs` of free training: the paper's `E_free`.
 
     Args:
       epochs: length of the free phase, a fraction allowed, at least 0; rounded to the nearest
         step, halves to even. A traced scalar may stand here.
-      steps_per_epoch: updates an epoch, at least 1.
+      steps_per_epoch: updates per epoch, at least 1.
+      norms_of: hold the norms of this earlier epoch, or of a switch; see `at_step`.
 
     Returns:
-      A stateless `Switch`.
+      A `Switch`, as `at_step`.
 
     Raises:
       TypeError: if `steps_per_epoch` is not an integer or `epochs` not a number.
-      ValueError: if `epochs` is negative or not finite, or `steps_per_epoch` below 1.
+      ValueError: if `epochs` is negative or not finite, `steps_per_epoch` below 1, or `norms_of`
+        a later epoch.
 
     Examples:
-      >>> import jax.numpy as jnp, lawn_optax
-      >>> switch = lawn_optax.at_epoch(0.16, steps_per_epoch=100)
-      >>> [bool(switch.update(jnp.int32(t), switch.init(), {})[0]) for t in (15, 16)]
-      [False, True]
+      Weights that are free for two epochs, then held at the norm of the end of the first:
+
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> tx = lawn_optax.sgd_lawn(-1.0, lawn_optax.at_epoch(2, 3, norms_of=1), momentum=None)
+      >>> w = jnp.array([[1., 0.]])
+      >>> state = tx.init(w)
+      >>> for step in range(8):   # each gradient makes the free weights longer by 1
+      ...   updates, state = tx.update(jnp.array([[1., 0.]]), state, w)
+      ...   w = optax.apply_updates(w, updates)
+      ...   print(jnp.linalg.norm(w), end=' ')
+      2.0 3.0 4.0 5.0 6.0 7.0 4.0 4.0
 
     References:
       Section 3 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    steps = _step("steps_per_epoch", steps_per_epoch, least=1)
-    if isinstance(epochs, jax.core.Tracer) or isinstance(steps, jax.core.Tracer):
-        return at_step(jnp.round(epochs * steps).astype(jnp.int32))
-    epochs = _number("epochs", epochs)
+    per_epoch = steps("steps_per_epoch", steps_per_epoch, least=1)
+    if norms_of is not None and not isinstance(norms_of, Switch):
+        norms_of = _to_steps("norms_of", norms_of, per_epoch)
+    return _at_step("epochs", _to_steps("epochs", epochs, per_epoch), norms_of)
+
+
+def _to_steps(name: str, epochs: Any, per_epoch: int | jax.Array) -> int | jax.Array:
+    """Returns a number of epochs as the nearest number of steps."""
+    if isinstance(epochs, jax.core.Tracer) or isinstance(per_epoch, jax.core.Tracer):
+        return jnp.round(epochs * per_epoch).astype(jnp.int32)
+    epochs = number(name, epochs)
     if not 0 <= epochs < math.inf:
         raise ValueError(
-            f"epochs={epochs} must be finite and at least 0; 0 constrains from the initial weights."
+            f"{name}={epochs} must be finite and at least 0; 0 constrains from the initial weights."
         )
-    return at_step(round(epochs * int(steps)))
+    return round(epochs * int(per_epoch))
+
+
+class NormsOfState(NamedTuple):
+    """State of a switch with `norms_of`.
+
+    Attributes:
+      marked: bool scalar; whether the norms have been marked.
+      norms_of: the state of the switch that marks them.
+    """
+
+    marked: jax.Array
+    norms_of: Any
+
+
+def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
+    """Constrains from update `n` on; `name` is what messages call it."""
+    first = steps(name, n)
+    if norms_of is None:
+        return Switch(lambda: (), lambda count, state, extra_args: (count >= first, state))
+    _check_order(name, first, norms_of)
+    marker = as_switch(norms_of, "norms_of")
+
+    def update(
+        count: jax.Array, state: NormsOfState, extra_args: Mapping[str, Any]
+    ) -> tuple[jax.Array, NormsOfState]:
+        constrain, marker_state = marker.update(count, state.norms_of, extra_args)
+        marked = constrain if marker.marked is None else constrain | marker.marked(marker_state)
+        return count >= first, NormsOfState(state.marked | marked, marker_state)
+
+    return Switch(
+        init=lambda: NormsOfState(jnp.zeros([], bool), marker.init()),
+        update=update,
+        extra_args=marker.extra_args,
+        marked=lambda state: state.marked,
+    )
+
+
+def _check_order(name: str, first: int | jax.Array, norms_of: Any) -> None:
+    """Refuses norms of an update after the switch, where both are known."""
+    known = all(isinstance(n, int) for n in (first, norms_of))
+    if known and norms_of > first:
+        raise ValueError(
+            f"norms_of={norms_of} updates comes after {name}, {first} updates: give the norms of an"
+            " earlier one."
+        )
 
 
 class MedianMarginState(NamedTuple):
@@ -149,12 +223,11 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, which proposes
       such a switch as future work.
     """
-    threshold, decay = _number("threshold", threshold), _number("decay", decay)
+    threshold, decay = number("threshold", threshold), number("decay", decay)
     if not math.isfinite(threshold):
         raise ValueError(f"threshold={threshold} must be finite: a margin in logits, such as 2.5.")
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay={decay} must be at least 0 and below 1, such as 0.9.")
-    free_steps = _step("min_steps", min_steps)
+    check_decay_rate("decay", decay)
+    free_steps = steps("min_steps", min_steps)
 
     def init() -> MedianMarginState:
         return MedianMarginState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32))
@@ -178,54 +251,13 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
     return Switch(init, update, extra_args=("margin",))
 
 
-def as_switch(switch: Switch | int | jax.Array) -> Switch:
-    """A `Switch` as it is, an integer as `at_step` of it."""
+def as_switch(switch: Switch | int | jax.Array, name: str = "switch") -> Switch:
+    """Returns a `Switch` as it is, an integer as `at_step` of it."""
     if isinstance(switch, Switch):
         return switch
     if callable(switch) or isinstance(switch, (str, float, tuple)) or switch is None:
         raise TypeError(
-            f"switch={switch!r} must be a number of free updates, at_step(n),"
+            f"{name}={switch!r} must be a number of free updates, at_step(n),"
             " at_epoch(epochs, steps_per_epoch) or at_median_margin()."
         )
-    return _at_step("switch", switch)
-
-
-def _at_step(name: str, n: int | jax.Array) -> Switch:
-    first = _step(name, n)
-    return Switch(init=lambda: (), update=lambda count, state, extra_args: (count >= first, state))
-
-
-def _step(name: str, value: Any, least: int = 0) -> int | jax.Array:
-    """A number of steps: an integer of at least `least`, or an int32 scalar that may be traced."""
-    if isinstance(value, jax.core.Tracer):
-        if value.ndim:
-            raise ValueError(
-                f"{name} has shape {value.shape}: give a scalar; jax.vmap runs a grid."
-            )
-        if not jnp.issubdtype(value.dtype, jnp.integer):
-            raise TypeError(f"{name} has dtype {value.dtype}: cast it to int32.")
-        return value
-    if getattr(value, "ndim", 0):
-        raise ValueError(f"{name} has shape {value.shape}: give a scalar; jax.vmap runs a grid.")
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{name}={value!r} must be an integer, a number of steps; at_epoch(epochs,"
-            " steps_per_epoch) takes fractions of an epoch."
-        ) from None
-    if value < least:
-        raise ValueError(f"{name}={value} must be at least {least}.")
-    return min(value, jnp.iinfo(jnp.int32).max)
-
-
-def _number(name: str, value: Any) -> float:
-    """A real number as a Python float."""
-    try:
-        if isinstance(value, (bool, str)):
-            raise TypeError
-        return float(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r} must be a number, such as 0.5.") from None
+    return _at_step(name, switch)

@@ -11,51 +11,44 @@ is `lawn(optax.adam(1e-3), switch=0)`, written out.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._geometry import Sphere
+from lawn_optax._checks import check_positive, check_target_scale, check_update
+from lawn_optax._geometry import capped_trust_ratio, project, rescale
+from lawn_optax._paths import leaves_by_path
 from lawn_optax._selection import (
     AxesOrFn,
     AxisNameOrFn,
     MaskOrFn,
-    leaves_by_path,
-    replace_leaves,
-    require_params,
+    StackedOrFn,
+    select_and_warn,
     select_spheres,
 )
-from lawn_optax._spheres import (
-    Norms,
-    Spheres,
-    capture,
-    check_state,
-    check_target_scale,
-    held_by_lawn,
-    inner_products,
-    project,
-    rescale,
-    scale_norms,
-    zero_norms,
-)
+from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms, upcast
 
 
 def project_to_tangent(
-    *, mask: MaskOrFn = None, axes: AxesOrFn = None, axis_name: AxisNameOrFn = None
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
+    axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Removes the part of the updates that would change a weight norm.
 
     .. math::
       d \leftarrow d - \frac{\langle w, d\rangle}{\langle w, w\rangle} w
 
-    A leaf or slice whose weights are all zero has no tangent space, and its updates pass. Inside
-    the inner optimizer of `lawn` this link is quiet until the switch.
+    A leaf or slice whose weights are all zero has no tangent space, and its updates pass.
 
     Args:
       mask: which leaves; see `lawn`.
       axes: which axes a norm runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
     Returns:
@@ -79,19 +72,19 @@ def project_to_tangent(
       Algorithm 1, lines 4 and 9, and equation (3) of
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
+    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
 
     def init(params: optax.Params) -> optax.EmptyState:
-        select_spheres(params, mask, axes, axis_name)
+        select_and_warn(params, **where)
         return optax.EmptyState()
 
-    def update(updates, state, params=None, **extra_args):
+    def update(updates, state, params, **extra_args):
         del extra_args
-        params = require_params(params, "project_to_tangent")
-        spheres = select_spheres(params, mask, axes, axis_name)
-        held = held_by_lawn(spheres, params)
-        return optax.tree.cast_like(project(spheres, params, updates, held), updates), state
+        spheres = select_spheres(params, **where)
+        ww, wd = spheres.inner_products((params, params), (params, updates))
+        return spheres.move(project, params, updates, ww, wd), state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init, check_update("project_to_tangent", update))
 
 
 class RescaleToNormsState(NamedTuple):
@@ -111,6 +104,7 @@ def rescale_to_norms(
     *,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -125,6 +119,7 @@ def rescale_to_norms(
     Args:
       mask: which leaves; see `lawn`.
       axes: which axes a norm runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the captured norms; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
@@ -152,43 +147,58 @@ def rescale_to_norms(
     return steps_on_norms(
         "rescale_to_norms",
         lambda spheres, updates, *_: updates,
+        target_scale=target_scale,
         mask=mask,
         axes=axes,
-        target_scale=target_scale,
+        stacked=stacked,
         axis_name=axis_name,
     )
 
 
 def steps_on_norms(
     name: str,
-    step: Callable[[Spheres, optax.Updates, Norms, Norms, jax.Array], optax.Updates],
+    step: Callable[[Spheres, optax.Updates, Norms, Products, jax.Array], optax.Updates],
     *,
-    mask: MaskOrFn,
-    axes: AxesOrFn,
     target_scale: optax.ScalarOrSchedule,
-    axis_name: AxisNameOrFn,
+    **where: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """Captures norms at its first update, then takes `step(spheres, u, c, held, count)` on them."""
+    """Captures norms at its first update, and from then on ends each step on them.
+
+    Args:
+      name: what the transformation is called in messages.
+      step: `step(spheres, updates, c, on_sphere, count) -> r`, the step before the rescaling.
+      target_scale: factor on the captured norms.
+      **where: which spheres; see `select_spheres`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` with a `RescaleToNormsState`.
+    """
     check_target_scale(target_scale)
 
     def init(params: optax.Params) -> RescaleToNormsState:
-        spheres = select_spheres(params, mask, axes, axis_name)
-        return RescaleToNormsState(jnp.zeros([], jnp.int32), zero_norms(spheres, params))
+        return RescaleToNormsState(
+            jnp.zeros([], jnp.int32), select_and_warn(params, **where).zero_norms(params)
+        )
 
-    def update(updates, state, params=None, **extra_args):
+    def update(updates, state, params, **extra_args):
         del extra_args
-        params = require_params(params, name)
-        spheres = select_spheres(params, mask, axes, axis_name)
-        check_state(name, state, RescaleToNormsState, spheres, params)
-        (ww,) = inner_products(spheres, (params, params))
-        norms = capture(ww, state.norms, when=state.steps == 0)
-        held = {path: c > 0 for path, c in norms.items()} if spheres else {}
+        spheres = select_spheres(params, **where)
+        (ww,) = spheres.inner_products((params, params))
+        norms = capture(ww, state.norms, captured=state.steps > 0, wanted=True)
+        on_sphere = {path: norms[path] > 0 for path in spheres}
         c = scale_norms(norms, target_scale, state.steps)
-        r = step(spheres, updates, c, held, state.steps)
-        updates = optax.tree.cast_like(rescale(spheres, params, r, c, held), updates)
-        return updates, RescaleToNormsState(optax.safe_increment(state.steps), norms)
+        r = step(spheres, updates, c, on_sphere, state.steps)
+        w_leaves, r_leaves = leaves_by_path(params), leaves_by_path(r)
+        x = {p: upcast(w_leaves[p]) + upcast(r_leaves[p]) for p in spheres if p in r_leaves}
+        (xx,) = spheres.inner_products((x, x))
+        moved = spheres.move(rescale, params, r, c, xx, where=on_sphere)
+        return (
+            optax.tree.cast_like(moved, updates),
+            RescaleToNormsState(optax.safe_increment(state.steps), norms),
+        )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    checked = check_update(name, update, RescaleToNormsState, init)
+    return optax.GradientTransformationExtraArgs(init, checked)
 
 
 def scale_by_capped_trust_ratio(
@@ -196,6 +206,7 @@ def scale_by_capped_trust_ratio(
     *,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Scales each leaf's update to the size of its weights, up to a cap.
@@ -211,6 +222,7 @@ def scale_by_capped_trust_ratio(
       max_ratio: the cap :math:`\rho`, positive; `jnp.inf` for none, which is LAMB.
       mask: the leaves that `axes` speak of; see `lawn`. Others have one ratio a leaf.
       axes: which axes a norm runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
     Returns:
@@ -233,33 +245,26 @@ def scale_by_capped_trust_ratio(
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_;
       `Large Batch Optimization for Deep Learning <https://arxiv.org/abs/1904.00962>`_.
     """
-    if not isinstance(max_ratio, jax.core.Tracer) and not max_ratio > 0:
-        raise ValueError(f"max_ratio={max_ratio!r} must be positive; jnp.inf means no cap.")
+    check_positive("max_ratio", max_ratio, "1.0; jnp.inf means no cap")
 
     def spheres_of(params: optax.Params) -> Spheres:
-        if axes is None and axis_name is None:
-            return {path: _whole_leaf(w) for path, w in leaves_by_path(params).items()}
-        whole = select_spheres(params, True, None, axis_name)
-        return whole | select_spheres(params, mask, axes, axis_name)
+        # A free leaf, too, has a ratio: one, or one per layer.
+        whole = select_spheres(params, True, stacked=stacked, axis_name=axis_name)
+        if axes is None:
+            return whole
+        return Spheres(whole | select_spheres(params, mask, axes, axis_name, stacked))
 
     def init(params: optax.Params) -> optax.EmptyState:
         spheres_of(params)
         return optax.EmptyState()
 
-    def update(updates, state, params=None, **extra_args):
+    def update(updates, state, params, **extra_args):
         del extra_args
-        params = require_params(params, "scale_by_capped_trust_ratio")
         spheres = spheres_of(params)
-        ww, uu = inner_products(spheres, (params, params), (updates, updates))
-        scaled = {
-            path: jnp.minimum(spheres[path].trust_ratio(ww[path], uu[path]), max_ratio) * u
-            for path, u in leaves_by_path(updates).items()
-        }
-        scaled = optax.tree.cast_like(replace_leaves(updates, scaled), updates)
-        return scaled, state
+        ww, uu = spheres.inner_products((params, params), (updates, updates))
+        cap = dict.fromkeys(uu, max_ratio)
+        return spheres.move(capped_trust_ratio, params, updates, cap, ww, uu), state
 
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _whole_leaf(w: jax.Array) -> Sphere:
-    return Sphere(tuple(range(jnp.ndim(w))))
+    return optax.GradientTransformationExtraArgs(
+        init, check_update("scale_by_capped_trust_ratio", update)
+    )

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._selection import AxesOrFn, MaskOrFn, require_params, select_spheres
-from lawn_optax._spheres import capture, inner_products, resize, zero_norms
+from lawn_optax._checks import check_update, number, steps
+from lawn_optax._geometry import resize
+from lawn_optax._selection import AxesOrFn, MaskOrFn, StackedOrFn, select_and_warn, select_spheres
 
 
 class Reparametrization(NamedTuple):
@@ -23,7 +24,9 @@ class Reparametrization(NamedTuple):
     apply: Callable[[optax.Params, Any], optax.Params]
 
 
-def bounded_weight_norm(*, mask: MaskOrFn = None, axes: AxesOrFn = None) -> Reparametrization:
+def bounded_weight_norm(
+    *, mask: MaskOrFn = None, axes: AxesOrFn = None, stacked: StackedOrFn = None
+) -> Reparametrization:
     r"""Hoffer et al.'s bounded weight norm: weights on spheres by reparametrization.
 
     .. math::
@@ -35,6 +38,7 @@ def bounded_weight_norm(*, mask: MaskOrFn = None, axes: AxesOrFn = None) -> Repa
     Args:
       mask: which leaves; see `lawn`.
       axes: which axes a norm runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
 
     Returns:
       A `Reparametrization`.
@@ -57,14 +61,14 @@ def bounded_weight_norm(*, mask: MaskOrFn = None, axes: AxesOrFn = None) -> Repa
     """
 
     def init(params: optax.Params) -> Any:
-        spheres = select_spheres(params, mask, axes, None)
-        (ww,) = inner_products(spheres, (params, params))
-        return capture(ww, zero_norms(spheres, params), when=True)
+        spheres = select_and_warn(params, mask, axes=axes, stacked=stacked)
+        return spheres.norms(params)
 
     def apply(params: optax.Params, norms: Any) -> optax.Params:
-        spheres = select_spheres(params, mask, axes, None)
-        held = {path: norms[path] > 0 for path in spheres}
-        return optax.tree.cast_like(resize(spheres, params, norms, held), params)
+        spheres = select_spheres(params, mask, axes, stacked=stacked)
+        (vv,) = spheres.inner_products((params, params))
+        on_sphere = {path: norms[path] > 0 for path in spheres}
+        return spheres.move(resize, params, params, norms, vv, where=on_sphere)
 
     return Reparametrization(init, apply)
 
@@ -123,12 +127,11 @@ def abel(
     References:
       `How to decay your learning rate <https://arxiv.org/abs/2103.12682>`_, section 3.
     """
-    if steps_per_epoch < 1:
-        raise ValueError(f"steps_per_epoch={steps_per_epoch} must be at least 1.")
-    if not 0 < decay_factor < 1:
+    steps("steps_per_epoch", steps_per_epoch, least=1)
+    if not 0 < number("decay_factor", decay_factor) < 1:
         raise ValueError(f"decay_factor={decay_factor} must be between 0 and 1, such as 0.1.")
-    if last_decay_step is not None and last_decay_step < 0:
-        raise ValueError(f"last_decay_step={last_decay_step} must be at least 0, or None.")
+    if last_decay_step is not None:
+        steps("last_decay_step", last_decay_step)
 
     def init(params: optax.Params) -> AbelState:
         del params
@@ -151,9 +154,8 @@ def abel(
             reached_minimum=turned ^ state.reached_minimum,
         )
 
-    def update(updates, state, params=None, **extra_args):
+    def update(updates, state, params, **extra_args):
         del extra_args
-        params = require_params(params, "abel")
         # Scalars alone come out of the branch, so that no buffer is copied.
         state = jax.lax.cond(
             state.steps % steps_per_epoch == 0, measure, lambda state, _: state, state, params
@@ -164,4 +166,6 @@ def abel(
         updates = jax.tree.map(lambda u: (factor * u).astype(u.dtype), updates)
         return updates, state._replace(steps=optax.safe_increment(state.steps))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(
+        init, check_update("abel", update, AbelState, init)
+    )

@@ -1,7 +1,7 @@
 """How training with constrained norms goes: norms, drift, angles, flatness, escape.
 
 Results about layers are flat dicts from a leaf's path, such as `"dense/kernel"`, to an array with
-one number a norm: ready for a log.
+one number per norm: ready for a log.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,15 @@ import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._geometry import Sphere, radial_part
+from lawn_optax._geometry import project, safe_divide, safe_sqrt
 from lawn_optax._lawn import LawnState
-from lawn_optax._selection import AxesOrFn, MaskOrFn, leaves_by_path, select_spheres
+from lawn_optax._selection import AxesOrFn, MaskOrFn, StackedOrFn, select_spheres
+from lawn_optax._spheres import upcast
 from lawn_optax._transforms import RescaleToNormsState
 
 
 def is_constrained(state: Any) -> jax.Array:
-    """Whether the switch has happened.
+    """Tells whether the switch has happened.
 
     Args:
       state: an optimizer state that holds one of `lawn`, however wrapped.
@@ -37,7 +38,7 @@ def is_constrained(state: Any) -> jax.Array:
 
 
 def captured_norms(state: Any) -> dict[str, jax.Array]:
-    """The norms captured so far.
+    """Returns the norms captured so far.
 
     Args:
       state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
@@ -52,14 +53,19 @@ def captured_norms(state: Any) -> dict[str, jax.Array]:
 
 
 def weight_norms(
-    params: optax.Params, *, mask: MaskOrFn = None, axes: AxesOrFn = None
+    params: optax.Params,
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
 ) -> dict[str, jax.Array]:
-    """`||w||` of each constrained leaf.
+    """Returns `||w||` of each constrained leaf.
 
     Args:
       params: the parameters.
       mask: as given to the optimizer.
       axes: as given to the optimizer.
+      stacked: as given to the optimizer.
 
     Returns:
       A dict from paths to norms.
@@ -69,8 +75,7 @@ def weight_norms(
       >>> lawn_optax.diagnostics.weight_norms({'kernel': jnp.array([[3., 4.]])})
       {'kernel': Array(5., dtype=float32)}
     """
-    w = leaves_by_path(params)
-    return {path: s.norm(w[path]) for path, s in select_spheres(params, mask, axes, None).items()}
+    return select_spheres(params, mask, axes, stacked=stacked).norms(params)
 
 
 def norm_drift(
@@ -79,21 +84,23 @@ def norm_drift(
     *,
     mask: MaskOrFn = None,
     axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
     target_scale: float = 1.0,
 ) -> dict[str, jax.Array]:
-    """`||w|| / (target_scale c) - 1` of each leaf with captured norms; 0 where `c` is 0.
+    """Returns `||w|| / (target_scale c) - 1` of each leaf with captured norms; 0 where `c` is 0.
 
     Args:
       params: the parameters after a constrained update.
       state: the optimizer's state, concrete.
       mask: as given to the optimizer.
       axes: as given to the optimizer.
+      stacked: as given to the optimizer.
       target_scale: as given to the optimizer, a schedule's value.
 
     Returns:
       A dict from paths to relative errors; empty before the switch.
     """
-    norms = weight_norms(params, mask=mask, axes=axes)
+    norms = weight_norms(params, mask=mask, axes=axes, stacked=stacked)
     return {
         path: jnp.where(c == 0, 0.0, norms[path] / jnp.where(c == 0, 1, target_scale * c) - 1)
         for path, c in captured_norms(state).items()
@@ -101,9 +108,14 @@ def norm_drift(
 
 
 def gradient_cosine(
-    params: optax.Params, grads: optax.Updates, *, mask: MaskOrFn = None, axes: AxesOrFn = None
+    params: optax.Params,
+    grads: optax.Updates,
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
 ) -> dict[str, jax.Array]:
-    """`cos(w, g)` of each constrained leaf: the share of a gradient that line 4 takes away.
+    """Returns `cos(w, g)` of each constrained leaf: the share of a gradient that line 4 takes away.
 
     At a minimum on the spheres the gradient vanishes or this is -1 or 1 (appendix D of the paper).
 
@@ -112,23 +124,34 @@ def gradient_cosine(
       grads: a tree like `params`.
       mask: as given to the optimizer.
       axes: as given to the optimizer.
+      stacked: as given to the optimizer.
 
     Returns:
       A dict from paths to cosines; 0 where either is 0.
     """
-    return _per_sphere(_cosine, params, grads, mask, axes)
+    spheres = select_spheres(params, mask, axes, stacked=stacked)
+    ww, wg, gg = spheres.inner_products((params, params), (params, grads), (grads, grads))
+    return {
+        path: safe_divide(wg[path], safe_sqrt(ww[path]) * safe_sqrt(gg[path])) for path in spheres
+    }
 
 
 def angular_step(
-    params: optax.Params, updates: optax.Updates, *, mask: MaskOrFn = None, axes: AxesOrFn = None
+    params: optax.Params,
+    updates: optax.Updates,
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
 ) -> dict[str, jax.Array]:
-    """The angle in radians by which an update turns each constrained leaf.
+    """Returns the angle in radians by which an update turns each constrained leaf.
 
     Args:
       params: the parameters before the update.
       updates: what the optimizer returned, a tree like `params`.
       mask: as given to the optimizer.
       axes: as given to the optimizer.
+      stacked: as given to the optimizer.
 
     Returns:
       A dict from paths to angles from 0 to pi.
@@ -140,11 +163,19 @@ def angular_step(
       >>> print(f"{jnp.degrees(angle):.1f}")
       90.0
     """
-    return _per_sphere(_angle, params, updates, mask, axes)
+    spheres = select_spheres(params, mask, axes, stacked=stacked)
+    u = jax.tree.map(upcast, updates)
+    ww, wu = spheres.inner_products((params, params), (params, u))
+    tangent = spheres.norms(spheres.move(project, params, u, ww, wu))
+    # Between w and w + u; atan2 keeps small angles, where the cosine would lose them.
+    return {
+        path: jnp.atan2(tangent[path] * safe_sqrt(ww[path]), ww[path] + wu[path])
+        for path in spheres
+    }
 
 
 def flat_zone_share(margins: jax.Array, *, threshold: float = 2.5) -> jax.Array:
-    """Share of examples whose loss is flat: those with a margin of at least `threshold`.
+    """Returns the share of examples whose loss is flat: with a margin of at least `threshold`.
 
     Args:
       margins: `(examples,)`, from `metrics.logit_margin`.
@@ -174,7 +205,7 @@ def escape_value(
     key: jax.Array,
     iterations: int = 30,
 ) -> jax.Array:
-    r"""The left side of the paper's escape condition (4): above 1, SGD leaves this minimum.
+    r"""Returns the left side of the paper's escape condition (4): above 1, SGD leaves this minimum.
 
     .. math::
       \lambda_{max}\left\{ (I - \eta H)^2 + \frac{\eta^2 (m - B)}{B (m - 1)} \Sigma \right\}
@@ -233,38 +264,15 @@ def escape_value(
     return quotients[-1]
 
 
-def _cosine(sphere: Sphere, w: jax.Array, d: jax.Array) -> jax.Array:
-    size = sphere.norm(w) * sphere.norm(d)
-    return jnp.where(size > 0, sphere.inner(w, d) / jnp.where(size > 0, size, 1), 0.0)
-
-
-def _angle(sphere: Sphere, w: jax.Array, d: jax.Array) -> jax.Array:
-    # Between w and w + d; atan2 keeps small angles, where the cosine would lose them.
-    tangent = sphere.tangent(w, d, radial_part(sphere.inner(w, w), sphere.inner(w, d)))
-    return jnp.atan2(sphere.norm(tangent) * sphere.norm(w), sphere.inner(w, w + d))
-
-
-def _per_sphere(
-    fn: Callable[[Sphere, jax.Array, jax.Array], jax.Array],
-    params: optax.Params,
-    tree: Any,
-    mask: MaskOrFn,
-    axes: AxesOrFn,
-) -> dict[str, jax.Array]:
-    w, d = leaves_by_path(params), leaves_by_path(tree)
-    spheres = select_spheres(params, mask, axes, None)
-    return {path: fn(s, w[path], d[path]) for path, s in spheres.items()}
-
-
 def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
-    """The norms that a state holds, and whether they are captured yet.
+    """Returns the norms that a state holds, and whether they are captured yet.
 
     Args:
       state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
 
     Returns:
       A dict from the path of each constrained parameter to its norms, zeros until they are
-      captured, and whether they are.
+      captured or marked, and whether they are.
 
     Raises:
       ValueError: if there is no such state in `state`.
@@ -272,8 +280,8 @@ def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
     norms: dict[str, tuple[jax.Array, bool]] = {}
     for found in _states(state):
         count = found.constrained_steps if isinstance(found, LawnState) else found.steps
-        captured = bool(_array(count) > 0)
-        norms |= {path: (_array(c), captured) for path, c in found.norms.items()}
+        taken = bool(_array(count) > 0) or any(jnp.any(_array(c) > 0) for c in found.norms.values())
+        norms |= {path: (_array(c), taken) for path, c in found.norms.items()}
     if not norms:
         raise ValueError(
             "state holds no norms: give the state of an optimizer made by lawn or rescale_to_norms."
@@ -282,12 +290,12 @@ def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
 
 
 def _states(state: Any) -> list:
-    """Every state that holds norms, wherever it is."""
+    """Returns every state that holds norms, wherever it is."""
     holds_norms = lambda x: isinstance(x, (LawnState, RescaleToNormsState))
     found = [x for x in jax.tree.leaves(state, is_leaf=holds_norms) if holds_norms(x)]
     return found + [s for x in found if isinstance(x, LawnState) for s in _states(x.inner)]
 
 
 def _array(x: Any) -> jax.Array:
-    """A scalar out of whatever box a training framework puts it in."""
+    """Returns a scalar out of whatever box a training framework puts it in."""
     return jnp.asarray(jax.tree.leaves(x)[0])

@@ -10,6 +10,8 @@ r"""Learning-rate schedules of the papers: a warm-up to a peak, then a decay to 
 import optax
 from jax.typing import ArrayLike
 
+from lawn_optax._checks import check_positive, check_rate
+
 
 def warmup_linear_decay(
     peak_value: ArrayLike,
@@ -32,7 +34,8 @@ def warmup_linear_decay(
       A schedule, from the step, counted from 0, to the learning rate.
 
     Raises:
-      ValueError: if the steps are negative or `total_steps` is below `warmup_steps`.
+      ValueError: if the steps are negative, `total_steps` is below `warmup_steps`, or a rate is
+        not finite.
 
     Examples:
       >>> import lawn_optax
@@ -78,8 +81,8 @@ def warmup_polynomial_decay(
       A schedule, from the step, counted from 0, to the learning rate.
 
     Raises:
-      ValueError: if the steps are negative, `total_steps` is below `warmup_steps`, or a power is
-        not positive.
+      ValueError: if the steps are negative, `total_steps` is below `warmup_steps`, a power is not
+        positive, or a rate not finite.
 
     Examples:
       >>> import lawn_optax
@@ -91,15 +94,19 @@ def warmup_polynomial_decay(
       Appendices B and D of `A Large Batch Optimizer Reality Check
       <https://arxiv.org/abs/2102.06356>`_.
     """
+    for name, value in (
+        ("peak_value", peak_value),
+        ("init_value", init_value),
+        ("end_value", end_value),
+    ):
+        check_rate(name, value)
     if not 0 <= warmup_steps <= total_steps:
         raise ValueError(
             f"warmup_steps={warmup_steps} and total_steps={total_steps}: the warm-up must be at"
             " least 0 steps long and end within the total."
         )
-    if not (power > 0 and warmup_power > 0):
-        raise ValueError(
-            f"power={power} and warmup_power={warmup_power} must be positive; 1 is linear."
-        )
+    check_positive("power", power, "1.0, which is linear")
+    check_positive("warmup_power", warmup_power, "1.0, which is linear")
     # A polynomial schedule over no steps is constant: Optax warns of it, so leave it out.
     decay = optax.constant_schedule(end_value)
     if total_steps > warmup_steps:

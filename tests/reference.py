@@ -157,17 +157,21 @@ def train(
     axes: Mapping[str, Axes] | None = None,
     target_scale: Schedule = 1.0,
     reset: bool = False,
+    norms_of: int | None = None,
 ) -> list[Params]:
     """LAWN (arXiv 2108.05839, section 3): the weights after each of `steps` updates.
 
-    Updates `0 .. switch - 1` are the rule's own, the others those of Algorithm 1.
+    Updates `0 .. switch - 1` are the rule's own, the others those of Algorithm 1, on the norms that
+    update `norms_of` found; by default those of update `switch`.
     """
-    axes, c, history = axes or {}, {}, []
+    axes, c, remembered, history = axes or {}, {}, {}, []
     params = as_float64(params)
     rule.start()
     for t in range(steps):
+        if t == (switch if norms_of is None else norms_of):
+            remembered = capture(params, constrained, axes)
         if t == switch:
-            c = capture(params, constrained, axes)
+            c = remembered
             if reset:
                 rule.start()
         lr = value(rule.lr, t)

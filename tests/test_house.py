@@ -16,9 +16,10 @@ import lawn_optax as lo
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lawn_optax"
 FLOORS = [
-    {"_geometry", "_switches", "schedules", "losses", "metrics"},
+    {"_geometry", "_paths", "_exchange", "losses", "metrics"},
+    {"_checks"},
+    {"_spheres", "_switches", "schedules"},
     {"_selection"},
-    {"_spheres"},
     {"_transforms", "_lawn"},
     {"_presets", "baselines", "diagnostics"},
     {"_describe"},

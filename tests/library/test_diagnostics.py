@@ -44,16 +44,16 @@ def test_describe_shows_captured_norms():
 def test_the_table_prints():
     _, state = train(lo.adam_lawn(0.1, 0), PARAMS, lambda t, p: p, 1)
     assert str(lo.describe(PARAMS, state)).splitlines() == [
-        "parameter     shape   constrained  axes    norm   captured",
-        "------------  ------  -----------  ------  -----  --------",
-        "dense/bias    (2,)    free         -       2      -",
-        "dense/kernel  (2, 2)  yes          (0, 1)  5.099  5.099",
+        "parameter     shape   constrained  axes    norm   captured  why",
+        "------------  ------  -----------  ------  -----  --------  ------",
+        "dense/bias    (2,)    free         -       2      -         rank 1",
+        "dense/kernel  (2, 2)  yes          (0, 1)  5.099  5.099     rank 2",
     ]
 
 
 def test_a_leaf_without_norms_prints_none():
     row = str(lo.describe({"embedding": jnp.zeros((0, 3))}, axes=1)).splitlines()[-1]
-    assert " ".join(row.split()) == "embedding (0, 3) yes (1,) none not yet"
+    assert " ".join(row.split()) == "embedding (0, 3) yes (1,) none not yet rank 2"
 
 
 @pytest.mark.parametrize(

@@ -1,45 +1,68 @@
-"""One leaf: values worked out by hand, invariants, and edges by name."""
+"""Moves on one sphere: values worked out by hand, invariants, and edges by name."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lawn_optax import _spheres
-from lawn_optax._geometry import Sphere
+from lawn_optax import _geometry, _spheres
+from lawn_optax._spheres import Sphere, Spheres
 from tests.helpers import inner, norm
 
 
+def one(*axes):
+    """The sphere of a tree that is a single leaf, over these axes."""
+    return Spheres({"": Sphere(axes)})
+
+
 def whole(w):
-    return Sphere(tuple(range(jnp.ndim(w))))
+    return one(*range(jnp.ndim(w)))
 
 
-def project(sphere, w, d, held=True):
-    return _spheres.project({"": sphere}, w, d, {"": held})
+def product(spheres, x, y):
+    return spheres.inner_products((x, y))[0][""]
 
 
-def rescale(sphere, w, r, c, held=True):
-    return _spheres.rescale({"": sphere}, w, r, {"": c}, {"": held})
+def norm_of(spheres, w):
+    return spheres.norms(w)[""]
 
 
-def retract(sphere, w, r, c, held=True):
-    (ww,) = _spheres.inner_products({"": sphere}, (w, w))
-    return _spheres.retract({"": sphere}, w, r, {"": c}, ww, {"": held})
+def move(spheres, rule, w, r, *products, held=True):
+    return spheres.move(rule, w, r, *({"": x} for x in products), where={"": held})
 
 
-def resize(sphere, u, c):
-    return _spheres.resize({"": sphere}, u, {"": c}, {"": True})
+def project(spheres, w, d, held=True):
+    products = product(spheres, w, w), product(spheres, w, d)
+    return move(spheres, _geometry.project, w, d, *products, held=held)
+
+
+def rescale(spheres, w, r, c, held=True):
+    xx = product(spheres, w + r, w + r)
+    return move(spheres, _geometry.rescale, w, r, c, xx, held=held)
+
+
+def retract(spheres, w, r, c, held=True, rule=_geometry.retract):
+    products = product(spheres, w, w), product(spheres, w, r), product(spheres, r, r)
+    return move(spheres, rule, w, r, c, *products, held=held)
+
+
+def turn(spheres, w, r, c, held=True):
+    return retract(spheres, w, r, c, held, rule=_geometry.turn)
+
+
+def resize(spheres, u, c):
+    return move(spheres, _geometry.resize, u, u, c, product(spheres, u, u))
 
 
 W = jnp.array([[3.0, 4.0]])
 
 
 def test_inner_product_by_hand():
-    assert whole(W).inner(W, jnp.array([[1.0, -2.0]])) == -5
+    assert product(whole(W), W, jnp.array([[1.0, -2.0]])) == -5
 
 
 def test_norm_by_hand():
-    assert whole(W).norm(W) == 5
+    assert norm_of(whole(W), W) == 5
 
 
 def test_projection_by_hand():
@@ -61,8 +84,16 @@ def test_retraction_by_hand():
     np.testing.assert_allclose(W + update, jnp.array([[-1.0, 7.0]]) / 2**0.5, rtol=1e-6)
 
 
-def test_trust_ratio_by_hand():
-    assert whole(W).trust_ratio(jnp.float32(25), jnp.float32(4)) == 2.5
+def test_capped_trust_ratio_by_hand():
+    ratio = lambda cap: _geometry.capped_trust_ratio(cap, jnp.float32(25), jnp.float32(4)).a
+    assert [ratio(jnp.inf), ratio(1.0)] == [2.5, 1.0]
+
+
+def test_turning_by_hand():
+    # r = (-1, 7) has length sqrt(50) and the tangent part (-4, 3), of length 5.
+    update = turn(whole(W), W, jnp.array([[-1.0, 7.0]]), jnp.float32(5))
+    reached = W + 2**0.5 * jnp.array([[-4.0, 3.0]])
+    np.testing.assert_allclose(W + update, 5 * reached / jnp.linalg.norm(reached), rtol=1e-6)
 
 
 def test_resize_by_hand():
@@ -71,17 +102,17 @@ def test_resize_by_hand():
 
 def test_a_norm_for_each_slice():
     w = jnp.array([[3.0, 1.0], [4.0, 0.0]])
-    np.testing.assert_allclose(Sphere((0,)).norm(w), [5.0, 1.0])
-    np.testing.assert_allclose(Sphere((1,)).norm(w), [10**0.5, 4.0], rtol=1e-6)
+    np.testing.assert_allclose(norm_of(one(0), w), [5.0, 1.0])
+    np.testing.assert_allclose(norm_of(one(1), w), [10**0.5, 4.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (0,), (1, 2), (0, 2)])
 def test_projection_is_tangent_and_idempotent(axes):
     w, d = jax.random.normal(jax.random.key(0), (2, 4, 5, 6))
-    sphere = Sphere(axes)
+    sphere = one(*axes)
     tangent = project(sphere, w, d)
-    size = sphere.norm(w) * sphere.norm(d)
-    np.testing.assert_allclose(sphere.inner(w, tangent) / size, 0, atol=1e-6)
+    size = norm_of(sphere, w) * norm_of(sphere, d)
+    np.testing.assert_allclose(product(sphere, w, tangent) / size, 0, atol=1e-6)
     np.testing.assert_allclose(project(sphere, w, tangent), tangent, atol=1e-6)
 
 
@@ -92,8 +123,8 @@ def test_projection_leaves_tangent_vectors_alone():
 @pytest.mark.parametrize("axes", [(0, 1), (0,), (1,)])
 def test_rescale_reaches_the_norm(axes):
     w, r = jax.random.normal(jax.random.key(1), (2, 30, 40))
-    sphere = Sphere(axes)
-    c = 3 * sphere.norm(w)
+    sphere = one(*axes)
+    c = 3 * norm_of(sphere, w)
     np.testing.assert_allclose(norm(w + rescale(sphere, w, r, c), axes), c, rtol=3e-6)
 
 
@@ -101,8 +132,8 @@ def test_rescale_reaches_the_norm(axes):
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3, 1e6])
 def test_retraction_is_projection_then_rescale(axes, size):
     w, r = jax.random.normal(jax.random.key(1), (2, 30, 40))
-    sphere = Sphere(axes)
-    c, r = 3 * sphere.norm(w), size * r
+    sphere = one(*axes)
+    c, r = 3 * norm_of(sphere, w), size * r
     expected = rescale(sphere, w, project(sphere, w, r), c)
     np.testing.assert_allclose(retract(sphere, w, r, c), expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(norm(w + retract(sphere, w, r, c), axes), c, rtol=3e-6)
@@ -133,7 +164,7 @@ def test_no_step_is_shortened_in_double_precision(x64):
 def test_not_held_passes_what_came():
     d = jnp.array([[7.0, -0.0]])
     np.testing.assert_array_equal(project(whole(W), W, d, False), d)
-    for step in (rescale, retract):
+    for step in (rescale, retract, turn):
         update = step(whole(W), W, d, jnp.float32(5), False)
         np.testing.assert_array_equal(update, d)
         np.testing.assert_array_equal(jnp.signbit(update), jnp.signbit(d))
@@ -146,7 +177,7 @@ def test_zero_weights_project_nothing():
 
 def test_zero_slice_beside_a_nonzero_one():
     w, d = jnp.array([[0.0, 3.0], [0.0, 4.0]]), jnp.ones((2, 2))
-    tangent = project(Sphere((0,)), w, d)
+    tangent = project(one(0), w, d)
     np.testing.assert_array_equal(tangent[:, 0], [1.0, 1.0])
     assert abs(inner(w[:, 1], tangent[:, 1])) < 1e-6
 
@@ -158,48 +189,47 @@ def test_a_step_to_zero_is_not_taken():
 
 def test_scalar_leaf():
     w = jnp.float32(-2.0)
-    assert whole(w).norm(w) == 2
+    assert norm_of(whole(w), w) == 2
     assert project(whole(w), w, jnp.float32(3.0)) == 0
     assert w + rescale(whole(w), w, jnp.float32(0.5), jnp.float32(2.0)) == -2
 
 
 def test_empty_leaf():
     w = jnp.zeros((0, 3))
-    assert whole(w).norm(w) == 0
+    assert norm_of(whole(w), w) == 0
     assert project(whole(w), w, w).shape == (0, 3)
     assert rescale(whole(w), w, w, jnp.float32(0)).shape == (0, 3)
 
 
 def test_complex_leaf():
     w, d = jnp.array([3 + 4j, 0]), jnp.array([1j, 1 + 1j])
-    sphere = Sphere((0,))
-    assert sphere.norm(w).dtype == jnp.float32
-    assert sphere.norm(w) == 5
+    sphere = one(0)
+    assert norm_of(sphere, w).dtype == jnp.float32
+    assert norm_of(sphere, w) == 5
     # Re conj(3 + 4i) i = 4.
-    np.testing.assert_allclose(sphere.inner(w, d), 4)
+    np.testing.assert_allclose(product(sphere, w, d), 4)
     np.testing.assert_allclose(inner(w, project(sphere, w, d)), 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_sums_in_float32(dtype):
     w = jnp.full((1000, 100), 3.0, dtype)  # its sum of squares, 9e5, is beyond float16
-    assert whole(w).norm(w).dtype == jnp.float32
-    np.testing.assert_allclose(whole(w).norm(w), 3 * 1e5**0.5, rtol=1e-6)
+    assert norm_of(whole(w), w).dtype == jnp.float32
+    np.testing.assert_allclose(norm_of(whole(w), w), 3 * 1e5**0.5, rtol=1e-6)
 
 
 def test_double_precision_stays(x64):
     w = jnp.array([[3.0, 4.0]], jnp.float64)
-    assert whole(w).norm(w).dtype == jnp.float64
-    assert whole(w).zero_norm(w).dtype == jnp.float64
+    assert norm_of(whole(w), w).dtype == jnp.float64
+    assert whole(w).zero_norms(w)[""].dtype == jnp.float64
 
 
 @pytest.mark.parametrize("axes", [(0, 1), (0,), (1,)])
-def test_zero_norm_has_the_shape_of_norm(axes):
+def test_zero_norms_have_the_shape_of_norms(axes):
     w = jnp.ones((2, 3), jnp.bfloat16)
-    sphere = Sphere(axes)
-    expected = jax.eval_shape(sphere.norm, w)
-    assert sphere.zero_norm(w).shape == expected.shape
-    assert sphere.zero_norm(w).dtype == expected.dtype
+    expected = jax.eval_shape(one(*axes).norms, w)[""]
+    zeros = one(*axes).zero_norms(w)[""]
+    assert (zeros.shape, zeros.dtype) == (expected.shape, expected.dtype)
 
 
 @pytest.mark.parametrize("axes", [(0, 1), (1,)])
@@ -207,16 +237,16 @@ def test_zero_norm_has_the_shape_of_norm(axes):
 def test_two_inner_products_are_the_same_as_one_sum(dtype, axes):
     w, d = jax.random.normal(jax.random.key(0), (2, 8, 32)).astype(dtype)
     w, d = (w + 1j * d, d - 1j * w) if dtype == jnp.complex64 else (w, d)
-    sphere = Sphere(axes)
-    two, one = (products((w, w), (w, d)) for products in (sphere.apart, sphere.as_one_sum))
-    for expected, found in zip(two, one, strict=True):
+    terms = [jnp.real(jnp.conj(x) * y).astype(jnp.float32) for x, y in [(w, w), (w, d)]]
+    two, as_one = (f(*terms, axes=axes) for f in (_spheres._sums, _spheres._sums_as_one))
+    for expected, found in zip(two, as_one, strict=True):
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_one_sum_mixes_neither_precisions_nor_what_overflows(x64):
     huge, fine = jnp.full((3,), 1e30, jnp.float32), jnp.full((3,), 1e-9, jnp.float64)
-    squares = whole(huge).as_one_sum((huge, huge), (fine, fine))
+    squares = _spheres._sums_as_one(huge * huge, fine * fine, axes=(0,))
     assert [x.dtype for x in squares] == [jnp.float32, jnp.float64]
     assert jnp.isinf(squares[0])
     np.testing.assert_allclose(squares[1], 3e-18, rtol=1e-12)
@@ -224,23 +254,24 @@ def test_one_sum_mixes_neither_precisions_nor_what_overflows(x64):
 
 def test_large_sums_are_accurate():
     w = jax.random.normal(jax.random.key(2), (1 << 22,))
-    np.testing.assert_allclose(whole(w).norm(w), norm(w), rtol=1e-6)
+    np.testing.assert_allclose(norm_of(whole(w), w), norm(w), rtol=1e-6)
 
 
 def test_a_step_too_large_to_measure_is_not_taken():
-    for step in (rescale, retract):
+    for step in (rescale, retract, turn):
         np.testing.assert_array_equal(step(whole(W), W, 1e20 * W, jnp.float32(5)), 0 * W)
         assert jnp.all(jnp.isnan(step(whole(W), W, jnp.nan * W, jnp.float32(5))))
 
 
-@pytest.mark.parametrize("method", ["project", "rescale", "retract", "norm"])
+@pytest.mark.parametrize("method", ["project", "rescale", "retract", "turn", "norm"])
 def test_gradients_through_zero_weights_are_finite(method):
     zeros, ones = jnp.zeros((2, 2)), jnp.ones((2, 2))
-    sphere = Sphere((0,))
+    sphere = one(0)
     outputs = {
         "project": lambda w: project(sphere, w, ones).sum(),
         "rescale": lambda w: rescale(sphere, w, zeros, jnp.ones(2)).sum(),
         "retract": lambda w: retract(sphere, w, zeros, jnp.ones(2)).sum(),
-        "norm": lambda w: sphere.norm(w).sum(),
+        "turn": lambda w: turn(sphere, w, zeros, jnp.ones(2)).sum(),
+        "norm": lambda w: norm_of(sphere, w).sum(),
     }
     assert jnp.all(jnp.isfinite(jax.grad(outputs[method])(zeros)))

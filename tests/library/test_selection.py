@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import lawn_optax as lo
-from lawn_optax._geometry import Sphere
 from lawn_optax._selection import select_spheres
+from lawn_optax._spheres import Sphere
 from tests.helpers import norm, train
 
 PARAMS = {
@@ -167,19 +167,13 @@ MISTAKES = {
         PARAMS,
         {"mask": {"encoder": True, "head": True, "tail": True}},
         ValueError,
-        r"mask has an entry for 'tail', which is no parameter.*Give mask the tree",
+        r"mask has an entry for 'tail', which is not a parameter.*Give mask the tree",
     ),
     "mask selects nothing": (
         PARAMS,
         {"mask": {"encoder": False, "head": False}},
         ValueError,
         r"mask=.* selects none of the 4 parameters.*pass mask= with True",
-    ),
-    "default mask selects nothing": (
-        {"bias": jnp.ones(3)},
-        {},
-        ValueError,
-        r"mask=None selects none of the 1 parameters.*two dimensions or more",
     ),
     "mask holds a number": (
         PARAMS,
@@ -203,7 +197,7 @@ MISTAKES = {
         PARAMS,
         {"axes": {"encoder": 0, "head": 0, "tail": 0}},
         ValueError,
-        r"axes has an entry for 'tail', which is no parameter",
+        r"axes has an entry for 'tail', which is not a parameter",
     ),
     "axes out of range": (
         PARAMS,
@@ -254,6 +248,20 @@ def test_a_mistake_is_named_before_any_work(mistake, make):
     }[make]()
     with pytest.raises(error, match=message):
         tx.init(params)
+
+
+@pytest.mark.parametrize("make", ["lawn", "hyperball"])
+def test_a_model_without_a_leaf_to_constrain_trains_freely_with_one_warning(make):
+    params = {"bias": jnp.ones(3), "scale": jnp.ones((4, 3))}
+    tx = {
+        "lawn": lambda: lo.lawn(optax.sgd(0.1), 0),
+        "hyperball": lambda: lo.hyperball(optax.identity(), 0.1),
+    }[make]()
+    with pytest.warns(UserWarning, match=r"No leaf is constrained.*pass mask=") as warned:
+        state = tx.init(params)
+    assert len(warned) == 1
+    updates, _ = tx.update(params, state, params)
+    np.testing.assert_allclose(updates["scale"], -0.1 * params["scale"], rtol=1e-6)
 
 
 def test_traced_axes_are_refused():

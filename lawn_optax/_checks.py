@@ -1,0 +1,275 @@
+"""Refusals: each mistake by the argument's name, its value and what to give instead.
+
+Mistakes that would otherwise show up far from their cause are refused where they are made, before
+any work is done. Values that are traced or injected are not looked at.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lawn_optax._paths import join, leaves_with_paths, listed
+
+
+def require_params(params: optax.Params | None, transform: str) -> optax.Params:
+    """Returns `params`, or refuses a call of `update` without them."""
+    if params is None:
+        raise ValueError(
+            f"params=None: {transform} needs the current parameters. Call"
+            " update(grads, state, params)."
+        )
+    return params
+
+
+def check_inner(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Returns `inner`, or refuses what is not an optimizer."""
+    if not isinstance(inner, optax.GradientTransformation):
+        raise TypeError(
+            f"inner={inner!r} must be an optax.GradientTransformation, such as optax.adam(1e-3);"
+            " of an optax.MultiSteps, pass .gradient_transformation()."
+        )
+    return inner
+
+
+def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:
+    """Refuses a constant that is not a positive finite number."""
+    _check_constant(
+        "target_scale",
+        target_scale,
+        lambda x: 0 < x < math.inf,
+        "must be positive and finite: it multiplies the captured norms. 1.0 keeps them",
+        unchecked=jax.core.Tracer,
+    )
+
+
+def check_rate(name: str, value: optax.ScalarOrSchedule) -> None:
+    """Refuses a constant learning rate that is not finite."""
+    _check_constant(name, value, math.isfinite, "must be finite, such as 1e-3")
+
+
+def plain(value: Any) -> Any:
+    """Returns a NumPy scalar as a Python one, which leaves the dtypes of updates alone."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_decay_rate(name: str, value: Any, example: float = 0.9) -> None:
+    """Refuses a constant that is not from 0 to below 1, as the decay of a moving average is."""
+    _check_constant(
+        name, value, lambda x: 0 <= x < 1, f"must be at least 0 and below 1, such as {example}"
+    )
+
+
+def check_not_negative(name: str, value: Any, example: float = 1e-6) -> None:
+    """Refuses a constant that is negative or not finite."""
+    _check_constant(
+        name,
+        value,
+        lambda x: 0 <= x < math.inf,
+        f"must be finite and at least 0, such as {example}",
+    )
+
+
+def check_positive(name: str, value: Any, example: str = "1.0") -> None:
+    """Refuses a constant that is not positive; infinity passes."""
+    _check_constant(name, value, lambda x: x > 0, f"must be positive, such as {example}")
+
+
+def check_adam(learning_rate: optax.ScalarOrSchedule, b1: Any, b2: Any, eps: Any) -> None:
+    """Refuses constants with which Adam's moments or its step are not defined."""
+    check_rate("learning_rate", learning_rate)
+    check_decay_rate("b1", b1, 0.9)
+    check_decay_rate("b2", b2, 0.999)
+    check_not_negative("eps", eps, 1e-6)
+
+
+def steps(name: str, value: Any, least: int = 0) -> int | jax.Array:
+    """Returns a number of steps: an integer of at least `least`, or a traced int32 scalar."""
+    if getattr(value, "ndim", 0):
+        raise ValueError(f"{name} has shape {value.shape}: give a scalar; jax.vmap runs a grid.")
+    if isinstance(value, jax.core.Tracer):
+        if not jnp.issubdtype(value.dtype, jnp.integer):
+            raise TypeError(f"{name} has dtype {value.dtype}: cast it to int32.")
+        return value
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name}={value!r} must be an integer, a number of steps; at_epoch(epochs,"
+            " steps_per_epoch) takes fractions of an epoch."
+        ) from None
+    if value < least:
+        raise ValueError(f"{name}={value} must be at least {least}.")
+    return min(value, jnp.iinfo(jnp.int32).max)
+
+
+def number(name: str, value: Any) -> float:
+    """Returns a real number as a Python float."""
+    try:
+        if isinstance(value, (bool, str)):
+            raise TypeError
+        return float(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} must be a number, such as 0.5.") from None
+
+
+def check_update(
+    name: str,
+    update: Callable[..., Any],
+    kind: type | None = None,
+    init: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Wraps `update` so that it refuses what it cannot work with.
+
+    That is a call without `params`, and a state of another type. Where the update fails because
+    the updates are not a tree of the parameters, or because of what the state holds, the error
+    says so.
+
+    Args:
+      name: what the transformation is called in messages.
+      update: the update itself.
+      kind: the NamedTuple that its state is; None for a stateless transformation.
+      init: makes the state of given parameters.
+
+    Returns:
+      A function of the arguments of `update`.
+    """
+
+    @functools.wraps(update)
+    def checked(updates, state, params=None, **extra_args):
+        params = require_params(params, name)
+        if kind is not None and not isinstance(state, kind):
+            raise TypeError(_of_another_type(name, kind, state))
+        try:
+            return update(updates, state, params, **extra_args)
+        except Exception as error:
+            message = _differing_trees(updates, params)
+            if kind is not None and init is not None:
+                message = message or _differing_states(name, kind, init, params, state)
+            if message:
+                raise ValueError(message) from error
+            raise
+
+    return checked
+
+
+def check_norms(norms: Any, products: Mapping[str, jax.Array]) -> None:
+    """Refuses norms in a state that are not one per inner product; `check_update` says which."""
+    if jax.tree.map(jnp.shape, norms) != jax.tree.map(jnp.shape, dict(products)):
+        raise ValueError("The norms in the state are those of other parameters, mask or axes.")
+
+
+def check_array(path: str, leaf: Any) -> None:
+    """Refuses a function among the parameters, such as a model's activation."""
+    if callable(leaf):
+        raise TypeError(
+            f"parameter {path!r} is a {type(leaf).__name__} and not an array: leave out what is not"
+            " trained, as eqx.filter(model, eqx.is_inexact_array) and nnx.state(model, nnx.Param)"
+            " do."
+        )
+
+
+def check_shapes(path: str, w: jax.Array, r: jax.Array) -> None:
+    """Refuses an update that does not have the shape of its parameter."""
+    if jnp.shape(w) != jnp.shape(r):
+        raise ValueError(
+            f"parameter {path!r} has shape {jnp.shape(w)} and its update {jnp.shape(r)}: give"
+            " update(grads, state, params) gradients of the shapes of the parameters."
+        )
+
+
+def _check_constant(
+    name: str,
+    value: Any,
+    valid: Callable[[float], bool],
+    remedy: str,
+    unchecked: type = jax.Array,
+) -> None:
+    """Refuses a number that is not `valid`; schedules, traced and injected values pass."""
+    if callable(value) or isinstance(value, unchecked):
+        return
+    try:
+        known = not isinstance(value, (bool, str)) and all(map(valid, _numbers(value)))
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f"{name}={value!r} {remedy}.")
+
+
+def _numbers(value: Any) -> list[float]:
+    """Returns a number, or all those of an array."""
+    return [float(x) for x in np.ravel(np.asarray(value, float))]
+
+
+def _of_another_type(name: str, kind: type, state: Any) -> str:
+    """Explains that `state` is not a `kind`, and how to restore one."""
+    message = (
+        f"state is a {type(state).__name__}, and {name} needs its own {kind.__name__}: call"
+        " update(grads, state, params)"
+    )
+    if isinstance(state, (dict, list)):
+        message += (
+            ". A checkpoint restored without a template comes back as plain containers: restore it"
+            " into jax.eval_shape(tx.init, params), as in"
+            " ocp.StandardCheckpointer().restore(path, jax.eval_shape(tx.init, params))"
+        )
+    return f"{message}."
+
+
+def _differing_trees(updates: Any, params: Any) -> str | None:
+    """Explains in what updates are not a tree of the parameters; None where they are one."""
+    if str(jax.tree.structure(updates)) == str(jax.tree.structure(params)):
+        return None
+    given, needed = (
+        [join(path) for path, _ in leaves_with_paths(tree)] for tree in (updates, params)
+    )
+    call = "Call update(grads, state, params) with the gradients of these parameters"
+    if missing := [path for path in needed if path not in given]:
+        return (
+            f"updates have nothing for parameter {missing[0]!r}: they have {listed(given)}. {call};"
+            " give zeros for a layer that is frozen, or hide it from the optimizer with"
+            " optax.masked."
+        )
+    if unknown := [path for path in given if path not in needed]:
+        return (
+            f"updates have an entry {unknown[0]!r}, which is not a parameter: they are"
+            f" {listed(needed)}. {call}."
+        )
+    return None
+
+
+def _differing_states(
+    name: str, kind: Any, init: Callable[..., Any], params: Any, state: Any
+) -> str | None:
+    """Explains by its first field that differs why a state is not `name`'s; None if none does."""
+    new = jax.eval_shape(init, params)
+    for field in kind._fields:
+        needed, found = _outline(getattr(new, field)), _outline(getattr(state, field))
+        if needed == found:
+            continue
+        if field == "norms":
+            return (
+                f"{name} needs norms of shapes {needed} for these params, and its state holds"
+                f" {found}: they must be the parameters, mask and axes of init; call init anew for"
+                " others."
+            )
+        return (
+            f"the state of {name}'s {field} is {found}, and this {field} needs {needed}: a state"
+            " goes with the optimizer and the version whose init made it."
+        )
+    return None
+
+
+def _outline(tree: Any) -> str:
+    """Returns as text what tells apart the trees of two optimizers."""
+    if isinstance(tree, dict) and all(hasattr(x, "shape") for x in tree.values()):
+        return str({path: tuple(x.shape) for path, x in tree.items()})
+    return str(jax.tree.structure(tree))

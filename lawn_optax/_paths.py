@@ -1,0 +1,149 @@
+"""Trees by path: the leaves by name, what a pattern matches, and trees that users give.
+
+A path is the names from the root to a leaf. A tree given by the user is matched to the parameters
+component by whole component, so a plain dict fits a `FrozenDict`, an `nnx.State` or a module of the
+same names, and a prefix fits the whole subtree below it.
+"""
+
+import collections
+import fnmatch
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import optax
+
+Path = tuple[str, ...]
+_VALUE = jax.tree_util.GetAttrKey("value")
+
+
+def leaves_by_path(tree: Any) -> dict[str, Any]:
+    """Returns each leaf of a tree like the parameters by its path, components joined by `/`."""
+    leaves, structure = jax.tree.flatten(tree)
+    return dict(zip(_joined_paths(structure), leaves, strict=True))
+
+
+def replace_leaves(tree: Any, leaves: dict[str, Any]) -> Any:
+    """Returns `tree` with some of its leaves, given by their paths, in place of its own."""
+    old, structure = jax.tree.flatten(tree)
+    new = map(leaves.get, _joined_paths(structure), old)
+    return jax.tree.unflatten(structure, new)
+
+
+def parameters(tree: Any) -> list[tuple[Path, Any]]:
+    """Returns the path and the value of each leaf, without `optax.MaskedNode`s."""
+    return [(path, leaf) for path, leaf in leaves_with_paths(tree) if not is_masked(leaf)]
+
+
+def leaves_with_paths(
+    tree: Any, is_leaf: Callable[[Any], bool] | None = None
+) -> list[tuple[Path, Any]]:
+    """Returns the path and the value of each leaf, with `optax.MaskedNode`s as leaves."""
+    stop = lambda x: is_masked(x) or (is_leaf is not None and is_leaf(x))
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)
+    siblings = collections.Counter(path[:-1] for path, _ in flat)
+    rows = []
+    for path, leaf in flat:
+        # Flax boxes a variable's array as its only child, `.value`, which is not a user's name.
+        boxed = path[-1:] == (_VALUE,) and siblings[path[:-1]] == 1
+        named = path[:-1] if boxed else path
+        rows.append((tuple(jax.tree_util.keystr((k,), simple=True) for k in named), leaf))
+    return rows
+
+
+def is_masked(x: Any) -> bool:
+    """Tells whether `x` stands for a leaf that `optax.masked` hides."""
+    return isinstance(x, optax.MaskedNode)
+
+
+def join(path: Path) -> str:
+    """Returns a path as text."""
+    return "/".join(path)
+
+
+def components(path: Path) -> Path:
+    """Returns the components of a path, those within keys that hold a `/`, as Haiku's, split."""
+    return tuple(join(path).split("/"))
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Returns names as text, the first few of many."""
+    quoted = [repr(name) for name in names]
+    more = f" and {len(quoted) - most} more" if len(quoted) > most else ""
+    return ", ".join(quoted[:most]) + more if quoted else "none"
+
+
+def match_tree(
+    name: str,
+    tree: Any,
+    params: Any,
+    paths: list[Path],
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> list[Any]:
+    """Returns the entry of `tree`, itself or that of a prefix, for each of `paths`.
+
+    Raises:
+      ValueError: for a path without an entry, and for an entry without a path.
+    """
+    entries = dict(leaves_with_paths(tree, is_leaf))
+    lengths = sorted({len(prefix) for prefix in entries}, reverse=True)
+    used = set()
+    matched = []
+    for path in paths:
+        prefix = next((path[:n] for n in lengths if path[:n] in entries), None)
+        if prefix is None:
+            raise ValueError(
+                f"{name} has no entry for parameter {join(path)!r}: it has"
+                f" {listed(map(join, entries))}. Give {name} the tree of the parameters, or a"
+                " prefix of it."
+            )
+        used.add(prefix)
+        matched.append(entries[prefix])
+    present = {path[:n] for path, _ in leaves_with_paths(params) for n in range(len(path) + 1)}
+    for prefix, entry in entries.items():
+        if prefix not in used and prefix not in present and not _says_nothing(entry):
+            raise ValueError(
+                f"{name} has an entry for {join(prefix)!r}, which is not a parameter: they are"
+                f" {listed(map(join, paths))}. Give {name} the tree of the parameters, or a"
+                " prefix of it."
+            )
+    return matched
+
+
+def match_patterns(patterns: Iterable[str], paths: list[Path]) -> list[list[str]]:
+    """Returns, for each path, those patterns of which it has a run of whole components.
+
+    Raises:
+      ValueError: for a pattern that matches none of the paths.
+    """
+    split = {pattern: tuple(pattern.strip("/").split("/")) for pattern in patterns}
+    within = [components(path) for path in paths]
+    for pattern, parts in split.items():
+        if not any(_contains(path, parts) for path in within):
+            raise ValueError(
+                f"pattern {pattern!r} matches no parameter: they are {listed(map(join, paths))}."
+                " Whole path components are matched; use * inside one."
+            )
+    return [[p for p, parts in split.items() if _contains(path, parts)] for path in within]
+
+
+@functools.lru_cache(maxsize=64)
+def _joined_paths(structure: Any) -> tuple[str, ...]:
+    """Returns the paths of a tree's leaves; every update asks for them several times."""
+    tree = jax.tree.unflatten(structure, range(structure.num_leaves))
+    return tuple(join(path) for path, _ in parameters(tree))
+
+
+def _contains(path: Path, parts: Path) -> bool:
+    """Tells whether a run of whole components of `path` matches `parts`."""
+    starts = range(len(path) - len(parts) + 1)
+    return any(
+        all(fnmatch.fnmatchcase(path[start + i], part) for i, part in enumerate(parts))
+        for start in starts
+    )
+
+
+def _says_nothing(entry: Any) -> bool:
+    """Tells whether an entry is the None or the empty tuple of a place without parameters."""
+    return entry is None or (isinstance(entry, tuple) and not entry)
