@@ -1,9 +1,10 @@
 """Keep the weight norms of a network where you want them: LAWN for any Optax optimizer.
 
 wrap any optimizer   lawn
-when to constrain    at_step, at_epoch, at_median_margin
+when to constrain    at_step, at_epoch, at_median_margin, hold_median_margin
 links of a chain     project_to_tangent, rescale_to_norms, scale_by_capped_trust_ratio
 ready made           adam_lawn, lamb_lawn, sgd_lawn, lamb_plus, hyperball
+other weights        scale_to_norms, scale_to_margin
 which leaves         only_paths, except_paths, describe
 modules              schedules, baselines, losses, metrics, diagnostics
 
@@ -13,7 +14,7 @@ modules              schedules, baselines, losses, metrics, diagnostics
 Modules, each importing only from lines below its own:
 
     _describe                                        what is constrained, as a table
-    _presets         diagnostics     baselines
+    _presets         diagnostics     baselines       _weights
     _lawn            Algorithm 1
     _transforms      the links of a chain
     _selection       which leaves, over which axes
@@ -32,12 +33,14 @@ from lawn_optax._lawn import LawnState, lawn
 from lawn_optax._presets import adam_lawn, hyperball, lamb_lawn, lamb_plus, sgd_lawn
 from lawn_optax._selection import except_paths, only_paths
 from lawn_optax._switches import (
+    HoldMedianMarginState,
     MedianMarginState,
     NormsOfState,
     Switch,
     at_epoch,
     at_median_margin,
     at_step,
+    hold_median_margin,
 )
 from lawn_optax._transforms import (
     RescaleToNormsState,
@@ -45,10 +48,12 @@ from lawn_optax._transforms import (
     rescale_to_norms,
     scale_by_capped_trust_ratio,
 )
+from lawn_optax._weights import scale_to_margin, scale_to_norms
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "HoldMedianMarginState",
     "LawnState",
     "LeafSummary",
     "MedianMarginState",
@@ -64,6 +69,7 @@ __all__ = [
     "describe",
     "diagnostics",
     "except_paths",
+    "hold_median_margin",
     "hyperball",
     "lamb_lawn",
     "lamb_plus",
@@ -74,6 +80,8 @@ __all__ = [
     "project_to_tangent",
     "rescale_to_norms",
     "scale_by_capped_trust_ratio",
+    "scale_to_margin",
+    "scale_to_norms",
     "schedules",
     "sgd_lawn",
 ]

@@ -74,8 +74,8 @@ def lawn(
 
     Args:
       inner: any optimizer, learning rate included.
-      switch: when to constrain: a number of free updates, `at_step`, `at_epoch` or
-        `at_median_margin`.
+      switch: when to constrain: a number of free updates, `at_step`, `at_epoch`,
+        `at_median_margin`, or `hold_median_margin`, which steers the norms, too.
       mask: which leaves are constrained: a tree of bools, a prefix of one, or a callable from
         parameters to either; see also `only_paths` and `except_paths`. By default those with two
         dimensions or more per layer that are not named as a bias or as part of a normalisation
@@ -170,6 +170,8 @@ def lawn(
         constrained = constrain | was_constrained
         had_norms = was_constrained | marked(state.switch)
         norms = capture(ww, state.norms, had_norms, constrained | marked(switch_state))
+        if switch.factor is not None:
+            norms = scale_norms(norms, switch.factor(switch_state), state.constrained_steps)
         on_sphere = {path: constrained & (norms[path] > 0) for path in spheres}
         c = scale_norms(norms, target_scale, state.constrained_steps)
         switching = constrained & ~was_constrained

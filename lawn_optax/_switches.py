@@ -2,7 +2,7 @@
 
 A `Switch` is asked at the start of every update, with the number of updates made before it. Once
 it has said yes, `lawn` stays constrained and its later answers do not matter. It may also mark an
-update, whose norms are then remembered and held from the switch on.
+update, whose norms are then remembered and held from the switch on, and steer the norms after it.
 """
 
 import math
@@ -28,12 +28,15 @@ class Switch(NamedTuple):
       marked: `marked(state) -> bool scalar`, whether an update has been marked whose norms are to
         be held: the one whose `update` gave the first of these states that are marked without a
         break. None holds the norms of the first constrained update.
+      factor: `factor(state) -> float scalar`, what a constrained update multiplies the norms by.
+        None leaves them as they are.
     """
 
     init: Callable[[], Any]
     update: Callable[[jax.Array, Any, Mapping[str, Any]], tuple[jax.Array, Any]]
     extra_args: tuple[str, ...] = ()
     marked: Callable[[Any], jax.Array] | None = None
+    factor: Callable[[Any], jax.Array] | None = None
 
 
 def at_step(n: int | jax.Array, *, norms_of: "Switch | int | jax.Array | None" = None) -> Switch:
@@ -235,12 +238,7 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
     def update(
         count: jax.Array, state: MedianMarginState, extra_args: Mapping[str, Any]
     ) -> tuple[jax.Array, MedianMarginState]:
-        if extra_args.get("margin") is None:
-            raise ValueError(
-                "margin=None: at_median_margin needs the minibatch's margins. Call"
-                " update(grads, state, params, margin=logit_margin(logits, labels))."
-            )
-        x = jnp.median(jnp.asarray(extra_args["margin"], jnp.float32))
+        x = _median_margin("at_median_margin", extra_args)
         finite = jnp.isfinite(x)
         weight = jnp.minimum(1 - decay, 3 / (state.averaged + 3))
         average = jnp.where(finite, state.average + weight * (x - state.average), state.average)
@@ -251,6 +249,107 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
     return Switch(init, update, extra_args=("margin",))
 
 
+class HoldMedianMarginState(NamedTuple):
+    """State of `hold_median_margin`.
+
+    Attributes:
+      average: float32 scalar; the running average of the median margin, from 0.
+      held: bool scalar; whether it has reached the threshold, so that norms are steered.
+    """
+
+    average: jax.Array
+    held: jax.Array
+
+
+def hold_median_margin(threshold: float = 2.5, decay: float = 0.9, rate: float = 0.005) -> Switch:
+    r"""Keeps the median margin where the loss is not flat: the switch that needs no tuning.
+
+    The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
+    weights, which the forward pass has at hand (see `metrics.logit_margin`). Their median
+    :math:`x_t` is averaged from :math:`a = 0` on. The update that brings the average to the
+    threshold :math:`\theta` is the first constrained one, and from then on every update multiplies
+    all norms by one factor:
+
+    .. math::
+      a \leftarrow a + (1 - \beta) (x_t - a), \qquad
+      c \leftarrow c \, \exp\left(-\rho\,
+        \mathrm{clip}\left(\frac{a}{\theta} - 1, -1, 1\right)\right)
+
+    So the norms shrink while the loss of the median example is flatter than at :math:`\theta` and
+    grow while it is not: what is held is the margin, and the moment of the switch hardly matters.
+    A spurious crossing early in training, or a switch that comes late, is mended on the way.
+
+    A margin that is not finite is left out.
+
+    Args:
+      threshold: the median margin to hold, in logits; positive and finite.
+      decay: :math:`\beta`, from 0 to below 1.
+      rate: :math:`\rho`, the relative change of the norms per update where the average is 0 or
+        twice the threshold or more; positive and below 1.
+
+    Returns:
+      A `Switch` with a `HoldMedianMarginState`. `margin` may be a scalar, the median itself, or an
+      array of per-example margins, of any shape and floating dtype. Under `shard_map`, give the
+      same margin on every device.
+
+    Raises:
+      ValueError: if an argument is out of its range; on `update`, without `margin=`.
+
+    Examples:
+      A margin in proportion to the norm: it is held, whatever the gradients do.
+
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> tx = lawn_optax.sgd_lawn(-0.1, lawn_optax.hold_median_margin(rate=0.05))
+      >>> w = jnp.array([[1., 0.]])
+      >>> state = tx.init(w)
+      >>> for _ in range(200):   # each gradient makes the free weights longer
+      ...   updates, state = tx.update(w, state, w, margin=jnp.linalg.norm(w))
+      ...   w = optax.apply_updates(w, updates)
+      >>> print(f"{jnp.linalg.norm(w):.2f}")
+      2.50
+    """
+    threshold, decay, rate = (
+        number("threshold", threshold),
+        number("decay", decay),
+        number("rate", rate),
+    )
+    if not 0 < threshold < math.inf:
+        raise ValueError(
+            f"threshold={threshold} must be positive and finite: a margin in logits, such as 2.5."
+        )
+    check_decay_rate("decay", decay)
+    if not 0 < rate < 1:
+        raise ValueError(f"rate={rate} must be between 0 and 1, such as 0.005.")
+
+    def init() -> HoldMedianMarginState:
+        return HoldMedianMarginState(jnp.zeros([], jnp.float32), jnp.zeros([], bool))
+
+    def update(
+        count: jax.Array, state: HoldMedianMarginState, extra_args: Mapping[str, Any]
+    ) -> tuple[jax.Array, HoldMedianMarginState]:
+        del count
+        x = _median_margin("hold_median_margin", extra_args)
+        average = state.average + (1 - decay) * jnp.where(jnp.isfinite(x), x - state.average, 0)
+        held = state.held | (average >= threshold)
+        return held, HoldMedianMarginState(average, held)
+
+    def factor(state: HoldMedianMarginState) -> jax.Array:
+        excess = jnp.clip(state.average / threshold - 1, -1, 1)
+        return jnp.where(state.held, jnp.exp(-rate * excess), 1)
+
+    return Switch(init, update, extra_args=("margin",), factor=factor)
+
+
+def _median_margin(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
+    """Returns the median of `margin=`, a float32 scalar."""
+    if extra_args.get("margin") is None:
+        raise ValueError(
+            f"margin=None: {name} needs the minibatch's margins. Call"
+            " update(grads, state, params, margin=logit_margin(logits, labels))."
+        )
+    return jnp.median(jnp.asarray(extra_args["margin"], jnp.float32))
+
+
 def as_switch(switch: Switch | int | jax.Array, name: str = "switch") -> Switch:
     """Returns a `Switch` as it is, an integer as `at_step` of it."""
     if isinstance(switch, Switch):
@@ -258,6 +357,6 @@ def as_switch(switch: Switch | int | jax.Array, name: str = "switch") -> Switch:
     if callable(switch) or isinstance(switch, (str, float, tuple)) or switch is None:
         raise TypeError(
             f"{name}={switch!r} must be a number of free updates, at_step(n),"
-            " at_epoch(epochs, steps_per_epoch) or at_median_margin()."
+            " at_epoch(epochs, steps_per_epoch), at_median_margin() or hold_median_margin()."
         )
     return _at_step(name, switch)

@@ -21,7 +21,7 @@ FLOORS = [
     {"_spheres", "_switches", "schedules"},
     {"_selection"},
     {"_transforms", "_lawn"},
-    {"_presets", "baselines", "diagnostics"},
+    {"_presets", "_weights", "baselines", "diagnostics"},
     {"_describe"},
     {"__init__"},
 ]

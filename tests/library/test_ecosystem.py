@@ -399,7 +399,7 @@ def test_an_exported_train_step_trains_on():
 
 def on_their_spheres(weights, state):
     """What a user does with weights that are no iterates, such as an average of some."""
-    return lo.baselines.bounded_weight_norm().apply(weights, diagnostics.captured_norms(state))
+    return lo.scale_to_norms(weights, diagnostics.captured_norms(state))
 
 
 @works_with(

@@ -1,0 +1,121 @@
+"""Weights that are not an optimizer's iterates, brought to the norms that suit them.
+
+An average of iterates lies inside their spheres, and a model that was trained without LAWN may be
+anywhere.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lawn_optax._checks import check_positive, steps
+from lawn_optax._geometry import resize
+from lawn_optax._selection import AxesOrFn, MaskOrFn, StackedOrFn, select_spheres
+
+
+def scale_to_norms(
+    params: optax.Params,
+    norms: Mapping[str, jax.Array],
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
+) -> optax.Params:
+    """Scales weights to given norms, such as an average of iterates to those that they have.
+
+    On the spheres lie the weights that `lawn`'s updates are applied to. Inside lie the average that
+    `optax.contrib.schedule_free_eval_params` gives where `schedule_free` stands within `lawn`, an
+    exponential moving average of the weights, and the slow weights of lookahead.
+
+    Args:
+      params: a tree like the parameters.
+      norms: one per sphere by path, from `diagnostics.captured_norms`.
+      mask: as given to the optimizer.
+      axes: as given to the optimizer.
+      stacked: as given to the optimizer.
+
+    Returns:
+      The weights, in their dtypes; a leaf without norms, and a slice whose norm is 0, as they are.
+
+    Raises:
+      ValueError: for a norm of a parameter that is free.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> average = {'kernel': jnp.array([[0.6, 0.8]]), 'bias': jnp.ones(2)}
+      >>> lawn_optax.scale_to_norms(average, {'kernel': jnp.float32(5.0)})['kernel']
+      Array([[3., 4.]], dtype=float32)
+    """
+    spheres = select_spheres(params, mask, axes, stacked=stacked)
+    if unknown := [path for path in norms if path not in spheres]:
+        raise ValueError(
+            f"norms has one of {unknown[0]!r}, which is not constrained: give the mask=, axes= and"
+            " stacked= that the optimizer was given."
+        )
+    (ww,) = spheres.inner_products((params, params))
+    ww = {path: ww[path] for path in norms}
+    on_sphere = {path: c > 0 for path, c in norms.items()}
+    return spheres.move(resize, params, params, norms, ww, where=on_sphere)
+
+
+def scale_to_margin(
+    params: optax.Params,
+    median_margin: Callable[[optax.Params], jax.Array],
+    threshold: float = 2.5,
+    *,
+    iterations: int = 20,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
+) -> optax.Params:
+    """Shrinks a model whose loss has flattened, so that its median margin is the threshold.
+
+    All norms are multiplied by one factor from 0 to 1, found by bisection of its logarithm, with a
+    forward pass each. To be followed by training on these norms: `switch=0`.
+
+    Args:
+      params: the parameters of a trained model.
+      median_margin: from parameters to the median margin of some of the training data, a scalar.
+      threshold: the median margin to reach, in logits; positive.
+      iterations: of the bisection, at least 1.
+      mask: which leaves are scaled; see `lawn`.
+      axes: which axes a norm runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
+
+    Returns:
+      The weights, in their dtypes; as they are where the median margin is below the threshold.
+
+    Raises:
+      ValueError: for a threshold that is not positive, or an `iterations` below 1.
+
+    Examples:
+      A network of two layers: to halve its norms divides the margin by 4.
+
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> params = {'first': jnp.array([[2., 0.]]), 'second': jnp.array([[5., 0.]])}
+      >>> margin = lambda p: jnp.vdot(p['first'], p['second'])
+      >>> print(f"{margin(lawn_optax.scale_to_margin(params, margin)):.3f}")
+      2.500
+
+    References:
+      Figure 1 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_ does
+      so with a factor of 0.2, set by hand.
+    """
+    check_positive("threshold", threshold, "2.5")
+    steps("iterations", iterations, least=1)
+    norms = select_spheres(params, mask, axes, stacked=stacked).norms(params)
+
+    def scaled(log_factor: jax.Array) -> optax.Params:
+        smaller = {path: jnp.exp(log_factor) * c for path, c in norms.items()}
+        return scale_to_norms(params, smaller, mask=mask, axes=axes, stacked=stacked)
+
+    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bounds
+        middle = (low + high) / 2
+        above = median_margin(scaled(middle)) >= threshold
+        return jnp.where(above, low, middle), jnp.where(above, middle, high)
+
+    low, high = jax.lax.fori_loop(0, iterations, halve, (jnp.log(1e-3), jnp.float32(0)))
+    return scaled(jnp.where(median_margin(params) >= threshold, (low + high) / 2, 0))
