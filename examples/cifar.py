@@ -12,13 +12,11 @@ python -m examples.cifar --dataset cifar10 --train-images 5000 --model vgg5 --wi
 import dataclasses
 from pathlib import Path
 
-import tyro
-
 from examples import training
 from examples.tasks.images import ModelName, classification, data
 from examples.tasks.images.options import ImageOptions
 from examples.tasks.images.reports import report
-from examples.training import distributed
+from examples.training import command, distributed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,4 +79,4 @@ def make_task(config: Config) -> classification.Classification:
 
 
 if __name__ == "__main__":
-    distributed.run(main, tyro.cli(Config, prog="python -m examples.cifar", description=__doc__))
+    command.run(main, command.parser(Config, "examples.cifar", __doc__))

@@ -30,8 +30,8 @@ from examples import training
 from examples.tasks.images import ModelName, files, recipes, stream, streamed
 from examples.tasks.images.options import ImageOptions
 from examples.tasks.images.reports import report
-from examples.training import distributed, sharding
-from examples.training.options import Plan
+from examples.training import command, distributed, sharding
+from examples.training.options import StaticOptions
 
 GENERATED_IMAGES, GENERATED_HELD_OUT, CLASSES = 25_600, 512, 1000
 
@@ -94,26 +94,26 @@ class Config(ImageOptions):
                 " others one after the other, with first_seed."
             )
 
-    def plan(self, steps_per_epoch: int) -> Plan:
+    def static_options(self, steps_per_epoch: int) -> StaticOptions:
         """What of these options is compiled into a program."""
-        plan = super().plan(steps_per_epoch)
-        return plan._replace(momentum=self.momentum, accumulate=self.accumulate)
+        static = super().static_options(steps_per_epoch)
+        return static._replace(momentum=self.momentum, accumulate=self.accumulate)
 
 
 def main(config: Config) -> None:
     """Trains, and reports the last epoch and how fast it was."""
-    task, feed = make_feed(config)
-    with closing(feed):
-        result = training.train(task, config, title=config.optimizer, feed=feed)
+    task, source = make_source(config)
+    with closing(source):
+        result = training.train(task, config, title=config.optimizer, source=source)
     if distributed.is_first():
         report({"example": "imagenet", **config.config()}, config, result)
-        if result.part_s:
-            step = np.median(result.part_s) / feed.rounds.steps
+        if result.chunk_s:
+            step = np.median(result.chunk_s) / source.rounds.steps
             speed = f"{config.images_in_step / step:,.0f} images a second"
             print(f"{speed}, {1e3 * step:,.1f} ms a train step of {config.images_in_step}")
 
 
-def make_feed(config: Config) -> tuple[streamed.Streamed, stream.Stream | stream.Generated]:
+def make_source(config: Config) -> tuple[streamed.Streamed, stream.Stream | stream.Generated]:
     """The task, and where its images come from.
 
     Raises:
@@ -166,4 +166,4 @@ def read_command_line(arguments: list[str] | None = None) -> Config:
 
 
 if __name__ == "__main__":
-    distributed.run(main, read_command_line())
+    command.run(main, read_command_line)

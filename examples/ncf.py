@@ -10,13 +10,11 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from examples import training
 from examples.results import records, tables
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
-from examples.training import distributed
+from examples.training import command, distributed
 from examples.training.options import Options
 
 
@@ -96,4 +94,4 @@ def load(config: Config) -> ranking.Ranking:
 
 
 if __name__ == "__main__":
-    distributed.run(main, tyro.cli(Config, prog="python -m examples.ncf", description=__doc__))
+    command.run(main, command.parser(Config, "examples.ncf", __doc__))

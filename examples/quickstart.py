@@ -17,13 +17,12 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from examples import training
 from examples.results import plots, records, tables
 from examples.tasks import identifiers
-from examples.training import distributed
-from examples.training.options import Common, Options
+from examples.training import command, distributed
+from examples.training.options import Options, RunOptions
 
 GRID = ("epochs", "learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
@@ -38,7 +37,7 @@ PANELS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Common):
+class Config(RunOptions):
     """Chooses each optimizer's settings on a short run and keeps them for longer ones."""
 
     epochs: int = 15
@@ -53,8 +52,8 @@ class Config(Common):
     """Peaks to choose from, for every optimizer."""
     weight_decays: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8)
     """Decays that AdamW chooses from, times the learning rate; Adam takes the 0."""
-    free_epochs: tuple[float | Literal["auto"], ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
-    """Free phases that Adam-LAWN chooses from; auto alone: the switch that needs no tuning."""
+    free_epochs: tuple[float | Literal["hold", "auto"], ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
+    """Free phases that Adam-LAWN chooses from; hold or auto alone: a switch without tuning."""
     tuning_seeds: int = 2
     """Seeds to choose a setting by."""
     picture: Path | None = Path("runs/quickstart.png")
@@ -66,8 +65,10 @@ class Config(Common):
             raise ValueError(f"tuning_seeds={self.tuning_seeds} must be at least 1.")
         if 0 not in self.weight_decays:
             raise ValueError(f"weight_decays={self.weight_decays} must hold 0: that is Adam.")
-        if "auto" in self.free_epochs and len(self.free_epochs) > 1:
-            raise ValueError(f"free_epochs={self.free_epochs} must be numbers, or auto alone.")
+        if len(self.free_epochs) > 1 and any(isinstance(free, str) for free in self.free_epochs):
+            raise ValueError(
+                f"free_epochs={self.free_epochs} must be numbers, or one of hold and auto alone."
+            )
         if short := [epochs for epochs in self.longer if epochs <= self.epochs]:
             raise ValueError(f"longer={short} must be more than epochs={self.epochs}.")
 
@@ -105,7 +106,7 @@ def main(config: Config) -> None:
 
 def tune(task: identifiers.Identifiers, config: Config) -> dict[str, Options]:
     """Returns the best setting of each optimizer."""
-    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(Common)}
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(RunOptions)}
     adam = [
         Options(optimizer="adam", learning_rate=rate, weight_decay=decay, **shared)
         for rate, decay in itertools.product(config.learning_rates, config.weight_decays)
@@ -133,10 +134,17 @@ def try_out(
     # As many at once as there are seeds to report, so that both share one compiled program.
     for done in range(0, len(runs), config.seeds):
         options, of_runs = zip(*runs[done : done + config.seeds], strict=True)
-        knobs = jax.tree.map(lambda *x: jnp.array(x), *(o.knobs() for o in options))
+        hyperparameters = jax.tree.map(
+            lambda *x: jnp.array(x), *(o.hyperparameters() for o in options)
+        )
         title = f"tuning {options[0].optimizer}, {done} of {len(runs)} runs done"
         result = training.train(
-            task, options[0], knobs=knobs, seeds=of_runs, every_epoch=False, title=title
+            task,
+            options[0],
+            hyperparameters=hyperparameters,
+            seeds=of_runs,
+            every_epoch=False,
+            title=title,
         )
         scores.append([result.curve[name][:, -1] for name in names])
     means = np.hstack(scores).reshape(len(names), len(settings), len(seeds)).mean(axis=2)
@@ -206,6 +214,4 @@ def _chosen(record: records.Record) -> str:
 
 
 if __name__ == "__main__":
-    distributed.run(
-        main, tyro.cli(Config, prog="python -m examples.quickstart", description=__doc__)
-    )
+    command.run(main, command.parser(Config, "examples.quickstart", __doc__))

@@ -27,7 +27,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
 from benchmarks.tools import folders
@@ -37,7 +36,8 @@ from examples import ncf, training
 from examples.results import records, tables
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
-from examples.training.options import Knobs, OptimizerName, make_optimizer
+from examples.training import command
+from examples.training.options import Hyperparameters, OptimizerName, make_optimizer
 
 COLUMNS = (
     *("dataset", "batch size", "optimizer", "seeds", "s an epoch", "of CPU time", "first epoch"),
@@ -140,10 +140,13 @@ class Epochs:
     """
 
     def __init__(self, task: ranking.Ranking, run: ncf.Config):
-        plan, knobs = run.plan(task.steps_per_epoch), _spread(run.knobs(), run.seeds)
-        self._train = lambda state: training.train_epoch(task, plan, knobs, state)
+        static, hyperparameters = (
+            run.static_options(task.steps_per_epoch),
+            _spread(run.hyperparameters(), run.seeds),
+        )
+        self._train = lambda state: training.train_epoch(task, static, hyperparameters, state)
         self._evaluate = lambda state: training.evaluate(task, state.params, state.rest)
-        self._state = training.init(task, plan, knobs, jnp.asarray(run.all_seeds))
+        self._state = training.init(task, static, hyperparameters, jnp.asarray(run.all_seeds))
         self.of_cpu_s: list[float] = []
         self.first_s = self.window()
         self.of_cpu_s.clear()
@@ -178,7 +181,7 @@ def parts(task: ranking.Ranking, run: ncf.Config, windows: int) -> dict[str, flo
         )
         return jax.grad(lambda *inputs: jnp.mean(losses(*inputs)), argnums=(0, 1))(tower, hidden)
 
-    tx = make_optimizer(run.plan(task.steps_per_epoch), run.knobs())
+    tx = make_optimizer(run.static_options(task.steps_per_epoch), run.hyperparameters())
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def update(params: Any, state: Any) -> Any:
@@ -277,9 +280,9 @@ def _of_tables(path: Sequence[Any], _: Any) -> bool:
     return path[0] in ("users", "items")
 
 
-def _spread(knobs: Knobs, runs: int) -> Knobs:
+def _spread(hyperparameters: Hyperparameters, runs: int) -> Hyperparameters:
     """Arrays `(runs,)` of them."""
-    return jax.tree.map(lambda x: jnp.full(runs, x, jnp.float32), knobs)
+    return jax.tree.map(lambda x: jnp.full(runs, x, jnp.float32), hyperparameters)
 
 
 def _seconds(step: Callable[[], Any]) -> float:
@@ -293,4 +296,4 @@ def _seconds(step: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.measure.epoch", description=__doc__))
+    command.run(main, command.parser(Config, "benchmarks.measure.epoch", __doc__))

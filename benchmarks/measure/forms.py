@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 from benchmarks.tools import xla
 from benchmarks.tools.rivals import Stepper, stepper
 from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
+from examples.training import command
 
 Pair = tuple[jax.Array, jax.Array]
 Sums = Callable[[jax.Array, jax.Array], Pair]
@@ -204,4 +204,4 @@ def table(rows: list[records.Record]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.measure.forms", description=__doc__))
+    command.run(main, command.parser(Config, "benchmarks.measure.forms", __doc__))

@@ -26,7 +26,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from flax import nnx
 
 from benchmarks.report import image_costs
@@ -37,6 +36,7 @@ from examples import cifar, training
 from examples.results import records
 from examples.tasks.images import ModelName, classification, data
 from examples.tasks.images.models import MODELS
+from examples.training import command
 from examples.training.options import OptimizerName
 
 
@@ -112,14 +112,14 @@ class Program:
     """An epoch of training, compiled and run once."""
 
     def __init__(self, task: classification.Classification, run: cifar.Config):
-        plan = run.plan(task.steps_per_epoch)
-        knobs = jax.tree.map(lambda x: jnp.full(1, x, jnp.float32), run.knobs())
-        self.state = training.init(task, plan, knobs, jnp.zeros(1, jnp.int32))
+        static = run.static_options(task.steps_per_epoch)
+        hyperparameters = jax.tree.map(lambda x: jnp.full(1, x, jnp.float32), run.hyperparameters())
+        self.state = training.init(task, static, hyperparameters, jnp.zeros(1, jnp.int32))
         begun = time.perf_counter()
-        compiled = training.train_epoch.lower(task, plan, knobs, self.state).compile()
+        compiled = training.train_epoch.lower(task, static, hyperparameters, self.state).compile()
         self.compile_s = time.perf_counter() - begun
         self.memory = xla.memory(compiled)
-        self._epoch = lambda state: compiled(task, knobs, state)
+        self._epoch = lambda state: compiled(task, hyperparameters, state)
         self._steps = task.steps_per_epoch
         self.window()
 
@@ -219,4 +219,4 @@ def peak_tflops(config: Config) -> float | None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.measure.images", description=__doc__))
+    command.run(main, command.parser(Config, "benchmarks.measure.images", __doc__))

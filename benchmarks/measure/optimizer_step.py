@@ -31,13 +31,13 @@ from typing import Any
 
 import jax
 import tqdm
-import tyro
 
 from benchmarks.tools import gpu_targets, torch_peers, trees, xla
 from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS
 from benchmarks.tools.rivals import Stepper
 from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
+from examples.training import command
 
 COLUMNS = (
     "optimizer",
@@ -270,4 +270,4 @@ def ratio(row: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.measure.optimizer_step", description=__doc__))
+    command.run(main, command.parser(Config, "benchmarks.measure.optimizer_step", __doc__))

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tqdm
-import tyro
 from flax import nnx
 
 from benchmarks.measure.optimizer_step import ratio
@@ -28,6 +27,7 @@ from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
 from examples.tasks.images.models import make_model
 from examples.tasks.recommendation.ranking import NCF
+from examples.training import command
 
 PLAIN = "plain sgd"
 STEPPERS: dict[str, Callable[[], Stepper]] = {
@@ -223,4 +223,4 @@ def table(rows: Sequence[records.Record]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.measure.training_step", description=__doc__))
+    command.run(main, command.parser(Config, "benchmarks.measure.training_step", __doc__))

@@ -28,14 +28,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
-import tyro
 
 from benchmarks.tools import folders
 from examples import ncf, training
 from examples.results import records
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
-from examples.training.options import Plan
+from examples.training import command
+from examples.training.options import StaticOptions
 
 CURVES = ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50")
 EXPERIMENT = ("dataset", "batch_size", "epochs", "onset")
@@ -150,10 +150,10 @@ def runs(config: Config) -> list[ncf.Config]:
 
 def experiment(task: ranking.Ranking, run: ncf.Config, onset: int) -> dict[str, training.Result]:
     """All the epochs of each branch; those before the onset are the same."""
-    plan = run.plan(task.steps_per_epoch)
+    static = run.static_options(task.steps_per_epoch)
     title = f"peak {run.learning_rate:g}, seed {run.first_seed}"
-    state = training.init(task, plan, _knobs(run), jnp.asarray(run.all_seeds))
-    trunk = go_on(task, plan, run, state, range(onset), f"{title}, Adam")
+    state = training.init(task, static, _hyperparameters(run), jnp.asarray(run.all_seeds))
+    trunk = go_on(task, static, run, state, range(onset), f"{title}, Adam")
     results = {}
     for name, branch in BRANCHES.items():
         constrained = dataclasses.replace(run, free_epochs=onset) if branch.fixed else run
@@ -161,7 +161,7 @@ def experiment(task: ranking.Ranking, run: ncf.Config, onset: int) -> dict[str, 
         state = jax.tree.map(jnp.copy, trunk.state)
         attenuated = attenuate(task, branch.factor)
         rest = go_on(
-            attenuated, plan, constrained, state, range(onset, run.epochs), f"{title}, {name}"
+            attenuated, static, constrained, state, range(onset, run.epochs), f"{title}, {name}"
         )
         curve = {k: np.hstack([trunk.curve[k], rest.curve[k]]) for k in CURVES}
         results[name] = training.Result(rest.state, curve, trunk.wall_s + rest.wall_s)
@@ -170,7 +170,7 @@ def experiment(task: ranking.Ranking, run: ncf.Config, onset: int) -> dict[str, 
 
 def go_on(
     task: training.Task,
-    plan: Plan,
+    static: StaticOptions,
     run: ncf.Config,
     state: training.State,
     epochs: Iterable[int],
@@ -179,16 +179,16 @@ def go_on(
     """Trains from a state, which it uses up, for some epochs."""
     start, rows = time.perf_counter(), []
     for _ in tqdm.tqdm(epochs, desc=title, leave=False):
-        state, metrics = training.train_epoch(task, plan, _knobs(run), state)
+        state, metrics = training.train_epoch(task, static, _hyperparameters(run), state)
         rows.append(jax.device_get(metrics | training.evaluate(task, state.params, state.rest)))
     curve = {name: np.stack([row[name] for row in rows], axis=1) for name in CURVES}
     return training.Result(state, curve, time.perf_counter() - start)
 
 
-def _knobs(run: ncf.Config) -> Any:
+def _hyperparameters(run: ncf.Config) -> Any:
     """Of the run's seeds, as arrays."""
-    return jax.tree.map(lambda x: jnp.full(run.seeds, x, jnp.float32), run.knobs())
+    return jax.tree.map(lambda x: jnp.full(run.seeds, x, jnp.float32), run.hyperparameters())
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.paper.attenuation", description=__doc__))
+    command.run(main, command.parser(Config, "benchmarks.paper.attenuation", __doc__))

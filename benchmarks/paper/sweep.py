@@ -16,7 +16,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import optuna
-import tyro
 from optuna.storages import journal
 
 from benchmarks.paper import studies
@@ -24,6 +23,7 @@ from benchmarks.paper.catalog import STUDIES
 from benchmarks.tools import folders
 from examples import training
 from examples.results import records, tables
+from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.options import OptimizerName
 
@@ -97,7 +97,7 @@ def explore(
     runs: Sequence[studies.AnyConfig],
     path: Path,
 ) -> None:
-    """Does each of the runs, which differ in knobs and seed, that nobody has done.
+    """Does each of the runs, which differ in hyperparameters and seed, that nobody has done.
 
     Raises:
       ValueError: if the file has runs of this study on other data, or lacks some that the storage
@@ -151,10 +151,14 @@ def train(
     task: training.Task, name: str, data: str, runs: Sequence[studies.AnyConfig], path: Path
 ) -> None:
     """Runs, side by side, appended to a file unless another process has done so meanwhile."""
-    knobs = jax.tree.map(lambda *x: jnp.array(x), *(run.knobs() for run in runs))
+    hyperparameters = jax.tree.map(
+        lambda *x: jnp.array(x), *(run.hyperparameters() for run in runs)
+    )
     seeds = [run.first_seed for run in runs]
     title = f"{path.stem}: {describe(runs)}"
-    result = training.train(task, runs[0], knobs=knobs, seeds=seeds, title=title)
+    result = training.train(
+        task, runs[0], hyperparameters=hyperparameters, seeds=seeds, title=title
+    )
     found = []
     for i, run in enumerate(runs):
         about = {"benchmark": "sweep", "study": name, "data": data, "side_by_side": len(runs)}
@@ -169,8 +173,10 @@ def train(
 def describe(runs: Sequence[studies.AnyConfig]) -> str:
     """The first run, and how many follow it."""
     run, others = runs[0], len(runs) - 1
-    knobs = run.learning_rate, run.weight_decay, run.free_epochs, run.first_seed
-    return " ".join([run.optimizer, *map(str, knobs)]) + (f" and {others} more" if others else "")
+    hyperparameters = run.learning_rate, run.weight_decay, run.free_epochs, run.first_seed
+    return " ".join([run.optimizer, *map(str, hyperparameters)]) + (
+        f" and {others} more" if others else ""
+    )
 
 
 def read(path: Path) -> dict[str, records.Record]:
@@ -182,4 +188,4 @@ if __name__ == "__main__":
     by_dataset = tables.group(STUDIES, lambda name: STUDIES[name].base.dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
     about = f"{__doc__}\nThe studies:\n\n{listed}"
-    main(tyro.cli(Config, prog="python -m benchmarks.paper.sweep", description=about))
+    command.run(main, command.parser(Config, "benchmarks.paper.sweep", about))

@@ -12,8 +12,6 @@ import io
 import re
 from pathlib import Path
 
-import tyro
-
 from benchmarks.measure import epoch
 from benchmarks.paper import attenuation, studies
 from benchmarks.paper.catalog import STUDIES
@@ -22,6 +20,7 @@ from benchmarks.tools import folders
 from benchmarks.tools.folders import RECORDS
 from examples import quickstart
 from examples.results import records
+from examples.training import command
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -115,4 +114,4 @@ def fill(text: str, name: str, body: str) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks.report"))
+    command.run(main, command.parser(Config, "benchmarks.report", __doc__))

@@ -197,14 +197,14 @@ def provenance(runs: Sequence[records.Record]) -> str:
 
 
 def _setting(chosen: AnyConfig, settings: Sequence[AnyConfig]) -> str:
-    """Its knobs, and whether more of one might have been better still."""
-    knobs = {"learning_rate": "peak {:g}"}
+    """Its hyperparameters, and whether more of one might have been better still."""
+    hyperparameters = {"learning_rate": "peak {:g}"}
     if chosen.optimizer in WITH_DECAY:
-        knobs["weight_decay"] = "decay {:g}"
+        hyperparameters["weight_decay"] = "decay {:g}"
     elif chosen.free_epochs != "auto":
-        knobs["free_epochs"] = "{:g} free epochs"
+        hyperparameters["free_epochs"] = "{:g} free epochs"
     words = []
-    for field, words_of in knobs.items():
+    for field, words_of in hyperparameters.items():
         value, values = getattr(chosen, field), [getattr(run, field) for run in settings]
         words.append(words_of.format(value))
         if len(set(values)) > 1 and value == max(values):

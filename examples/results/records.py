@@ -1,7 +1,8 @@
-"""Records: one JSON line a seed, with all that is needed to trust and to repeat it.
+"""Records: one JSON line per seed, with all that is needed to trust and to repeat it.
 
 {"config": {...}, "seed": 0, "versions": {...}, "device": "...", "wall_s": 1.0,
- "curve": {"train_loss": [...], ...}, "final": {"train_loss": ..., ...}}
+ "curve": {"train_loss": [...], ...}, "final": {"train_loss": ..., ...},
+ "switched_at_epoch": 4.0}    of LAWN: null where it never began to constrain
 """
 
 import json
@@ -23,7 +24,7 @@ Record = dict[str, Any]
 
 
 def make_records(config: Mapping[str, Any], seeds: Sequence[int], result: Result) -> list[Record]:
-    """A record for each run of a result.
+    """Makes a record for each run of a result.
 
     Args:
       config: what the runs share, all but the seed.
@@ -42,23 +43,31 @@ def make_records(config: Mapping[str, Any], seeds: Sequence[int], result: Result
         curve = {name: [_number(x) for x in rows[run]] for name, rows in result.curve.items()}
         final = {name: values[-1] for name, values in curve.items()}
         record = {"config": config, "seed": seed, **shared, "curve": curve, "final": final}
+        if constrained := curve.get("constrained_epochs"):
+            record["switched_at_epoch"] = switched_at(constrained)
         records.append(json.loads(json.dumps(record, default=str)))
     return records
 
 
+def switched_at(constrained_epochs: Sequence[float | None]) -> float | None:
+    """Returns the epoch of LAWN's switch; None where it never began to constrain."""
+    last = constrained_epochs[-1]
+    return _number(len(constrained_epochs) - last) if last else None
+
+
 def keep(about: Mapping[str, Any], options: Options, result: Result) -> None:
-    """Appends the records of a result to `options.out`, if there is such, unless they are there.
+    """Appends the records of a result to `options.out`, if there is one, but for those it has.
 
     Args:
       about: what the runs share, all but the seed.
       options: what they were trained with.
       result: what came of it; of a run that was finished before, nothing was trained.
     """
-    if finished := result.resumed_from == options.epochs:
+    if result.resumed_from == options.epochs:
         print(f"{options.checkpoint_dir} had this run finished: nothing was trained.")
     if options.out:
         found = make_records(about, options.all_seeds, result)
-        new = missing(options.out, found) if finished else found
+        new = missing(options.out, found)
         if len(new) < len(found):
             print(f"{options.out} has {len(found) - len(new)} of its records: they are not added.")
         append_records(options.out, new)
@@ -72,19 +81,19 @@ def append_records(path: Path, records: Sequence[Record]) -> None:
 
 
 def missing(path: Path, records: Sequence[Record]) -> list[Record]:
-    """Those that the file lacks: it has one already of the same config, seed and curve."""
+    """Returns the records that a file lacks; another has the same config, seed and curve."""
     what = lambda record: [record[name] for name in ("config", "seed", "curve")]
     there = [what(record) for record in read_records(path)] if path.exists() else []
     return [record for record in records if what(record) not in there]
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a file, oldest first."""
+    """Returns the records of a file, oldest first."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what computes, and the commit of this checkout, None where there is none."""
+    """Returns the versions of what computes, and the commit of this checkout, None without one."""
     of_packages = {name: metadata.version(name) for name in ("jax", "optax", "flax", "numpy")}
     return {
         "lawn_optax": lawn_optax.__version__,
@@ -106,5 +115,5 @@ def _commit() -> str | None:
 
 
 def _number(x: Any) -> float | None:
-    """A JSON number with the digits that a float32 has; None for what JSON cannot say."""
+    """Returns a JSON number with the digits of a float32; None for what JSON cannot say."""
     return float(f"{x:.7g}") if math.isfinite(x) else None

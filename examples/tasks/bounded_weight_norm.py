@@ -10,7 +10,7 @@ from lawn_optax import baselines
 _INIT, _APPLY = baselines.bounded_weight_norm()
 
 
-class Bounded(nnx.Module):
+class BoundedWeightNorm(nnx.Module):
     """A model that computes with weights `c v / |v|`, where `c` is the norm that `v` began with.
 
     Its parameters are the `v`, so any optimizer trains it, and their own norms mean nothing.

@@ -1,14 +1,13 @@
 """Training, as every example does it: the loop, its options, checkpoints, meshes and processes."""
 
 from examples.training.loop import (
-    Feed,
     Result,
     State,
-    Task,
     evaluate,
     init,
     train,
     train_epoch,
 )
+from examples.training.task import DataSource, Task
 
-__all__ = ["Feed", "Result", "State", "Task", "evaluate", "init", "train", "train_epoch"]
+__all__ = ["DataSource", "Result", "State", "Task", "evaluate", "init", "train", "train_epoch"]

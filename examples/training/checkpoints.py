@@ -2,7 +2,7 @@
 
 DIR/7/state           what training changes after epoch 7, by Orbax
 DIR/7/progress.json   whose it is, the curve so far, and the checksum of every file beside it
-DIR/7+300             the same after 300 parts more of the next epoch, where SIGTERM came within it
+DIR/7+300             the same after 300 chunks more of the next epoch, where SIGTERM came within it
 DIR/newest            7+300
 
 A checkpoint is written beside its place and moved there whole, then `newest` names it, then what is
@@ -28,7 +28,7 @@ from examples.training import distributed
 KEPT = 3
 PROGRESS = "progress.json"
 
-Place = tuple[int, int]  # Epochs done, and parts of the next.
+Place = tuple[int, int]  # Epochs done, and chunks of the next.
 BEGIN, NOT_OURS = (0, 0), (-1, 0)
 
 _logger = logging.getLogger(__name__)
@@ -42,16 +42,22 @@ class Progress(NamedTuple):
       state: what training changes.
       curve: name -> `(runs,)` arrays, one an epoch.
       wall_s: seconds spent.
-      parts: of the next epoch that are done, 0 between epochs.
-      sums: name -> `(runs,)` float64, over these parts.
+      chunks: of the next epoch that are done, 0 between epochs.
+      sums: name -> `(runs,)` float64, over these chunks.
     """
 
     epoch: int
     state: Any
     curve: dict[str, list[np.ndarray]]
     wall_s: float
-    parts: int = 0
+    chunks: int = 0
     sums: Mapping[str, np.ndarray] = types.MappingProxyType({})
+
+    def where(self) -> str:
+        """Returns the place in words."""
+        if not self.chunks:
+            return f"epoch {self.epoch}"
+        return f"chunk {self.chunks} of epoch {self.epoch + 1}"
 
 
 class Checkpoints:
@@ -105,12 +111,12 @@ class Checkpoints:
         arrays = lambda rows: [np.array(row, np.float32) for row in rows]
         curve = {name: arrays(rows) for name, rows in saved["curve"].items()}
         sums = {name: np.array(total) for name, total in saved.get("sums", {}).items()}
-        epoch, parts = place
-        return Progress(epoch, state, curve, saved["wall_s"], parts, sums)
+        epoch, chunks = place
+        return Progress(epoch, state, curve, saved["wall_s"], chunks, sums)
 
     def save(self, progress: Progress) -> None:
         """Saves, and returns when all is written; every process must call it."""
-        place = (progress.epoch, progress.parts)
+        place = (progress.epoch, progress.chunks)
         path = self._path(place)
         beside = path.with_suffix(".tmp")
         if distributed.is_first():
@@ -234,8 +240,8 @@ class Checkpoints:
 
 def _name(place: Place) -> str:
     """`7`, or `7+300`."""
-    epoch, parts = place
-    return f"{epoch}+{parts}" if parts else f"{epoch}"
+    epoch, chunks = place
+    return f"{epoch}+{chunks}" if chunks else f"{epoch}"
 
 
 def _place(name: str) -> Place | None:

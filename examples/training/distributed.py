@@ -1,14 +1,8 @@
-"""Processes: how a run starts, alone or as one of several, what they agree on, and how it stops.
-
-SIGTERM   training ends with the epoch, or the part of one that is streamed, saves and says how to
-          go on; exit code 0, as was asked
-Ctrl-C    ends at once with a line; exit code 130
-"""
+"""Processes: how a run joins others, what they agree on, and how it learns that it should stop."""
 
 import contextlib
 import dataclasses
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -56,40 +50,6 @@ class StoppedError(Exception):
     """Training was asked to stop, and has saved; the message says how to go on."""
 
 
-def run(main: Callable[[Any], None], config: Any) -> None:
-    """Runs the `main` of an example as one of its processes, and ends it in good order."""
-    try:
-        join(config.cluster)
-        if is_first():
-            _check_outputs(config)
-        main(config)
-    except StoppedError as stopped:
-        if is_first():
-            print(stopped, file=sys.stderr)
-    except KeyboardInterrupt:
-        folder = getattr(config, "checkpoint_dir", None)
-        kept = f"the same command goes on from the last checkpoint in {folder}" if folder else ""
-        line = f"Interrupted: {kept or 'nothing is kept without --checkpoint-dir'}."
-        print(f"\n{line}", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-
-
-def _check_outputs(config: Any) -> None:
-    """Refuses places that cannot be written to, before hours of training and not after."""
-    for name in ("out", "checkpoint_dir", "tensorboard"):
-        path = getattr(config, name, None)
-        if path is None:
-            continue
-        try:
-            folder = path.parent if name == "out" else path.expanduser()
-            folder.mkdir(parents=True, exist_ok=True)
-            if name == "out":
-                path.open("a", encoding="utf-8").close()
-        except OSError as error:
-            message = f"{name}={str(path)!r} cannot be written ({error}): give another."
-            raise ValueError(message) from error
-
-
 def join(cluster: Cluster) -> None:
     """Joins the other processes, once; before JAX is used."""
     if not cluster.distributed or jax.distributed.is_initialized():
@@ -104,19 +64,19 @@ def join(cluster: Cluster) -> None:
 
 
 def is_first() -> bool:
-    """Whether this is the one process that writes and prints."""
+    """Tells whether this is the one process that writes and prints."""
     return jax.process_index() == 0
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process; all must ask."""
+    """Tells whether the flag is set in any process; all must ask."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def of_first(number: int) -> int:
-    """The number that the first process has; all must ask."""
+    """Returns the number that the first process has; all must ask."""
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
@@ -124,7 +84,7 @@ def of_first(number: int) -> int:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGTERM ends nothing: what is yielded says whether it came, to any process.
+    """Keeps SIGTERM from ending anything: what is yielded says whether it came, to any process.
 
     Ctrl-C ends all at once, or where something has swallowed it, as asyncio and finalisers may,
     when that is asked next.

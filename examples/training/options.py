@@ -1,4 +1,4 @@
-"""The options that the examples share, and the one road from them to an optimizer."""
+"""The options that the examples share, and how an optimizer is made from them."""
 
 import dataclasses
 import math
@@ -36,7 +36,7 @@ SHAPES_NOTHING = (
 Scalar = Any  # A float or a float32 scalar, a traced one too.
 
 
-class Plan(NamedTuple):
+class StaticOptions(NamedTuple):
     """What of an optimizer is fixed when a program is compiled.
 
     Attributes:
@@ -48,6 +48,7 @@ class Plan(NamedTuple):
       flood_level: below which the mean loss of a batch is turned back.
       momentum: of sgd and sgd_lawn.
       accumulate: train steps whose mean gradient makes one update.
+      holds_margin: whether the automatic switch steers the norms by the median margin.
     """
 
     optimizer: OptimizerName
@@ -58,24 +59,27 @@ class Plan(NamedTuple):
     flood_level: float
     momentum: float = 0.9
     accumulate: int = 1
+    holds_margin: bool = False
 
 
-class Knobs(NamedTuple):
+class Hyperparameters(NamedTuple):
     """What of an optimizer is tuned, and may be traced: so one program runs a whole grid.
 
     Attributes:
       learning_rate: the peak.
       weight_decay: of kernels and embeddings.
-      free_epochs: epochs before LAWN's switch; None for the automatic one.
+      free_epochs: epochs before LAWN's switch; None for an automatic one.
+      norms_of: the earlier epoch whose norms are held; None for that of the switch.
     """
 
     learning_rate: Scalar
     weight_decay: Scalar = 0.0
     free_epochs: Scalar | None = None
+    norms_of: Scalar | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Common:
+class RunOptions:
     """What every run has, whatever its optimizer."""
 
     epochs: int = 20
@@ -97,7 +101,7 @@ class Common:
 
     @property
     def all_seeds(self) -> range:
-        """The seeds themselves."""
+        """Returns the seeds themselves."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
     def __post_init__(self) -> None:
@@ -111,7 +115,7 @@ class Common:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(Common):
+class Options(RunOptions):
     """A run of one optimizer at one setting."""
 
     optimizer: OptimizerName = "adam_lawn"
@@ -120,8 +124,11 @@ class Options(Common):
     """Peak of the learning rate."""
     weight_decay: float = 0.0
     """Of kernels and embeddings, times the learning rate; for sgd it is added to the gradient."""
-    free_epochs: float | Literal["auto"] = "auto"
-    """Epochs before LAWN fixes the norms; auto: when the median margin reaches 2.5."""
+    free_epochs: float | Literal["hold", "auto"] = "hold"
+    """Epochs before LAWN fixes the norms. hold: until the median margin reaches 2.5, and then the
+    norms are steered so that it stays there; auto: until it is there for good."""
+    norms_of: float | None = None
+    """Fix the norms of this earlier epoch, in place of those at the end of the free epochs."""
     clip_norm: float | None = None
     """Norm that the gradient as a whole is clipped to; None: not clipped."""
     flood_level: float = 0.0
@@ -139,8 +146,13 @@ class Options(Common):
             raise ValueError(f"checkpoint_every={self.checkpoint_every} must be at least 1.")
         for name in ("learning_rate", "weight_decay", "free_epochs"):
             value = getattr(self, name)
-            if value != "auto" and not 0 <= value < math.inf:
+            if value not in ("hold", "auto") and not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value} must be at least 0, and finite.")
+        if self.norms_of is not None and not self._earlier(self.norms_of):
+            raise ValueError(
+                f"norms_of={self.norms_of} must be an epoch from 0 to free_epochs="
+                f"{self.free_epochs}, which must be a number."
+            )
         if self.optimizer not in get_args(OptimizerName):
             raise ValueError(
                 f"optimizer={self.optimizer!r} must be one of {get_args(OptimizerName)}."
@@ -155,49 +167,60 @@ class Options(Common):
         if not self.flood_level >= 0:
             raise ValueError(f"flood_level={self.flood_level} must be at least 0.")
 
-    def config(self) -> dict[str, Any]:
-        """All that shapes the result, for a record."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in SHAPES_NOTHING}
+    def constrains(self) -> bool:
+        """Tells whether the optimizer has a switch."""
+        return self.optimizer.endswith("_lawn")
 
-    def plan(self, steps_per_epoch: int) -> Plan:
-        """What of these options is compiled into a program."""
+    def _earlier(self, epoch: float) -> bool:
+        """Tells whether norms can be those of an epoch."""
+        return not isinstance(self.free_epochs, str) and 0 <= epoch <= self.free_epochs
+
+    def config(self) -> dict[str, Any]:
+        """Returns all that shapes the result, for a record."""
+        given = dataclasses.asdict(self)
+        if self.norms_of is None:  # Records from before there was such an option lack it.
+            del given["norms_of"]
+        return {k: v for k, v in given.items() if k not in SHAPES_NOTHING}
+
+    def static_options(self, steps_per_epoch: int) -> StaticOptions:
+        """Returns what of these options is compiled into a program."""
         warmup_steps = round(self.warmup_epochs * steps_per_epoch)
-        return Plan(
+        return StaticOptions(
             self.optimizer,
             steps_per_epoch,
             warmup_steps,
             self.epochs * steps_per_epoch,
             self.clip_norm,
             self.flood_level,
+            holds_margin=self.free_epochs == "hold",
         )
 
-    def knobs(self) -> Knobs:
-        """What of these options may be traced."""
-        free_epochs = None if self.free_epochs == "auto" else self.free_epochs
-        return Knobs(self.learning_rate, self.weight_decay, free_epochs)
+    def hyperparameters(self) -> Hyperparameters:
+        """Returns what of these options may be traced."""
+        free_epochs = None if isinstance(self.free_epochs, str) else self.free_epochs
+        return Hyperparameters(self.learning_rate, self.weight_decay, free_epochs, self.norms_of)
 
 
-def make_optimizer(plan: Plan, knobs: Knobs) -> optax.GradientTransformationExtraArgs:
-    """The optimizer that the options name.
+def make_optimizer(
+    static: StaticOptions, hyperparameters: Hyperparameters
+) -> optax.GradientTransformationExtraArgs:
+    """Makes the optimizer that the options name.
 
     Args:
-      plan: from `Options.plan`.
-      knobs: from `Options.knobs`, or with traced scalars in their place.
+      static: from `Options.static_options`.
+      hyperparameters: from `Options.hyperparameters`, or with traced scalars in their place.
 
     Returns:
       An optimizer whose `update` takes `margin=`, whether it needs it or not.
     """
-    learning_rate, weight_decay, free_epochs = knobs
-    rate = schedules.warmup_linear_decay(learning_rate, plan.warmup_steps, plan.total_steps)
-    if free_epochs is None:
-        switch = lawn_optax.at_median_margin()
-    else:
-        switch = lawn_optax.at_epoch(free_epochs, plan.steps_per_epoch)
+    learning_rate, weight_decay, *_ = hyperparameters
+    switch = make_switch(static, hyperparameters)
+    rate = schedules.warmup_linear_decay(learning_rate, static.warmup_steps, static.total_steps)
     tx: optax.GradientTransformation
-    match plan.optimizer:
+    match static.optimizer:
         case "sgd":
             decay = optax.add_decayed_weights(weight_decay, _decays)
-            tx = optax.chain(decay, optax.sgd(rate, momentum=plan.momentum))
+            tx = optax.chain(decay, optax.sgd(rate, momentum=static.momentum))
         case "adam" | "adamw":
             tx = optax.adamw(rate, eps=1e-8, weight_decay=weight_decay, mask=_decays)
         case "lamb":
@@ -209,19 +232,29 @@ def make_optimizer(plan: Plan, knobs: Knobs) -> optax.GradientTransformationExtr
         case "lamb_lawn":
             tx = lawn_optax.lamb_lawn(rate, switch)
         case "sgd_lawn":
-            tx = lawn_optax.sgd_lawn(rate, switch, momentum=plan.momentum)
+            tx = lawn_optax.sgd_lawn(rate, switch, momentum=static.momentum)
         case "hyperball":
             tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate)
-    if plan.clip_norm is not None:
-        tx = optax.chain(optax.clip_by_global_norm(plan.clip_norm), tx)
+    if static.clip_norm is not None:
+        tx = optax.chain(optax.clip_by_global_norm(static.clip_norm), tx)
     tx = optax.with_extra_args_support(tx)
-    if plan.accumulate > 1:
+    if static.accumulate > 1:
         # Around all else: clipping, schedules and LAWN see mean gradients and count updates.
-        steps = optax.MultiSteps(tx, plan.accumulate)
+        steps = optax.MultiSteps(tx, static.accumulate)
         tx = optax.GradientTransformationExtraArgs(steps.init, steps.update)
     return tx
 
 
+def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn_optax.Switch:
+    """Makes LAWN's switch."""
+    free_epochs, norms_of = hyperparameters.free_epochs, hyperparameters.norms_of
+    if free_epochs is not None:
+        return lawn_optax.at_epoch(free_epochs, static.steps_per_epoch, norms_of=norms_of)
+    if static.holds_margin:
+        return lawn_optax.hold_median_margin()
+    return lawn_optax.at_median_margin()
+
+
 def _decays(params: optax.Params) -> optax.Params:
-    """The leaves that LAWN would constrain: kernels and embeddings."""
+    """Selects the leaves that LAWN would constrain: kernels and embeddings."""
     return jax.tree.map(lambda w: w.ndim >= 2, params)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorboardX
 
 
-class Events:
+class TensorBoardWriter:
     """Writes the curves of some runs while they are trained."""
 
     def __init__(self, folder: Path, seeds: Sequence[int], epoch: int):

@@ -31,7 +31,7 @@ OF_SMALL = 4 * 4 * (4 * 3 * 9 + 8 * 2 * 3) + 8 * 5
 
 
 def vgg19():
-    """Convolutions of 3 by 3, the image halved after each stage; the classifier."""
+    """Convolutions of 3 by 3, the image max_pool_2x2 after each stage; the classifier."""
     of_stages = (
         32**2 * (3 * 64 + 64 * 64),
         16**2 * (64 * 128 + 128 * 128),

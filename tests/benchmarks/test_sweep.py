@@ -67,8 +67,8 @@ def test_every_setting_once_and_the_chosen_with_other_seeds(config):
         for settings in study.grids(optimizer).values()
         if (c := study.choose(settings, tuned))
     }
-    knobs = ("optimizer", "learning_rate", "weight_decay", "free_epochs")
-    assert {tuple(json.loads(run)[k] for k in knobs) for run in reported} == chosen
+    hyperparameters = ("optimizer", "learning_rate", "weight_decay", "free_epochs")
+    assert {tuple(json.loads(run)[k] for k in hyperparameters) for run in reported} == chosen
     before = (runs_of(config, "tuning.jsonl"), reported)
     sweep.main(config)
     assert (runs_of(config, "tuning.jsonl"), runs_of(config, "reported.jsonl")) == before

@@ -31,8 +31,8 @@ def test_training_keeps_the_bounds_of_every_seed():
     bounded = task(bounded_weight_norm=True)
     start = training.init(
         bounded,
-        options.plan(bounded.steps_per_epoch),
-        jax.tree.map(lambda x: np.full(2, x, np.float32), options.knobs()),
+        options.static_options(bounded.steps_per_epoch),
+        jax.tree.map(lambda x: np.full(2, x, np.float32), options.hyperparameters()),
         np.arange(2),
     )
     end = training.train(bounded, options).state

@@ -17,6 +17,8 @@ import pytest
 from examples.results import records
 from tests.helpers import free_port
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 300  # Seconds for a process to get somewhere, on however busy a machine.
 EPOCHS, SWITCH = 60, 30.5
@@ -129,7 +131,7 @@ def undisturbed(start, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [3, 10])
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(
     kills, start, undisturbed, tmp_path
 ):

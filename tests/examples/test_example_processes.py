@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from flax import nnx
 
 from examples import ncf, training
 from examples.results import records
-from examples.training import distributed
+from examples.training import command, distributed
 from examples.training.distributed import Cluster
 from examples.training.options import Options
 
@@ -107,16 +108,18 @@ def test_a_stopped_command_says_how_to_go_on_and_is_no_failure(capsys):
     def main(config):
         raise distributed.StoppedError("Stopped after epoch 2.")
 
-    distributed.run(main, OPTIONS)
+    command.run(main, lambda: OPTIONS)
     assert capsys.readouterr().err == "Stopped after epoch 2.\n"
 
 
 @pytest.mark.parametrize("name", ["out", "checkpoint_dir", "tensorboard"])
-def test_places_that_cannot_be_written_to_are_refused_before_any_work(tmp_path, name):
+def test_places_that_cannot_be_written_to_are_refused_before_any_work(tmp_path, name, capsys):
     (tmp_path / "file").touch()
     config = dataclasses.replace(OPTIONS, **{name: tmp_path / "file" / "runs"})
-    with pytest.raises(ValueError, match=rf"{name}='.*runs' cannot be written .*give another"):
-        distributed.run(lambda config: pytest.fail("it began"), config)
+    with pytest.raises(SystemExit, match="2"):
+        command.run(lambda config: pytest.fail("it began"), lambda: config)
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {name}='.*runs' cannot be written .*give another.\n", error)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,7 @@ def test_ctrl_c_ends_with_a_line(folder, says, capsys, tmp_path):
 
     config = dataclasses.replace(OPTIONS, checkpoint_dir=folder and tmp_path / folder)
     with pytest.raises(SystemExit, match="130"):
-        distributed.run(main, config)
+        command.run(main, lambda: config)
     line = capsys.readouterr().err.strip()
     assert line.startswith("Interrupted: ")
     assert says in line
@@ -161,9 +164,12 @@ def test_a_finished_run_given_again_adds_no_record(tmp_path, capsys):
     config.out.write_text(lines[0])
     ncf.report(config, finished)
     assert [record["seed"] for record in records.read_records(config.out)] == [0, 1]
-    # Trained again, it is another run.
+    # Trained again it is the same run, and with another curve another one.
     ncf.report(config, result)
-    assert len(records.read_records(config.out)) == 4
+    assert len(records.read_records(config.out)) == 2
+    other = result._replace(curve={name: 2 * x for name, x in curve.items()})
+    ncf.report(config, other)
+    assert len(records.read_records(config.out)) == 3  # that of NaN is as it was
 
 
 class TestCluster:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.tasks.images.augmentation import PADDING, Draws, augmented, draw
+from examples.tasks.images.augmentation import PADDING, Draws, augment, draw
 
 SIZE, COUNT = 32, 100
 
@@ -31,7 +31,7 @@ def on_the_host(image, top, left, flip, angle):
 def test_on_the_device_as_on_the_host(images, degrees):
     index = np.random.default_rng(1).integers(0, len(images), COUNT)
     draws = draw(jax.random.key(2), (COUNT,), degrees)
-    found = np.asarray(jax.jit(augmented)(images, index, draws))
+    found = np.asarray(jax.jit(augment)(images, index, draws))
     assert (found.shape, found.dtype) == ((COUNT, SIZE, SIZE, 3), np.uint8)
     angles = draws.angle.tolist() if degrees else COUNT * [None]
     rows = zip(index, *(x.tolist() for x in draws[:3]), angles, strict=True)
@@ -44,13 +44,13 @@ def test_on_the_device_as_on_the_host(images, degrees):
 def test_nothing_drawn_is_nothing_changed(images):
     zero = jnp.zeros(len(images), jnp.int32)
     draws = Draws(zero + PADDING, zero + PADDING, zero > 0, zero.astype(jnp.float32))
-    np.testing.assert_array_equal(augmented(images, jnp.arange(len(images)), draws), images)
+    np.testing.assert_array_equal(augment(images, jnp.arange(len(images)), draws), images)
 
 
 def test_rotated_counter_clockwise_by_a_quarter(images):
     one = jnp.ones(1, jnp.int32)
     draws = Draws(PADDING * one, PADDING * one, one < 0, jnp.full(1, 90.0))
-    turned = augmented(images, 0 * one, draws)[0]
+    turned = augment(images, 0 * one, draws)[0]
     np.testing.assert_array_equal(turned, np.rot90(images[0]))
 
 

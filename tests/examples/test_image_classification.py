@@ -12,7 +12,7 @@ import tyro
 from flax import nnx
 
 from examples import cifar, training
-from examples.tasks.bounded_weight_norm import Bounded
+from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.images import classification, data
 from examples.tasks.images.layers import batch_norm
 from tests.examples.stopping import StoppedError, assert_same, stop_after
@@ -127,7 +127,7 @@ def test_a_bounded_network_keeps_its_batch_statistics():
     rngs = nnx.Rngs(0)
     norm = batch_norm(2, dtype="float32", rngs=rngs)
     linear = nnx.Linear(2, 2, kernel_init=lambda *_: jnp.eye(2), rngs=rngs)
-    model = Bounded(nnx.Sequential(linear, norm))
+    model = BoundedWeightNorm(nnx.Sequential(linear, norm))
     x = jnp.array([[0.0, 10.0], [2.0, 30.0]])
     model(x)
     np.testing.assert_allclose(norm.mean[...], [0.1, 2.0], rtol=1e-6)

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec
 
 from examples.tasks.images import make_model
 from examples.tasks.images.convolution import FORM, conv
-from examples.tasks.images.layers import BatchNorm, batch_norm, halved
+from examples.tasks.images.layers import BatchNorm, batch_norm, max_pool_2x2
 from examples.training.sharding import BATCH, MeshConfig
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
@@ -116,7 +116,7 @@ class TestLayers:
 
     def test_halved_takes_the_largest_of_four(self):
         x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
-        y = np.array(halved(jnp.asarray(x)))
+        y = np.array(max_pool_2x2(jnp.asarray(x)))
         assert y.shape == (2, 2, 3, 3)
         for i, j in np.ndindex(2, 3):
             block = x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]

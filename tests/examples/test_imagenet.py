@@ -212,8 +212,8 @@ def dataset(folder):
     return files.imagenet(folder)
 
 
-def feed(dataset, workers=0):
-    """Two epochs of 6 steps of 8 images in parts of 3, and 13 images to judge by in two batches."""
+def source(dataset, workers=0):
+    """Two epochs of 6 steps of 8 images in chunks of 3, and 13 held-out images in two batches."""
     rounds = files.cut(6, 8, 4, dataset.held_out_images)
     task = streamed.make_task(
         classes=1000,
@@ -232,8 +232,8 @@ def arrays(parts):
 @pytest.fixture(scope="module")
 def straight(dataset):
     """The parts of two epochs, in the order of training."""
-    with feed(dataset) as it:
-        return [(arrays(it.parts(epoch, 0)), arrays(it.held_out(epoch))) for epoch in (1, 2)]
+    with source(dataset) as it:
+        return [(arrays(it.chunks(epoch, 0)), arrays(it.held_out(epoch))) for epoch in (1, 2)]
 
 
 class TestStream:
@@ -270,8 +270,8 @@ class TestStream:
 
     @pytest.mark.parametrize("workers", [0, 2])
     def test_any_workers_go_on_from_any_part(self, workers, straight, dataset):
-        with feed(dataset, workers) as it:
-            found = arrays(it.parts(1, 1)), arrays(it.held_out(1)), arrays(it.parts(2, 0))
+        with source(dataset, workers) as it:
+            found = arrays(it.chunks(1, 1)), arrays(it.held_out(1)), arrays(it.chunks(2, 0))
         expected = straight[0][0][1:], straight[0][1], straight[1][0]
         for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             np.testing.assert_array_equal(x, y)
@@ -282,8 +282,8 @@ class TestStream:
         # Right are 4 of the first 13, and what fills up.
         for batch, row in [(0, 0), (0, 3), (1, 0), (1, 4), (1, 5), (1, 6), (1, 7)]:
             logits[batch, 0, row, labels[batch, 0, row]] = 9
-        with feed(dataset) as it:
-            scores = it.judge(list(zip(logits, labels, strict=True)))
+        with source(dataset) as it:
+            scores = it.aggregate(list(zip(logits, labels, strict=True)))
         assert scores["accuracy"].shape == (1,)
         assert scores["accuracy"][0] == pytest.approx(4 / 13)
 
@@ -297,8 +297,8 @@ class TestStream:
             np.testing.assert_array_equal(images[place]["image"], whole[1, row])
 
     def test_parts_lie_on_the_devices_as_batches_do(self, dataset):
-        with MeshConfig(data=4, fsdp=2).use(), feed(dataset) as it:
-            (part, _), (held_out, _) = it.parts(1, 0), it.held_out(1)
+        with MeshConfig(data=4, fsdp=2).use(), source(dataset) as it:
+            (part, _), (held_out, _) = it.chunks(1, 0), it.held_out(1)
             shapes = [{x.data.shape for x in task.images.addressable_shards}
                       for task in (part, held_out)]  # fmt: skip
             assert shapes == [{(3, 1, 32, 32, 3)}, {(1, 32, 32, 3)}]
@@ -308,7 +308,7 @@ class TestStream:
     )
     def test_parts_have_equal_steps(self, steps, parts):
         rounds = files.cut(steps, 256, 16, 50_000)
-        assert (rounds.steps, rounds.parts) == parts
+        assert (rounds.steps, rounds.chunks) == parts
         assert rounds.held_out_batches == 196
 
     def test_where_there_is_none_the_remedy_is_told(self, tmp_path):
@@ -365,13 +365,13 @@ def command(line, folder):
 
 
 def train(config):
-    task, feed = imagenet.make_feed(config)
-    with contextlib.closing(feed):
-        return training.train(task, config, feed=feed)
+    task, source = imagenet.make_source(config)
+    with contextlib.closing(source):
+        return training.train(task, config, source=source)
 
 
 @pytest.mark.parametrize(
-    ("model", "kernels"), [("vgg5", 5), pytest.param("resnet50", 54, marks=pytest.mark.nightly)]
+    ("model", "kernels"), [("vgg5", 5), pytest.param("resnet50", 54, marks=pytest.mark.slow)]
 )
 def test_the_command_on_eight_devices(model, kernels, folder, tmp_path, capsys):
     """From files to a record; XLA takes a minute for ResNet-50."""
@@ -403,11 +403,11 @@ def test_generated_images_need_neither_data_nor_host(tmp_path, monkeypatch, caps
     config = command(line, tmp_path)
     imagenet.main(config)
     assert re.search(r"^[\d,]+ images a second", capsys.readouterr().out, re.MULTILINE)
-    _, feed = imagenet.make_feed(config)
-    (first, *_, last), (held_out, _) = feed.parts(1, 0), feed.held_out(1)
+    _, source = imagenet.make_source(config)
+    (first, *_, last), (held_out, _) = source.chunks(1, 0), source.held_out(1)
     assert first is last
     assert (first.images.shape, held_out.labels.shape) == ((1, 8, 32, 32, 3), (8,))
-    assert len(list(feed.parts(2, 4))) == 2
+    assert len(list(source.chunks(2, 4))) == 2
 
 
 def test_a_run_killed_within_an_epoch_goes_on_to_the_bit(folder, tmp_path, monkeypatch):
@@ -415,7 +415,7 @@ def test_a_run_killed_within_an_epoch_goes_on_to_the_bit(folder, tmp_path, monke
     config = command("--mesh.data 8", folder)
     straight = train(config)
     # From the first part to the fifth of each epoch.
-    assert len(straight.part_s) == 2 * 4
+    assert len(straight.chunk_s) == 2 * 4
     config = dataclasses.replace(config, checkpoint_dir=tmp_path)
     train_epoch, begun = training.train_epoch, []
 
@@ -426,19 +426,19 @@ def test_a_run_killed_within_an_epoch_goes_on_to_the_bit(folder, tmp_path, monke
         return train_epoch(*args)
 
     monkeypatch.setattr(training.loop, "train_epoch", terminated)
-    message = f"after part 3 of 6 of epoch 2 of 2, which {tmp_path} keeps"
+    message = f"after chunk 3 of epoch 2 of 2, which {tmp_path} keeps"
     with pytest.raises(distributed.StoppedError, match=message):
         train(config)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "1+3", "newest"]
     resumed = train(config)
     assert len(begun) == 12
     assert_same(straight, resumed)
-    assert len(resumed.part_s) == 1
+    assert len(resumed.chunk_s) == 1
     with pytest.raises(ValueError, match=r"another run: data is version 5.1.0, 48 \+ 13 images, "):
         train(dataclasses.replace(config, train_images=TRAIN - 1))
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_two_processes_train_as_one(folder, tmp_path):
     """Each reads its half of every batch, and they compute what one process does."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
@@ -485,26 +485,29 @@ def test_without_batch_statistics_accumulated_steps_are_one_large_one(optimizer)
     states = []
     for k in (1, 4):
         config = imagenet.Config(**options, accumulate=k)
-        plan, knobs = config.plan(4), jax.tree.map(lambda x: jnp.float32([x]), config.knobs())
-        state = training.init(task, plan, knobs, jnp.array([0]))
+        static, hyperparameters = (
+            config.static_options(4),
+            jax.tree.map(lambda x: jnp.float32([x]), config.hyperparameters()),
+        )
+        state = training.init(task, static, hyperparameters, jnp.array([0]))
         cut = [x.reshape(4 * k, 8 // k, *x.shape[2:]) for x in (images, labels)]
         part = dataclasses.replace(task, images=cut[0], labels=cut[1])
         for _ in range(3):
-            state, metrics = training.train_epoch(part, plan, knobs, state)
+            state, metrics = training.train_epoch(part, static, hyperparameters, state)
         states.append(state)
         if optimizer == "adam_lawn":
             assert metrics["constrained_epochs"] == 2
         counts = optax.tree.get_all_with_path(state.opt_state, "count")
         assert {int(count[0]) for _, count in counts} == {12}
     assert max_difference(states[0].params, states[1].params) < 2e-6
-    begin = training.init(task, plan, knobs, jnp.array([0]))
+    begin = training.init(task, static, hyperparameters, jnp.array([0]))
     assert max_difference(states[0].params, begin.params) > 0.05
 
 
 def test_images_are_normalised_by_the_usual_numbers(dataset):
     shown = []
-    with feed(dataset) as it:
-        task = next(it.parts(1, 0))
+    with source(dataset) as it:
+        task = next(it.chunks(1, 0))
         batch = jax.tree.map(lambda x: x[0], task.batches(None))
         task = dataclasses.replace(task, dtype="float32")
         task.loss(lambda x: shown.append(x) or jnp.zeros((8, 1000)), batch)
@@ -565,7 +568,7 @@ class TestRecipes:
     )
     def test_what_does_not_fit_the_data_or_devices_is_named(self, line, message, folder):
         with pytest.raises(ValueError, match=message):
-            imagenet.make_feed(command(line, folder))
+            imagenet.make_source(command(line, folder))
 
 
 def test_a_checkpoint_within_an_epoch_lies_between_those_of_epochs(tmp_path):
@@ -578,5 +581,5 @@ def test_a_checkpoint_within_an_epoch_lies_between_those_of_epochs(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2+10", "2+9", "3", "newest"]
     (tmp_path / "3" / "progress.json").write_text("")
     found = store.latest(progress(0, 0))
-    assert (found.epoch, found.parts, found.state["w"], found.sums["x"]) == (2, 10, 30, 0.1)
+    assert (found.epoch, found.chunks, found.state["w"], found.sums["x"]) == (2, 10, 30, 0.1)
     store.close()

@@ -99,13 +99,13 @@ class TestBatches:
     @pytest.mark.parametrize("n", [1, 2, 17])
     def test_shuffled_is_a_permutation(self, n):
         for seed in range(5):
-            order = ranking.shuffled(jax.random.key(seed), n)
+            order = ranking.random_permutation(jax.random.key(seed), n)
             np.testing.assert_array_equal(np.sort(order), np.arange(n))
 
     def test_shuffled_is_uniform_over_pairs_of_places(self):
         n, count = 20, 40_000
         keys = jax.random.split(jax.random.key(2), count)
-        orders = np.asarray(jax.jit(jax.vmap(lambda key: ranking.shuffled(key, n)))(keys))
+        orders = np.asarray(jax.jit(jax.vmap(lambda key: ranking.random_permutation(key, n)))(keys))
         # Neighbours by one digit of the cipher, and by the other.
         for one, other in [(0, 1), (0, 5), (7, 19)]:
             counts = np.zeros((n, n))

@@ -22,7 +22,7 @@ def task():
 
 def test_the_gradient_as_a_whole_is_clipped():
     options = Options(**OPTIONS, clip_norm=1.0)
-    tx = make_optimizer(options.plan(10), options.knobs())
+    tx = make_optimizer(options.static_options(10), options.hyperparameters())
     params = {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}
     update = lambda g: ravel_pytree(tx.update(g, tx.init(params), params)[0])[0]
     small = {"kernel": jnp.full((1, 1), 0.3), "bias": jnp.full(1, 0.4)}

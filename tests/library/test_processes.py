@@ -15,6 +15,7 @@ from tests.library import cluster
 PROCESSES, DEVICES_EACH, LIMIT = 2, 2, 180
 
 
+@pytest.mark.slow
 @pytest.mark.works_with("jax.distributed", "two processes that share the weights train as one")
 def test_two_processes_train_as_one(tmp_path):
     environment = os.environ | {

@@ -40,7 +40,7 @@ def draw(key: jax.Array, shape: tuple[int, ...], degrees: float) -> Draws:
     return Draws(top, left, flip, angle)
 
 
-def augmented(images: jax.Array, index: jax.Array, draws: Draws) -> jax.Array:
+def augment(images: jax.Array, index: jax.Array, draws: Draws) -> jax.Array:
     """`images[index]`, cropped, flipped and rotated.
 
     Args:

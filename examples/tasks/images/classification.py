@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.tasks.images.augmentation import Draws, augmented, draw
+from examples.tasks.images.augmentation import Draws, augment, draw
 from examples.tasks.images.data import Split
 from examples.tasks.images.models import ModelName
 from examples.tasks.images.task import ImageTask
@@ -70,7 +70,7 @@ class Classification(ImageTask):
 
     def pixels(self, batch: Batch) -> jax.Array:
         """The images of a batch, augmented: `(batch, size, size, 3)` uint8."""
-        return augmented(self.images, batch.images, batch.draws)
+        return augment(self.images, batch.images, batch.draws)
 
     def evaluate(self, model: nnx.Module) -> dict[str, jax.Array]:
         """What is held out, scored."""

@@ -91,24 +91,24 @@ def imagenet(data_dir: Path | None = None, train_images: int | None = None) -> D
 
 
 class Rounds(NamedTuple):
-    """Says how an epoch is divided into batches and parts.
+    """Says how an epoch is divided into batches and chunks.
 
     Attributes:
       batch: the number of images per training step.
-      steps: the number of training steps per part.
-      parts: the number of parts per epoch.
+      steps: the number of training steps per chunk.
+      chunks: the number of chunks per epoch.
       held_out_images: the number of images to evaluate on.
     """
 
     batch: int
     steps: int
-    parts: int
+    chunks: int
     held_out_images: int
 
     @property
     def train_batches(self) -> int:
         """The number of training batches per epoch."""
-        return self.steps * self.parts
+        return self.steps * self.chunks
 
     @property
     def held_out_batches(self) -> int:
@@ -122,7 +122,7 @@ class Rounds(NamedTuple):
 
 
 def cut(train_batches: int, batch: int, steps_at_once: int, held_out_images: int) -> Rounds:
-    """Divides an epoch into equal parts of at most `steps_at_once` steps, for one program."""
+    """Divides an epoch into equal chunks of at most `steps_at_once` steps, for one program."""
     steps = max(n for n in range(1, steps_at_once + 1) if train_batches % n == 0)
     return Rounds(batch, steps, train_batches // steps, held_out_images)
 

@@ -113,7 +113,7 @@ def classifier(features: int, classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(features, classes, kernel_init=small, dtype=jnp.float32, rngs=rngs)
 
 
-def halved(x: jax.Array) -> jax.Array:
+def max_pool_2x2(x: jax.Array) -> jax.Array:
     """Max pooling, two by two: `(batch, 2 h, 2 w, channels)` -> `(batch, h, w, channels)`.
 
     Its gradient is a mask, where `nnx.max_pool` has a scatter.
@@ -122,6 +122,6 @@ def halved(x: jax.Array) -> jax.Array:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
 
 
-def pooled(x: jax.Array) -> jax.Array:
+def global_avg_pool(x: jax.Array) -> jax.Array:
     """The mean over the image, in float32: `(batch, h, w, channels)` -> `(batch, channels)`."""
     return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from examples.tasks.images.layers import DType, batch_norm, classifier, conv, pooled
+from examples.tasks.images.layers import DType, batch_norm, classifier, conv, global_avg_pool
 
 CHANNELS = (64, 128, 256, 512)
 
@@ -117,7 +117,7 @@ class ResNet(nnx.Module):
         for stage in self.stages:
             for block in stage:
                 x = block(x)
-        return self.fc(pooled(x))
+        return self.fc(global_avg_pool(x))
 
 
 resnet18 = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), small_images=True)

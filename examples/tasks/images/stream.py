@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from examples.tasks.images.files import Dataset, Images, Rounds
-from examples.tasks.images.streamed import Streamed, judge
+from examples.tasks.images.streamed import Streamed, aggregate
 from examples.training import sharding
 
 AT_ONCE = 32  # Most images that a worker makes before it hands them on.
@@ -46,7 +46,7 @@ class Stream:
           workers: processes that read; 0 for a thread a core.
         """
         self.identity: Mapping[str, Any] = dataset.identity()
-        self.parts_per_epoch = rounds.parts
+        self.chunks_per_epoch = rounds.chunks
         self.rounds, self._task = rounds, task
         self._images = functools.partial(Images, dataset, rounds, epochs, size, seed)
         self._workers = workers
@@ -54,11 +54,11 @@ class Stream:
         self._rows: tuple[int, ...] = ()
         self._next = self._portion = 0
 
-    def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
+    def chunks(self, epoch: int, done: int) -> Iterator[Streamed]:
         """Parts with `(steps, batch, ...)`, placed on the mesh."""
         rounds = self.rounds
-        for part in range(done, rounds.parts):
-            first = (epoch - 1) * rounds.batches + part * rounds.steps
+        for chunk in range(done, rounds.chunks):
+            first = (epoch - 1) * rounds.batches + chunk * rounds.steps
             yield self._part(self._read(first, rounds.steps), axis=1)
 
     def held_out(self, epoch: int) -> Iterator[Streamed]:
@@ -68,9 +68,9 @@ class Stream:
             only = {name: x[0] for name, x in self._read(first + batch, 1).items()}
             yield self._part(only, axis=0)
 
-    def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+    def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
         """Of all images held out, each counted once."""
-        return judge(self._task, evaluated, self.rounds.held_out_images)
+        return aggregate(self._task, evaluated, self.rounds.held_out_images)
 
     def close(self) -> None:
         """Ends the workers."""
@@ -142,20 +142,20 @@ class Generated:
     def __init__(self, task: Streamed, rounds: Rounds, *, size: int):
         """Makes nothing yet; for the arguments see `Stream`."""
         self.identity: Mapping[str, Any] = {"data": "generated"}
-        self.parts_per_epoch = rounds.parts
+        self.chunks_per_epoch = rounds.chunks
         self.rounds, self._task, self._size = rounds, task, size
 
-    def parts(self, epoch: int, done: int) -> Iterator[Streamed]:
+    def chunks(self, epoch: int, done: int) -> Iterator[Streamed]:
         """Parts with `(steps, batch, ...)`, placed on the mesh."""
-        return iter([self._to_train_on] * (self.rounds.parts - done))
+        return iter([self._to_train_on] * (self.rounds.chunks - done))
 
     def held_out(self, epoch: int) -> Iterator[Streamed]:
         """Parts with `(batch, ...)`."""
         return iter([self._to_judge_by] * self.rounds.held_out_batches)
 
-    def judge(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+    def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
         """Of all images held out."""
-        return judge(self._task, evaluated, self.rounds.held_out_images)
+        return aggregate(self._task, evaluated, self.rounds.held_out_images)
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -21,7 +21,7 @@ STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Streamed(ImageTask):
-    """The task, a part of it with images: they are uint8 on the device, and normalised there.
+    """The task, a chunk of it with images: they are uint8 on the device, and normalised there.
 
     Attributes:
       steps_per_epoch: updates in an epoch.
@@ -57,13 +57,13 @@ class Streamed(ImageTask):
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def judge(
+def aggregate(
     task: Streamed, evaluated: Sequence[tuple[jax.Array, jax.Array]], count: int
 ) -> dict[str, jax.Array]:
     """Scores `(runs,)` by name, of the first `count` images of some batches.
 
     Args:
-      task: any part.
+      task: any chunk.
       evaluated: logits `(runs, batch, classes)` and labels `(runs, batch)` of each batch.
       count: images that are no filling of the last batch.
     """

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from examples.tasks.bounded_weight_norm import Bounded
+from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.images.models import ModelName, make_model
 from lawn_optax import diagnostics, losses, metrics
 
@@ -25,7 +25,7 @@ class ImageTask:
       dtype: of the computation.
       gamma: of the focal loss; 0 for cross-entropy.
       label_smoothing: the share of each label that is spread over all classes.
-      bounded_weight_norm: whether the network is `Bounded`.
+      bounded_weight_norm: whether the network is `BoundedWeightNorm`.
       virtual_batch_size: images that are normalised together; None for the whole batch.
     """
 
@@ -50,7 +50,7 @@ class ImageTask:
             width=self.width,
             virtual_batch_size=self.virtual_batch_size,
         )
-        return Bounded(model) if self.bounded_weight_norm else model
+        return BoundedWeightNorm(model) if self.bounded_weight_norm else model
 
     def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """To train on: `(batch,)` from `(batch, classes)` and `(batch,)`."""

@@ -3,9 +3,16 @@
 import jax
 from flax import nnx
 
-from examples.tasks.images.layers import DType, batch_norm, classifier, conv, halved, pooled
+from examples.tasks.images.layers import (
+    DType,
+    batch_norm,
+    classifier,
+    conv,
+    global_avg_pool,
+    max_pool_2x2,
+)
 
-# Convolutions in each stage, after which the image is halved.
+# Convolutions in each stage, after which the image is max_pool_2x2.
 STAGES = {"vgg5": (1, 1, 1, 1), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 CHANNELS = (64, 128, 256, 512, 512)
 
@@ -48,5 +55,5 @@ class VGG(nnx.Module):
         for stage in self.stages:
             for layer in stage:
                 x = layer(x)
-            x = halved(x)
-        return self.fc(pooled(x))
+            x = max_pool_2x2(x)
+        return self.fc(global_avg_pool(x))

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from examples.tasks.images.layers import DType, batch_norm, classifier, conv, pooled
+from examples.tasks.images.layers import DType, batch_norm, classifier, conv, global_avg_pool
 
 CHANNELS = (16, 32, 64)
 
@@ -71,7 +71,7 @@ class WideResNet(nnx.Module):
         for stage in self.stages:
             for block in stage:
                 x = block(x)
-        return self.fc(pooled(nnx.relu(self.bn(x))))
+        return self.fc(global_avg_pool(nnx.relu(self.bn(x))))
 
 
 wrn28_10 = functools.partial(WideResNet, 28, 10)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from examples.tasks.bounded_weight_norm import Bounded
+from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.recommendation import Interactions
 from lawn_optax import metrics
 
@@ -87,7 +87,7 @@ class Ranking:
       tower: the widths of the model.
       gamma: of the focal loss; None for cross-entropy.
       label_smoothing: how much of a label's probability goes to the other one.
-      bounded_weight_norm: whether the model is `Bounded`.
+      bounded_weight_norm: whether the model is `BoundedWeightNorm`.
     """
 
     users: jax.Array
@@ -117,7 +117,7 @@ class Ranking:
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         """The network."""
         model = NCF(len(self.candidates), self.num_items, self.tower, rngs)
-        return Bounded(model) if self.bounded_weight_norm else model
+        return BoundedWeightNorm(model) if self.bounded_weight_norm else model
 
     def negatives(self, key: jax.Array) -> jax.Array:
         """`(n, NEGATIVES)` int32: items drawn for the users of the interactions."""
@@ -133,7 +133,7 @@ class Ranking:
         draw_key, order_key = jax.random.split(key)
         items = jnp.column_stack([self.items, self.negatives(draw_key)]).ravel()
         n = self.num_examples
-        order = shuffled(order_key, n)
+        order = random_permutation(order_key, n)
         # The last batch is filled up with others of the epoch, which weigh nothing.
         filled = jnp.arange(self.steps_per_epoch * min(self.batch_size, n))
         order, real = order[filled % n], (filled < n).reshape(self.steps_per_epoch, -1)
@@ -169,7 +169,7 @@ class Ranking:
         return scores.at[:, 1:].set(jnp.where(same, -jnp.inf, scores[:, 1:]))
 
 
-def shuffled(key: jax.Array, n: int) -> jax.Array:
+def random_permutation(key: jax.Array, n: int) -> jax.Array:
     """`(n,)` int32: 0 .. n - 1 in a random order.
 
     On CPU it takes a twentieth of the time of `jax.random.permutation`, whose sorting cost 0.35 s

@@ -1,0 +1,103 @@
+"""Commands: how examples and benchmarks read their options, run, and end.
+
+exit code 0     done; or SIGTERM came, and what was trained is saved
+exit code 2     a mistake in the options, the data or the installation: one line says which
+exit code 130   Ctrl-C
+
+A traceback is for a defect.
+"""
+
+import linecache
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from examples.training import distributed
+
+ROOT = Path(__file__).parent.parent.parent
+OURS = tuple(str(ROOT / package) for package in ("examples", "benchmarks", "lawn_optax"))
+
+
+def parser(config: type, module: str, about: str | None) -> Callable[[], Any]:
+    """Returns a function that reads a config from the command line of `python -m module`."""
+    return lambda: tyro.cli(config, prog=f"python -m {module}", description=about)
+
+
+def run(main: Callable[[Any], None], read: Callable[[], Any]) -> None:
+    """Reads a config and runs `main` with it, and ends the process in good order."""
+    _log_plainly()
+    config = None
+    try:
+        config = read()
+        if cluster := getattr(config, "cluster", None):
+            distributed.join(cluster)
+        if distributed.is_first():
+            check_outputs(config)
+        main(config)
+    except distributed.StoppedError as stopped:
+        if distributed.is_first():
+            print(stopped, file=sys.stderr)
+    except KeyboardInterrupt:
+        folder = getattr(config, "checkpoint_dir", None)
+        kept = f"the same command goes on from the last checkpoint in {folder}" if folder else ""
+        line = f"Interrupted: {kept or 'nothing is kept without --checkpoint-dir'}."
+        print(f"\n{line}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if not is_expected(error):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def is_expected(error: BaseException) -> bool:
+    """Tells a mistake of the user, of the data or of the installation from a defect.
+
+    What the system or the network refuses and a package that is missing are expected, and so is
+    what a `raise` in our own code refuses.
+    """
+    if isinstance(error, (OSError, ImportError)):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or not frames[-1].filename.startswith(OURS):
+        return False
+    source = linecache.getline(frames[-1].filename, frames[-1].lineno or 0)
+    return source.lstrip().startswith("raise ")
+
+
+def one_line(error: BaseException) -> str:
+    """Returns what an error says, with the remedy where it does not say one."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ImportError):
+        return f'{text}. Install what the examples need: pip install -e ".[examples]".'
+    return text
+
+
+def check_outputs(config: Any) -> None:
+    """Refuses places that cannot be written to, before hours of training and not after."""
+    for name in ("out", "checkpoint_dir", "tensorboard"):
+        path = getattr(config, name, None)
+        if path is None:
+            continue
+        try:
+            folder = path.parent if name == "out" else path.expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+            if name == "out":
+                path.open("a", encoding="utf-8").close()
+        except OSError as error:
+            message = f"{name}={str(path)!r} cannot be written ({error}): give another."
+            raise ValueError(message) from error
+
+
+def _log_plainly() -> None:
+    """Lets our own warnings reach the terminal as sentences, whatever else configures logging."""
+    for package in ("examples", "benchmarks"):
+        logger = logging.getLogger(package)
+        logger.propagate = False
+        logger.handlers = [logging.StreamHandler()]

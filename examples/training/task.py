@@ -1,0 +1,83 @@
+"""What is trained on: a task, and where it comes from if a device cannot hold it whole."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from flax import nnx
+
+from examples.training.checkpoints import checksum
+
+
+class Task(Protocol):
+    """What differs between examples: a pytree with the data as leaves, so no program holds it."""
+
+    score: str
+    """The name in `evaluate`'s result that the progress bar shows."""
+    vmaps_runs: bool
+    """Whether an accelerator runs several models at once faster than one after the other."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Returns the number of updates per epoch."""
+
+    def model(self, rngs: nnx.Rngs) -> nnx.Module:
+        """Returns the network, initialised."""
+
+    def batches(self, key: jax.Array) -> Any:
+        """Draws one epoch on the device: leaves `(steps_per_epoch, batch, ...)`."""
+
+    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+        """Returns losses and logit margins of the examples of a batch, both `(batch,)`."""
+
+    def evaluate(self, model: Any) -> Any:
+        """Returns metrics on held-out data; for a chunk, what `DataSource.aggregate` needs."""
+
+
+class DataSource(Protocol):
+    """Where the chunks of a task come from that the device cannot hold whole.
+
+    Each is a task of one shape, placed on the mesh. Which ones they are depends on the epoch and
+    their place in it alone, so that a run that was stopped goes on to the bit.
+    """
+
+    @property
+    def chunks_per_epoch(self) -> int:
+        """Returns how many chunks an epoch trains on, each of as many steps."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Returns what tells the data apart, for checkpoints."""
+
+    def chunks(self, epoch: int, done: int) -> Iterable[Task]:
+        """Returns the chunks to train on in an epoch, counted from 1, but for the first `done`."""
+
+    def held_out(self, epoch: int) -> Iterable[Task]:
+        """Returns the chunks to evaluate after an epoch."""
+
+    def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+        """Returns metrics of every run by name, from what all held-out chunks evaluated to."""
+
+
+class OnDevice(NamedTuple):
+    """The source of a task that the device holds whole: one chunk, the task itself."""
+
+    task: Task
+    chunks_per_epoch: int = 1
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Returns a checksum of the task's arrays."""
+        return {"data": checksum(self.task)}
+
+    def chunks(self, epoch: int, done: int) -> Iterable[Task]:
+        """Returns the task."""
+        return (self.task,)
+
+    def held_out(self, epoch: int) -> Iterable[Task]:
+        """Returns the task."""
+        return (self.task,)
+
+    def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+        """Returns what the task evaluated to."""
+        return evaluated[0]
