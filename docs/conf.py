@@ -1,4 +1,4 @@
-"""How the API reference is built from the docstrings: `sphinx-build -W docs build/docs`."""
+"""How guides and reference are built: `sphinx-build -W docs build/docs`."""
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -7,7 +7,8 @@ from lawn_optax import __version__
 
 project = "lawn_optax"
 release = version = __version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"lawn_optax {release}"
 html_copy_source = False
@@ -31,11 +32,11 @@ napoleon_use_ivar = True
 
 def setup(app):
     """Called by Sphinx."""
-    app.connect("missing-reference", _from_the_front_door)
+    app.connect("missing-reference", _from_the_package)
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math, None))
 
 
-def _from_the_front_door(app, env, node, contnode):
+def _from_the_package(app, env, node, contnode):
     """Finds `lawn` from anywhere in the package, not from its own module alone."""
     target, python = f"lawn_optax.{node['reftarget']}", env.get_domain("py")
     return python.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)

@@ -261,7 +261,7 @@ class HoldMedianMarginState(NamedTuple):
     held: jax.Array
 
 
-def hold_median_margin(threshold: float = 2.5, decay: float = 0.9, rate: float = 0.005) -> Switch:
+def hold_median_margin(threshold: float = 3.0, decay: float = 0.9, rate: float = 0.005) -> Switch:
     r"""Keeps the median margin where the loss is not flat: the switch that needs no tuning.
 
     The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
@@ -306,7 +306,7 @@ def hold_median_margin(threshold: float = 2.5, decay: float = 0.9, rate: float =
       ...   updates, state = tx.update(w, state, w, margin=jnp.linalg.norm(w))
       ...   w = optax.apply_updates(w, updates)
       >>> print(f"{jnp.linalg.norm(w):.2f}")
-      2.50
+      3.00
     """
     threshold, decay, rate = (
         number("threshold", threshold),
@@ -315,7 +315,7 @@ def hold_median_margin(threshold: float = 2.5, decay: float = 0.9, rate: float =
     )
     if not 0 < threshold < math.inf:
         raise ValueError(
-            f"threshold={threshold} must be positive and finite: a margin in logits, such as 2.5."
+            f"threshold={threshold} must be positive and finite: a margin in logits, such as 3.0."
         )
     check_decay_rate("decay", decay)
     if not 0 < rate < 1:

@@ -125,8 +125,8 @@ class Options(RunOptions):
     weight_decay: float = 0.0
     """Of kernels and embeddings, times the learning rate; for sgd it is added to the gradient."""
     free_epochs: float | Literal["hold", "auto"] = "hold"
-    """Epochs before LAWN fixes the norms. hold: until the median margin reaches 2.5, and then the
-    norms are steered so that it stays there; auto: until it is there for good."""
+    """Epochs before LAWN fixes the norms. hold: until the median margin reaches 3, and then the
+    norms are steered so that it stays there; auto: until it is 2.5 for good."""
     norms_of: float | None = None
     """Fix the norms of this earlier epoch, in place of those at the end of the free epochs."""
     clip_norm: float | None = None

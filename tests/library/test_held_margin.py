@@ -29,7 +29,7 @@ def run(switch, steps, margin=lambda t, w: jnp.linalg.norm(w) ** 3, decay=0.0):
 
 
 def test_the_margin_is_held():
-    margins, _, _, state = run(lo.hold_median_margin(), 3000)
+    margins, _, _, state = run(lo.hold_median_margin(2.5), 3000)
     assert margins.max() < 1.4 * 2.5  # where free steps lengthen the weights by 1% each
     np.testing.assert_allclose(margins[-500:], 2.5, rtol=0.01)
     assert 0 < int(state.constrained_steps) < 3000
@@ -38,20 +38,20 @@ def test_the_margin_is_held():
 @pytest.mark.parametrize("jump", [0.3, 4.0])
 def test_a_margin_that_changes_by_itself_is_answered_by_the_norms(jump):
     changes = lambda t, w: jnp.where(t > 1500, jump, 1.0) * jnp.linalg.norm(w) ** 3
-    margins, norms, _, _ = run(lo.hold_median_margin(), 4000, changes)
+    margins, norms, _, _ = run(lo.hold_median_margin(2.5), 4000, changes)
     np.testing.assert_allclose(margins[-500:], 2.5, rtol=0.02)
     np.testing.assert_allclose(norms[-1] / norms[1500], jump ** (-1 / 3), rtol=0.02)
 
 
 def test_below_the_threshold_training_is_free():
     low = lambda t, w: jnp.float32(2.4)
-    _, norms, _, state = run(lo.hold_median_margin(), 200, low)
+    _, norms, _, state = run(lo.hold_median_margin(2.5), 200, low)
     assert int(state.constrained_steps) == 0
     np.testing.assert_allclose(norms[-1], 1.01**199, rtol=1e-4)
 
 
 def test_the_state_has_the_norms_that_the_weights_have():
-    tx = lo.sgd_lawn(-0.1, lo.hold_median_margin(rate=0.05))
+    tx = lo.sgd_lawn(-0.1, lo.hold_median_margin(2.5, rate=0.05))
     w, state = W, tx.init(W)
     for _ in range(300):
         updates, state = tx.update(w, state, w, margin=jnp.linalg.norm(w))
@@ -64,12 +64,12 @@ def test_the_state_has_the_norms_that_the_weights_have():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_margins_that_are_not_finite_are_left_out(bad):
     spoilt = lambda t, w: jnp.where(t % 7 == 3, bad, jnp.linalg.norm(w) ** 3)
-    _, norms, _, _ = run(lo.hold_median_margin(), 3000, spoilt)
+    _, norms, _, _ = run(lo.hold_median_margin(2.5), 3000, spoilt)
     np.testing.assert_allclose(norms[-1], 2.5 ** (1 / 3), rtol=0.01)
 
 
 def test_examples_count_by_their_median():
-    switch = lo.hold_median_margin(decay=0.0)
+    switch = lo.hold_median_margin(2.5, decay=0.0)
     margins = jnp.array([[-100.0, 3.0], [3.0, 4.0]], jnp.bfloat16)
     constrain, state = switch.update(jnp.int32(0), switch.init(), {"margin": margins})
     assert constrain
@@ -77,7 +77,7 @@ def test_examples_count_by_their_median():
 
 
 def test_the_factor_is_bounded():
-    switch = lo.hold_median_margin(decay=0.0, rate=0.1)
+    switch = lo.hold_median_margin(2.5, decay=0.0, rate=0.1)
     for margin, factor in [(1e6, np.exp(-0.1)), (2.5, 1.0), (-1e6, np.exp(0.1))]:
         state = switch.init()._replace(held=jnp.array(True))
         _, state = switch.update(jnp.int32(0), state, {"margin": jnp.float32(margin)})
@@ -100,6 +100,6 @@ def test_arguments_out_of_range_are_refused(options, message):
 
 
 def test_a_missing_margin_is_named():
-    tx = lo.adam_lawn(0.1, lo.hold_median_margin())
+    tx = lo.adam_lawn(0.1, lo.hold_median_margin(2.5))
     with pytest.raises(ValueError, match=r"margin=None: hold_median_margin needs"):
         tx.update(W, tx.init(W), W)
