@@ -255,29 +255,36 @@ class HoldMedianMarginState(NamedTuple):
     Attributes:
       average: float32 scalar; the running average of the median margin, from 0.
       held: bool scalar; whether it has reached the threshold, so that norms are steered.
+      scale: float32 scalar; the norms now, as a share of those at the switch.
+      factor: float32 scalar; what the last update has multiplied them by.
     """
 
     average: jax.Array
     held: jax.Array
+    scale: jax.Array
+    factor: jax.Array
 
 
-def hold_median_margin(threshold: float = 3.0, decay: float = 0.9, rate: float = 0.005) -> Switch:
-    r"""Keeps the median margin where the loss is not flat: the switch that needs no tuning.
+def hold_median_margin(
+    threshold: float = 3.0, decay: float = 0.9, rate: float = 0.005, least_scale: float = 0.5
+) -> Switch:
+    r"""Keeps the median margin where the loss is not flat: no free phase to choose.
 
     The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
     weights, which the forward pass has at hand (see `metrics.logit_margin`). Their median
     :math:`x_t` is averaged from :math:`a = 0` on. The update that brings the average to the
-    threshold :math:`\theta` is the first constrained one, and from then on every update multiplies
-    all norms by one factor:
+    threshold :math:`\theta` is the first constrained one, and from then on all norms are held at
+    one share :math:`s` of what they are there, from :math:`s = 1` on:
 
     .. math::
       a \leftarrow a + (1 - \beta) (x_t - a), \qquad
-      c \leftarrow c \, \exp\left(-\rho\,
-        \mathrm{clip}\left(\frac{a}{\theta} - 1, -1, 1\right)\right)
+      s \leftarrow \max\left(s \, \exp\left(-\rho\,
+        \mathrm{clip}\left(\frac{a}{\theta} - 1, -1, 1\right)\right),\ s_{min}\right)
 
     So the norms shrink while the loss of the median example is flatter than at :math:`\theta` and
     grow while it is not: what is held is the margin, and the moment of the switch hardly matters.
-    A spurious crossing early in training, or a switch that comes late, is mended on the way.
+    The bound :math:`s_{min}` is for networks whose margins hardly depend on the norms, such as
+    those with normalisation layers, and for data of which one class is most.
 
     A margin that is not finite is left out.
 
@@ -286,6 +293,7 @@ def hold_median_margin(threshold: float = 3.0, decay: float = 0.9, rate: float =
       decay: :math:`\beta`, from 0 to below 1.
       rate: :math:`\rho`, the relative change of the norms per update where the average is 0 or
         twice the threshold or more; positive and below 1.
+      least_scale: :math:`s_{min}`, from 0 to 1; 1 only lets the norms grow.
 
     Returns:
       A `Switch` with a `HoldMedianMarginState`. `margin` may be a scalar, the median itself, or an
@@ -299,19 +307,19 @@ def hold_median_margin(threshold: float = 3.0, decay: float = 0.9, rate: float =
       A margin in proportion to the norm: it is held, whatever the gradients do.
 
       >>> import jax.numpy as jnp, optax, lawn_optax
-      >>> tx = lawn_optax.sgd_lawn(-0.1, lawn_optax.hold_median_margin(rate=0.05))
+      >>> tx = lawn_optax.sgd_lawn(-0.01, lawn_optax.hold_median_margin(), momentum=None)
       >>> w = jnp.array([[1., 0.]])
       >>> state = tx.init(w)
-      >>> for _ in range(200):   # each gradient makes the free weights longer
+      >>> for _ in range(1500):   # each gradient makes the free weights longer by 1%
       ...   updates, state = tx.update(w, state, w, margin=jnp.linalg.norm(w))
       ...   w = optax.apply_updates(w, updates)
       >>> print(f"{jnp.linalg.norm(w):.2f}")
       3.00
     """
-    threshold, decay, rate = (
-        number("threshold", threshold),
-        number("decay", decay),
-        number("rate", rate),
+    threshold, decay, rate, least_scale = map(
+        number,
+        ("threshold", "decay", "rate", "least_scale"),
+        (threshold, decay, rate, least_scale),
     )
     if not 0 < threshold < math.inf:
         raise ValueError(
@@ -320,9 +328,12 @@ def hold_median_margin(threshold: float = 3.0, decay: float = 0.9, rate: float =
     check_decay_rate("decay", decay)
     if not 0 < rate < 1:
         raise ValueError(f"rate={rate} must be between 0 and 1, such as 0.005.")
+    if not 0 <= least_scale <= 1:
+        raise ValueError(f"least_scale={least_scale} must lie between 0 and 1, such as 0.5.")
 
     def init() -> HoldMedianMarginState:
-        return HoldMedianMarginState(jnp.zeros([], jnp.float32), jnp.zeros([], bool))
+        zero, one = jnp.zeros([], jnp.float32), jnp.ones([], jnp.float32)
+        return HoldMedianMarginState(zero, jnp.zeros([], bool), one, one)
 
     def update(
         count: jax.Array, state: HoldMedianMarginState, extra_args: Mapping[str, Any]
@@ -331,13 +342,12 @@ def hold_median_margin(threshold: float = 3.0, decay: float = 0.9, rate: float =
         x = _median_margin("hold_median_margin", extra_args)
         average = state.average + (1 - decay) * jnp.where(jnp.isfinite(x), x - state.average, 0)
         held = state.held | (average >= threshold)
-        return held, HoldMedianMarginState(average, held)
+        excess = jnp.clip(average / threshold - 1, -1, 1)
+        steered = jnp.maximum(state.scale * jnp.exp(-rate * excess), least_scale)
+        scale = jnp.where(state.held, steered, 1)
+        return held, HoldMedianMarginState(average, held, scale, scale / state.scale)
 
-    def factor(state: HoldMedianMarginState) -> jax.Array:
-        excess = jnp.clip(state.average / threshold - 1, -1, 1)
-        return jnp.where(state.held, jnp.exp(-rate * excess), 1)
-
-    return Switch(init, update, extra_args=("margin",), factor=factor)
+    return Switch(init, update, extra_args=("margin",), factor=lambda state: state.factor)
 
 
 def _median_margin(name: str, extra_args: Mapping[str, Any]) -> jax.Array:

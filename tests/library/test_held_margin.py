@@ -51,7 +51,7 @@ def test_below_the_threshold_training_is_free():
 
 
 def test_the_state_has_the_norms_that_the_weights_have():
-    tx = lo.sgd_lawn(-0.1, lo.hold_median_margin(2.5, rate=0.05))
+    tx = lo.sgd_lawn(-0.01, lo.hold_median_margin(2.5, rate=0.05), momentum=None)
     w, state = W, tx.init(W)
     for _ in range(300):
         updates, state = tx.update(w, state, w, margin=jnp.linalg.norm(w))
@@ -84,6 +84,19 @@ def test_the_factor_is_bounded():
         np.testing.assert_allclose(switch.factor(state), factor, rtol=1e-6)
 
 
+@pytest.mark.parametrize("least", [0.5, 0.9])
+def test_norms_are_not_shrunk_below_a_share_where_margins_do_not_depend_on_them(least):
+    high = lambda t, w: jnp.float32(50.0)
+    _, norms, states, state = run(lo.hold_median_margin(least_scale=least), 600, high)
+    first = int(np.argmax(np.asarray(states.constrained_steps) > 0))
+    np.testing.assert_allclose(norms[-1] / norms[first + 1], least, rtol=1e-4)
+    np.testing.assert_allclose(state.switch.scale, least, rtol=1e-4)
+    # And they come back as soon as the margin falls.
+    falls = lambda t, w: jnp.where(t < 600, 50.0, 1.0)
+    _, norms, _, _ = run(lo.hold_median_margin(least_scale=least), 1000, falls)
+    assert norms[-1] > 1.5 * norms[600]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -92,6 +105,8 @@ def test_the_factor_is_bounded():
         ({"decay": 1.0}, "decay=1.0 must be at least 0 and below 1"),
         ({"rate": 0.0}, "rate=0.0 must be between 0 and 1"),
         ({"rate": 1.0}, "rate=1.0 must be between 0 and 1"),
+        ({"least_scale": -0.1}, "least_scale=-0.1 must lie between 0 and 1"),
+        ({"least_scale": 1.1}, "least_scale=1.1 must lie between 0 and 1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(options, message):
