@@ -111,18 +111,18 @@ def tune(task: identifiers.Identifiers, config: Config) -> dict[str, Options]:
         Options(optimizer="adam_lawn", learning_rate=rate, free_epochs=free, **shared)
         for rate, free in itertools.product(config.learning_rates, config.free_epochs)
     ]
-    hold = [
-        Options(optimizer="adam_lawn", learning_rate=rate, free_epochs="hold", **shared)
+    automatic = [
+        Options(optimizer="adam_lawn", learning_rate=rate, free_epochs="rise", **shared)
         for rate in config.learning_rates
     ]
-    adam_trials, lawn_trials, hold_trials = (
-        try_out(task, config, settings) for settings in (adam, lawn, hold)
+    adam_trials, lawn_trials, automatic_trials = (
+        try_out(task, config, settings) for settings in (adam, lawn, automatic)
     )
     return {
         "Adam": best([trial for trial in adam_trials if trial.options.weight_decay == 0]),
         "AdamW": best(adam_trials),
         "Adam-LAWN": best(lawn_trials),
-        "Adam-LAWN, margin held": best(hold_trials),
+        "Adam-LAWN, automatic": best(automatic_trials),
     }
 
 
@@ -186,7 +186,7 @@ def table(found: Sequence[records.Record]) -> str:
             "",
             f"from peak learning rates {grid['learning_rates']} for every optimizer, times weight"
             f" decays {grid['weight_decays']} for AdamW or free epochs {grid['free_epochs']} for"
-            " Adam-LAWN; where the margin is held, the peak is all there is to choose.",
+            " Adam-LAWN; its automatic switch leaves the peak alone.",
         ]
     )
 
@@ -212,7 +212,7 @@ def _chosen(record: records.Record) -> str:
     other = f"weight decay {config['weight_decay']:g}"
     if config["optimizer"] == "adam_lawn":
         free = config["free_epochs"]
-        other = "nothing else to choose" if free == "hold" else f"{free:g} free epochs"
+        other = "nothing else to choose" if free == "rise" else f"{free:g} free epochs"
     return f"peak {config['learning_rate']:g}, {other}"
 
 

@@ -1,7 +1,7 @@
 """Keep the weight norms of a network where you want them: LAWN for any Optax optimizer.
 
 wrap any optimizer   lawn
-when to constrain    at_step, at_epoch, at_median_margin, hold_median_margin
+when to constrain    at_step, at_epoch, at_gradient_rise, at_median_margin, hold_median_margin
 links of a chain     project_to_tangent, rescale_to_norms, scale_by_capped_trust_ratio
 ready made           adam_lawn, lamb_lawn, sgd_lawn, lamb_plus, hyperball
 other weights        scale_to_norms, scale_to_margin
@@ -33,11 +33,13 @@ from lawn_optax._lawn import LawnState, lawn
 from lawn_optax._presets import adam_lawn, hyperball, lamb_lawn, lamb_plus, sgd_lawn
 from lawn_optax._selection import except_paths, only_paths
 from lawn_optax._switches import (
+    GradientRiseState,
     HoldMedianMarginState,
     MedianMarginState,
     NormsOfState,
     Switch,
     at_epoch,
+    at_gradient_rise,
     at_median_margin,
     at_step,
     hold_median_margin,
@@ -53,6 +55,7 @@ from lawn_optax._weights import scale_to_margin, scale_to_norms
 __version__ = "0.1.0"
 
 __all__ = [
+    "GradientRiseState",
     "HoldMedianMarginState",
     "LawnState",
     "LeafSummary",
@@ -63,6 +66,7 @@ __all__ = [
     "Switch",
     "adam_lawn",
     "at_epoch",
+    "at_gradient_rise",
     "at_median_margin",
     "at_step",
     "baselines",

@@ -16,7 +16,7 @@ from lawn_optax._selection import (
     select_and_warn,
     select_spheres,
 )
-from lawn_optax._spheres import capture, scale_norms
+from lawn_optax._spheres import Spheres, capture, scale_norms
 from lawn_optax._switches import Switch, as_switch
 
 
@@ -75,7 +75,7 @@ def lawn(
     Args:
       inner: any optimizer, learning rate included.
       switch: when to constrain: a number of free updates, `at_step`, `at_epoch`,
-        `at_median_margin`, or `hold_median_margin`, which steers the norms, too.
+        `at_gradient_rise`, `at_median_margin`, or `hold_median_margin`, which steers the norms.
       mask: which leaves are constrained: a tree of bools, a prefix of one, or a callable from
         parameters to either; see also `only_paths` and `except_paths`. By default those with two
         dimensions or more per layer that are not named as a bias or as part of a normalisation
@@ -147,6 +147,7 @@ def lawn(
     switch = as_switch(switch)
     check_target_scale(target_scale)
     marked = switch.marked or (lambda state: jnp.bool_(False))
+    sees_gradient = "gradient_norm" in switch.extra_args and axis_name is None
     onto_sphere = turn if keep_length else retract
     where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
 
@@ -165,7 +166,8 @@ def lawn(
         ww, wg = spheres.inner_products((w, w), (w, g))
 
         # The switch, and c = ||w|| of the update that it marks or else ends on: equation (1).
-        constrain, switch_state = switch.update(state.steps, state.switch, extra_args)
+        seen = _with_gradient_norm(extra_args, spheres, g) if sees_gradient else extra_args
+        constrain, switch_state = switch.update(state.steps, state.switch, seen)
         was_constrained = state.constrained_steps > 0
         constrained = constrain | was_constrained
         had_norms = was_constrained | marked(state.switch)
@@ -197,6 +199,14 @@ def lawn(
     return optax.GradientTransformationExtraArgs(
         init, check_update("lawn", update, LawnState, init)
     )
+
+
+def _with_gradient_norm(
+    extra_args: dict[str, Any], spheres: Spheres, g: optax.Updates
+) -> dict[str, Any]:
+    """Adds the norm of the gradient over all constrained leaves, unless the caller gives it."""
+    (gg,) = spheres.inner_products((g, g))
+    return {"gradient_norm": jnp.sqrt(sum(jnp.sum(x) for x in gg.values()))} | extra_args
 
 
 def _reset(

@@ -25,6 +25,8 @@ class Switch(NamedTuple):
         scalar, the updates made before this one; `extra_args` the keyword arguments of the
         optimizer's `update`; `constrain` a bool scalar.
       extra_args: names of those arguments that are the switch's own, not the inner optimizer's.
+        `lawn` itself gives `gradient_norm`, the norm of the gradient over the constrained leaves,
+        to a switch that names it.
       marked: `marked(state) -> bool scalar`, whether an update has been marked whose norms are to
         be held: the one whose `update` gave the first of these states that are marked without a
         break. None holds the norms of the first constrained update.
@@ -348,6 +350,93 @@ def hold_median_margin(
         return held, HoldMedianMarginState(average, held, scale, scale / state.scale)
 
     return Switch(init, update, extra_args=("margin",), factor=lambda state: state.factor)
+
+
+class GradientRiseState(NamedTuple):
+    """State of `at_gradient_rise`.
+
+    Attributes:
+      average: float32 scalar; the running average of the gradient's norm, from 0.
+      peak: float32 scalar; its maximum so far.
+      low: float32 scalar; its minimum since.
+    """
+
+    average: jax.Array
+    peak: jax.Array
+    low: jax.Array
+
+
+def at_gradient_rise(ratio: float = 1.5) -> Switch:
+    r"""Holds the norms of the moment when the gradient was smallest; needs no argument to `update`.
+
+    The norm :math:`x_t` of the gradient, over the constrained leaves, shoots up in the first steps,
+    falls while the network learns what is common to all examples, and rises as it begins to tell
+    them apart and its weights grow. The norms of the minimum in between are marked, anew at each
+    lower one; once the average is `ratio` times as high, the weights are brought back to them and
+    held there:
+
+    .. math::
+      a \leftarrow a + \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right) (x_t - a)
+
+    Where the gradient only falls, training stays free. A link before `lawn` that fixes the
+    gradient's norm, such as `optax.clip_by_global_norm`, hides the rise: put it within `lawn`.
+
+    A gradient whose norm is not finite is left out.
+
+    Args:
+      ratio: how far the average must have risen from its minimum; above 1 and finite.
+
+    Returns:
+      A `Switch` with a `GradientRiseState`. `lawn` gives it the norm; within `shard_map`, where
+      one device sees a piece of the gradient, give `update` the norm of the whole as
+      `gradient_norm=`, the same on every device.
+
+    Raises:
+      ValueError: if `ratio` is out of its range; on `update`, where `axis_name` is given and
+        `gradient_norm=` is not.
+
+    Examples:
+      A norm that falls from 8 to 1 at step 20 and rises to 2 at step 120:
+
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> switch = lawn_optax.at_gradient_rise()
+      >>> state, constrain = switch.init(), False
+      >>> for t, norm in enumerate(20 * [8.] + 100 * [1.] + 100 * [2.]):
+      ...   if not constrain:
+      ...     step, (constrain, state) = t, switch.update(jnp.int32(t), state, {'gradient_norm': norm})
+      >>> step, bool(switch.marked(state))
+      (135, True)
+    """
+    ratio = number("ratio", ratio)
+    if not 1 < ratio < math.inf:
+        raise ValueError(f"ratio={ratio} must be above 1 and finite, such as 1.5.")
+
+    def init() -> GradientRiseState:
+        return GradientRiseState(*(jnp.zeros([], jnp.float32) for _ in range(3)))
+
+    def update(
+        count: jax.Array, state: GradientRiseState, extra_args: Mapping[str, Any]
+    ) -> tuple[jax.Array, GradientRiseState]:
+        if extra_args.get("gradient_norm") is None:
+            raise ValueError(
+                "gradient_norm=None: where axis_name is given, at_gradient_rise needs the norm of"
+                " the whole gradient. Call update(grads, state, params, gradient_norm=norm), the"
+                " same on every device."
+            )
+        x = jnp.asarray(extra_args["gradient_norm"], jnp.float32)
+        weight = jnp.minimum(0.1, 6 / (count + 6))
+        average = state.average + weight * jnp.where(jnp.isfinite(x), x - state.average, 0)
+        at_peak = average > state.peak
+        low = jnp.where(at_peak, average, jnp.minimum(state.low, average))
+        constrain = ~at_peak & (average >= ratio * low)
+        return constrain, GradientRiseState(average, jnp.maximum(state.peak, average), low)
+
+    return Switch(
+        init,
+        update,
+        extra_args=("gradient_norm",),
+        marked=lambda state: state.average > state.low,
+    )
 
 
 def _median_margin(name: str, extra_args: Mapping[str, Any]) -> jax.Array:

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple, get_args
 from examples import cifar, ncf, training
 from examples.results import records
 from examples.tasks.images import data
-from examples.training.options import SHAPES_NOTHING, WITH_DECAY, OptimizerName
+from examples.training.options import SHAPES_NOTHING, WITH_DECAY, OptimizerName, SwitchName
 
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
 REPORTING_SEEDS = (0, 1, 2)
 FREE, AUTO = "free epochs", "the automatic switch"  # What LAWN chooses from.
+AUTOMATIC: SwitchName = "auto"  # At the median margin, as in the records.
 
 AnyConfig = ncf.Config | cifar.Config
 
@@ -93,7 +94,7 @@ class Study:
             }
         return {
             FREE: self._settings(optimizer, "free_epochs", self.free_epochs),
-            AUTO: self._settings(optimizer, "free_epochs", ["auto"]),
+            AUTO: self._settings(optimizer, "free_epochs", [AUTOMATIC]),
         }
 
     def to_try(self, optimizer: OptimizerName) -> list[list[AnyConfig]]:
@@ -113,7 +114,11 @@ class Study:
         points: Any = itertools.product(self.learning_rates[optimizer], values)
         return [
             dataclasses.replace(
-                self.base, optimizer=optimizer, seeds=1, learning_rate=rate, **{knob: value}
+                self.base,
+                optimizer=optimizer,
+                seeds=1,
+                learning_rate=rate,
+                **{"free_epochs": AUTOMATIC, knob: value},
             )
             for rate, value in points
         ]
@@ -126,7 +131,7 @@ class Study:
         return dataclasses.replace(
             setting,
             **{"warmup_epochs": cut(setting.warmup_epochs), **self.tuning},
-            free_epochs=free if free == "auto" else cut(free),
+            free_epochs=free if isinstance(free, str) else cut(free),
             first_seed=TUNING_SEED,
         )
 

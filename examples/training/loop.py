@@ -98,7 +98,10 @@ def train_epoch(
         def step(state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:
             grads, (mean, margins, rest) = jax.grad(loss, has_aux=True)(state.params, state, batch)
             margin = jnp.median(margins)
-            updates, opt_state = tx.update(grads, state.opt_state, state.params, margin=margin)
+            seen = {"margin": margin}
+            if static.clip_norm is not None:  # A switch sees the gradient as it was.
+                seen["gradient_norm"] = optax.tree.norm(grads)
+            updates, opt_state = tx.update(grads, state.opt_state, state.params, **seen)
             params = optax.apply_updates(state.params, updates)
             flat = diagnostics.flat_zone_share(margins)
             metrics = {"train_loss": mean, "margin_p50": margin, "flat_share": flat}

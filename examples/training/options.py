@@ -25,6 +25,7 @@ OptimizerName = Literal[
     "sgd_lawn",
     "hyperball",
 ]
+SwitchName = Literal["rise", "hold", "auto"]
 WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus")
 
 # Where files are, how often they are written, and which devices compute.
@@ -48,7 +49,7 @@ class StaticOptions(NamedTuple):
       flood_level: below which the mean loss of a batch is turned back.
       momentum: of sgd and sgd_lawn.
       accumulate: train steps whose mean gradient makes one update.
-      holds_margin: whether the automatic switch steers the norms by the median margin.
+      switch: which one, where the free epochs are not a number.
     """
 
     optimizer: OptimizerName
@@ -59,7 +60,7 @@ class StaticOptions(NamedTuple):
     flood_level: float
     momentum: float = 0.9
     accumulate: int = 1
-    holds_margin: bool = False
+    switch: SwitchName | None = None
 
 
 class Hyperparameters(NamedTuple):
@@ -124,9 +125,10 @@ class Options(RunOptions):
     """Peak of the learning rate."""
     weight_decay: float = 0.0
     """Of kernels and embeddings, times the learning rate; for sgd it is added to the gradient."""
-    free_epochs: float | Literal["hold", "auto"] = "hold"
-    """Epochs before LAWN fixes the norms. hold: until the median margin reaches 3, and then the
-    norms are steered so that it stays there; auto: until it is 2.5 for good."""
+    free_epochs: float | SwitchName = "rise"
+    """Epochs before LAWN fixes the norms. rise: until the gradient rises, to fix the norms of its
+    minimum; hold: until the median margin reaches 3, where the norms are steered to keep it; auto:
+    until the median margin is 2.5 for good."""
     norms_of: float | None = None
     """Fix the norms of this earlier epoch, in place of those at the end of the free epochs."""
     clip_norm: float | None = None
@@ -146,7 +148,7 @@ class Options(RunOptions):
             raise ValueError(f"checkpoint_every={self.checkpoint_every} must be at least 1.")
         for name in ("learning_rate", "weight_decay", "free_epochs"):
             value = getattr(self, name)
-            if value not in ("hold", "auto") and not 0 <= value < math.inf:
+            if value not in get_args(SwitchName) and not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value} must be at least 0, and finite.")
         if self.norms_of is not None and not self._earlier(self.norms_of):
             raise ValueError(
@@ -192,7 +194,7 @@ class Options(RunOptions):
             self.epochs * steps_per_epoch,
             self.clip_norm,
             self.flood_level,
-            holds_margin=self.free_epochs == "hold",
+            switch=self.free_epochs if isinstance(self.free_epochs, str) else None,
         )
 
     def hyperparameters(self) -> Hyperparameters:
@@ -250,9 +252,13 @@ def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn
     free_epochs, norms_of = hyperparameters.free_epochs, hyperparameters.norms_of
     if free_epochs is not None:
         return lawn_optax.at_epoch(free_epochs, static.steps_per_epoch, norms_of=norms_of)
-    if static.holds_margin:
-        return lawn_optax.hold_median_margin()
-    return lawn_optax.at_median_margin()
+    match static.switch:
+        case "rise":
+            return lawn_optax.at_gradient_rise()
+        case "hold":
+            return lawn_optax.hold_median_margin()
+        case _:
+            return lawn_optax.at_median_margin()
 
 
 def _decays(params: optax.Params) -> optax.Params:
