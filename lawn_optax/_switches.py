@@ -401,11 +401,14 @@ def at_gradient_rise(ratio: float = 1.5) -> Switch:
       >>> import jax.numpy as jnp, lawn_optax
       >>> switch = lawn_optax.at_gradient_rise()
       >>> state, constrain = switch.init(), False
-      >>> for t, norm in enumerate(20 * [8.] + 100 * [1.] + 100 * [2.]):
-      ...   if not constrain:
-      ...     step, (constrain, state) = t, switch.update(jnp.int32(t), state, {'gradient_norm': norm})
+      >>> norms = iter(20 * [8.] + 100 * [1.] + 100 * [2.])
+      >>> step = 0
+      >>> while not constrain:
+      ...   seen = {'gradient_norm': next(norms)}
+      ...   constrain, state = switch.update(jnp.int32(step), state, seen)
+      ...   step += 1
       >>> step, bool(switch.marked(state))
-      (135, True)
+      (136, True)
     """
     ratio = number("ratio", ratio)
     if not 1 < ratio < math.inf:
