@@ -18,7 +18,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from examples.tasks.recommendation.ranking import NCF, NEGATIVES, TOP, random_permutation
+from examples.tasks.recommendation.ranking import NCF, NEGATIVES, TOP
+from examples.training import cpu
 from lawn_optax import metrics
 
 MIN_MODULES = 10  # That use an identifier, for it to count.
@@ -89,7 +90,7 @@ class Identifiers:
         """Returns modules, identifiers and whether used: `(steps_per_epoch, batch_size)` each."""
         order_key, draw_key = jax.random.split(key)
         used = self.steps_per_epoch * self.pairs_per_batch
-        order = random_permutation(order_key, len(self.modules))[:used]
+        order = cpu.random_permutation(order_key, len(self.modules))[:used]
         modules, positives = self.modules[order], self.identifiers[order]
         drawn = jax.random.randint(
             draw_key, (used, NEGATIVES), 0, self.num_unused[modules][:, None]

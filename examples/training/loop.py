@@ -20,7 +20,7 @@ import optax
 import tqdm
 from flax import nnx
 
-from examples.training import distributed, sharding
+from examples.training import cpu, distributed, sharding
 from examples.training.checkpoints import Checkpoints, Progress
 from examples.training.metrics import EpochMetrics
 from examples.training.options import Hyperparameters, Options, StaticOptions, make_optimizer
@@ -97,7 +97,7 @@ def train_epoch(
 
         def step(state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:
             grads, (mean, margins, rest) = jax.grad(loss, has_aux=True)(state.params, state, batch)
-            margin = jnp.median(margins)
+            margin = cpu.median(margins)
             seen = {"margin": margin}
             if static.clip_norm is not None:  # A switch sees the gradient as it was.
                 seen["gradient_norm"] = optax.tree.norm(grads)

@@ -8,7 +8,6 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from examples.tasks.images import make_model
-from examples.tasks.images.convolution import FORM, conv
 from examples.tasks.images.layers import BatchNorm, batch_norm, max_pool_2x2
 from examples.training.sharding import BATCH, MeshConfig
 
@@ -121,24 +120,6 @@ class TestLayers:
         for i, j in np.ndindex(2, 3):
             block = x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
             np.testing.assert_array_equal(y[:, i, j], block.max(axis=(1, 2)))
-
-    @pytest.mark.parametrize(
-        ("size", "stride", "pixels"), [(3, 1, 6), (3, 2, 6), (3, 2, 7), (1, 2, 6), (7, 2, 8)]
-    )
-    def test_gradients_of_a_convolution_are_those_of_jax(self, size, stride, pixels):
-        rng = np.random.default_rng(0)
-        normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-        x, kernel, padding = normal(2, pixels, pixels, 3), normal(size, size, 3, 4), size // 2
-        own = lambda x, kernel: conv(x, kernel, stride, padding)
-        of_jax = lambda x, kernel: jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), 2 * [(padding, padding)], dimension_numbers=FORM
-        )
-        y, pull_back = jax.vjp(own, x, kernel)
-        expected, pull_back_of_jax = jax.vjp(of_jax, x, kernel)
-        np.testing.assert_array_equal(y, expected)
-        g = normal(*y.shape)
-        for gradient, of in zip(pull_back(g), pull_back_of_jax(g), strict=True):
-            np.testing.assert_allclose(gradient, of, rtol=1e-4, atol=1e-4)
 
 
 class TestVirtualBatches:

@@ -96,25 +96,6 @@ class TestBatches:
         assert (users[0] != users[1]).any()
         assert (items[0] != items[1]).any()
 
-    @pytest.mark.parametrize("n", [1, 2, 17])
-    def test_shuffled_is_a_permutation(self, n):
-        for seed in range(5):
-            order = ranking.random_permutation(jax.random.key(seed), n)
-            np.testing.assert_array_equal(np.sort(order), np.arange(n))
-
-    def test_shuffled_is_uniform_over_pairs_of_places(self):
-        n, count = 20, 40_000
-        keys = jax.random.split(jax.random.key(2), count)
-        orders = np.asarray(jax.jit(jax.vmap(lambda key: ranking.random_permutation(key, n)))(keys))
-        # Neighbours by one digit of the cipher, and by the other.
-        for one, other in [(0, 1), (0, 5), (7, 19)]:
-            counts = np.zeros((n, n))
-            np.add.at(counts, (orders[:, one], orders[:, other]), 1)
-            k = n * (n - 1) - 1
-            mean = count / (k + 1)
-            chi_square = np.sum((counts[~np.eye(n, dtype=bool)] - mean) ** 2 / mean)
-            assert chi_square <= k + 4 * np.sqrt(2 * k)
-
 
 class TestModel:
     """Embeddings of 128, and 256-128-64-1."""

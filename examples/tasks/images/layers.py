@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.tasks.images.convolution import conv_general_dilated
+from examples.training.cpu import conv_general_dilated
 
 DType = jnp.dtype
 
