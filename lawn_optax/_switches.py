@@ -358,33 +358,38 @@ class GradientRiseState(NamedTuple):
     Attributes:
       average: float32 scalar; the running average of the gradient's norm, from 0.
       peak: float32 scalar; its maximum so far.
-      low: float32 scalar; its minimum since.
+      low: float32 scalar; its minimum since it has fallen from the peak.
+      fallen: bool scalar; whether it has fallen far enough to look for a minimum.
     """
 
     average: jax.Array
     peak: jax.Array
     low: jax.Array
+    fallen: jax.Array
 
 
-def at_gradient_rise(ratio: float = 1.5) -> Switch:
-    r"""Holds the norms of the moment when the gradient was smallest; needs no argument to `update`.
+def at_gradient_rise(ratio: float = 1.25) -> Switch:
+    r"""Holds the norms of the moment when the gradient was smallest: the switch that needs nothing.
 
     The norm :math:`x_t` of the gradient, over the constrained leaves, shoots up in the first steps,
     falls while the network learns what is common to all examples, and rises as it begins to tell
-    them apart and its weights grow. The norms of the minimum in between are marked, anew at each
-    lower one; once the average is `ratio` times as high, the weights are brought back to them and
-    held there:
+    single ones apart and its weights grow. It is averaged from :math:`a = 0` on, :math:`t` counted
+    from 0:
 
     .. math::
       a \leftarrow a + \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right) (x_t - a)
 
-    Where the gradient only falls, training stays free. A link before `lawn` that fixes the
-    gradient's norm, such as `optax.clip_by_global_norm`, hides the rise: put it within `lawn`.
+    Once the average has fallen from its maximum by `ratio`, the norms of its minimum are marked,
+    anew at each lower one; when it has risen from there by `ratio`, training is constrained, and
+    the first constrained update brings the weights to the marked norms. Where the gradient only
+    falls, training stays free. What the loss is multiplied by does not matter.
 
-    A gradient whose norm is not finite is left out.
+    A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
+    the rise: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose
+    norm is not finite is left out.
 
     Args:
-      ratio: how far the average must have risen from its minimum; above 1 and finite.
+      ratio: how far the average must fall, and then rise; above 1 and finite.
 
     Returns:
       A `Switch` with a `GradientRiseState`. `lawn` gives it the norm; within `shard_map`, where
@@ -408,14 +413,15 @@ def at_gradient_rise(ratio: float = 1.5) -> Switch:
       ...   constrain, state = switch.update(jnp.int32(step), state, seen)
       ...   step += 1
       >>> step, bool(switch.marked(state))
-      (136, True)
+      (127, True)
     """
     ratio = number("ratio", ratio)
     if not 1 < ratio < math.inf:
-        raise ValueError(f"ratio={ratio} must be above 1 and finite, such as 1.5.")
+        raise ValueError(f"ratio={ratio} must be above 1 and finite, such as 1.25.")
 
     def init() -> GradientRiseState:
-        return GradientRiseState(*(jnp.zeros([], jnp.float32) for _ in range(3)))
+        zero = jnp.zeros([], jnp.float32)
+        return GradientRiseState(zero, zero, zero, jnp.zeros([], bool))
 
     def update(
         count: jax.Array, state: GradientRiseState, extra_args: Mapping[str, Any]
@@ -429,10 +435,11 @@ def at_gradient_rise(ratio: float = 1.5) -> Switch:
         x = jnp.asarray(extra_args["gradient_norm"], jnp.float32)
         weight = jnp.minimum(0.1, 6 / (count + 6))
         average = state.average + weight * jnp.where(jnp.isfinite(x), x - state.average, 0)
-        at_peak = average > state.peak
-        low = jnp.where(at_peak, average, jnp.minimum(state.low, average))
-        constrain = ~at_peak & (average >= ratio * low)
-        return constrain, GradientRiseState(average, jnp.maximum(state.peak, average), low)
+        peak = jnp.maximum(state.peak, average)
+        fallen = state.fallen | (ratio * average <= peak)
+        low = jnp.where(state.fallen, jnp.minimum(state.low, average), average)
+        constrain = fallen & (average >= ratio * low)
+        return constrain, GradientRiseState(average, peak, low, fallen)
 
     return Switch(
         init,

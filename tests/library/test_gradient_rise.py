@@ -37,6 +37,14 @@ def test_a_gradient_that_only_falls_never_switches():
     assert not marked[5:].any()
 
 
+def test_a_rise_beyond_the_first_peak_counts():
+    # As under label noise, where what is memorised last has the largest gradients.
+    course = np.interp(np.arange(400), [0, 10, 60, 120, 400], [0.1, 3.0, 1.0, 1.0, 9.0])
+    marked, first = follow(lo.at_gradient_rise(), course)
+    assert 120 < first < 250
+    assert marked[first - 1]
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_the_scale_of_the_loss_does_not_matter(scale):
     assert (
