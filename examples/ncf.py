@@ -58,6 +58,8 @@ class Config(Options):
             )
         if self.label_smoothing and self.loss != "bce":
             raise ValueError(f"label_smoothing={self.label_smoothing} goes with loss=bce alone.")
+        if not self.gamma >= 0:
+            raise ValueError(f"gamma={self.gamma} must be at least 0: at 0 it is loss=bce.")
 
 
 def main(config: Config) -> None:

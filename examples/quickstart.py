@@ -93,7 +93,7 @@ def main(config: Config) -> None:
         return
     print(table(found))
     if config.out:
-        records.append_records(config.out, found)
+        records.append_new(config.out, found)
     if config.picture:
         draw(config.picture, found)
         print(f"Curves: {config.picture}")

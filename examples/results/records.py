@@ -66,11 +66,15 @@ def keep(about: Mapping[str, Any], options: Options, result: Result) -> None:
     if result.resumed_from == options.epochs:
         print(f"{options.checkpoint_dir} had this run finished: nothing was trained.")
     if options.out:
-        found = make_records(about, options.all_seeds, result)
-        new = missing(options.out, found)
-        if len(new) < len(found):
-            print(f"{options.out} has {len(found) - len(new)} of its records: they are not added.")
-        append_records(options.out, new)
+        append_new(options.out, make_records(about, options.all_seeds, result))
+
+
+def append_new(path: Path, records: Sequence[Record]) -> None:
+    """Appends the records that a file lacks, and says how many it has already."""
+    new = missing(path, records)
+    if there := len(records) - len(new):
+        print(f"{path} has {there} of its records: they are not added.")
+    append_records(path, new)
 
 
 def append_records(path: Path, records: Sequence[Record]) -> None:

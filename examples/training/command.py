@@ -7,12 +7,16 @@ exit code 130   Ctrl-C
 A traceback is for a defect.
 """
 
+import contextlib
+import io
+import json
 import linecache
 import logging
+import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +35,15 @@ def parser(config: type, module: str, about: str | None) -> Callable[[], Any]:
 
 def run(main: Callable[[Any], None], read: Callable[[], Any]) -> None:
     """Reads a config and runs `main` with it, and ends the process in good order."""
-    _log_plainly()
     config = None
     try:
-        config = read()
-        if cluster := getattr(config, "cluster", None):
-            distributed.join(cluster)
-        if distributed.is_first():
-            check_outputs(config)
-        main(config)
+        with _plain_log():
+            config = _read_in_one_line(read)
+            if cluster := getattr(config, "cluster", None):
+                distributed.join(cluster)
+            if distributed.is_first():
+                check_outputs(config)
+            main(config)
     except distributed.StoppedError as stopped:
         if distributed.is_first():
             print(stopped, file=sys.stderr)
@@ -79,25 +83,71 @@ def one_line(error: BaseException) -> str:
     return text
 
 
+def _read_in_one_line(read: Callable[[], Any]) -> Any:
+    """Reads a config; what the parser says of a mistake on standard error becomes one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return read()
+    except SystemExit as stopped:
+        if stopped.code:
+            print(f"error: {out_of_box(said.getvalue())}", file=sys.stderr)
+        raise
+
+
+def out_of_box(box: str) -> str:
+    """Returns in one line what tyro prints in a box: what is wrong, and the options in question."""
+    plain = re.sub(r"[│╮╯]", "", re.sub(r"╭.*", "-" * 9, box))
+    # The first is the title where the terminal has no UTF-8, and empty where it has.
+    title, *blocks = re.split("[─-]{9,}", plain)
+    wrong = " ".join((blocks[0] if blocks else title).split())
+    text = re.sub(r"^Error parsing (Config: )?| Got errors: .*", "", wrong)
+    more = "".join(blocks[1:]).splitlines()
+    options = [line.split()[0] for line in more if line.strip().startswith("--")]
+    if options and "Perhaps you meant" in box:
+        text += f". Perhaps you meant {' or '.join(dict.fromkeys(options))}."
+    return text
+
+
 def check_outputs(config: Any) -> None:
     """Refuses places that cannot be written to, before hours of training and not after."""
-    for name in ("out", "checkpoint_dir", "tensorboard"):
+    for name in ("out", "picture", "checkpoint_dir", "tensorboard"):
         path = getattr(config, name, None)
         if path is None:
             continue
         try:
-            folder = path.parent if name == "out" else path.expanduser()
+            folder = path.parent if name in ("out", "picture") else path.expanduser()
             folder.mkdir(parents=True, exist_ok=True)
             if name == "out":
                 path.open("a", encoding="utf-8").close()
         except OSError as error:
             message = f"{name}={str(path)!r} cannot be written ({error}): give another."
             raise ValueError(message) from error
+        if name == "out":
+            _check_records(path)
 
 
-def _log_plainly() -> None:
+def _check_records(path: Path) -> None:
+    """Refuses to append to a file of something else, or to a line that is torn."""
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise ValueError(
+                f"out={str(path)!r} is no file of records, by its line {number} ({error}): give"
+                " another, or delete that line if a run was killed while it wrote it."
+            ) from error
+
+
+@contextlib.contextmanager
+def _plain_log() -> Iterator[None]:
     """Lets our own warnings reach the terminal as sentences, whatever else configures logging."""
-    for package in ("examples", "benchmarks"):
-        logger = logging.getLogger(package)
-        logger.propagate = False
-        logger.handlers = [logging.StreamHandler()]
+    loggers = [logging.getLogger(package) for package in ("examples", "benchmarks")]
+    before = [(logger.propagate, logger.handlers) for logger in loggers]
+    for logger in loggers:
+        logger.propagate, logger.handlers = False, [logging.StreamHandler()]
+    try:
+        yield
+    finally:
+        for logger, (propagate, handlers) in zip(loggers, before, strict=True):
+            logger.propagate, logger.handlers = propagate, handlers

@@ -7,7 +7,6 @@ whose `batches` are some steps of the epoch; of any other the one chunk is the t
 """
 
 import functools
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -20,15 +19,13 @@ import optax
 import tqdm
 from flax import nnx
 
-from examples.training import cpu, distributed, sharding
+from examples.training import cpu, distributed, sharding, switching
 from examples.training.checkpoints import Checkpoints, Progress
 from examples.training.metrics import EpochMetrics
 from examples.training.options import Hyperparameters, Options, StaticOptions, make_optimizer
 from examples.training.task import DataSource, OnDevice, Task
 from examples.training.tensorboard import TensorBoardWriter
 from lawn_optax import diagnostics, losses
-
-_logger = logging.getLogger(__name__)
 
 
 class State(NamedTuple):
@@ -169,7 +166,7 @@ def train(
     hyperparameters = _per_run(hyperparameters or options.hyperparameters(), len(seeds))
     with ExitStack() as stack:
         stack.enter_context(options.mesh.use())
-        _warn_of_a_late_switch(options)
+        switching.warn_before(options, hyperparameters)
         task, hyperparameters, of_runs = sharding.put((task, hyperparameters, jnp.asarray(seeds)))
         source = source or OnDevice(task)
         checkpoints = _Checkpointing(
@@ -206,32 +203,8 @@ def train(
                 logger.write(epoch, row)
             checkpoints.save_if_due(Progress(epoch, state, curve, elapsed()))
     curves = {name: np.stack(rows, axis=1) for name, rows in curve.items()}
-    _warn_of_no_switch(curves)
+    switching.warn_after(curves)
     return Result(state, curves, elapsed(), done.epoch, tuple(seconds))
-
-
-def _warn_of_a_late_switch(options: Options) -> None:
-    """Warns of a switch that the run cannot reach."""
-    free = options.free_epochs
-    if options.constrains() and not isinstance(free, str) and free >= options.epochs:
-        _logger.warning(
-            "free_epochs=%g with epochs=%d: %s trains freely to the end, and LAWN never begins.",
-            *(free, options.epochs, options.optimizer),
-        )
-
-
-def _warn_of_no_switch(curves: dict[str, np.ndarray]) -> None:
-    """Warns of runs that have ended without a switch."""
-    if "constrained_epochs" not in curves:
-        return
-    without = int(np.sum(curves["constrained_epochs"][:, -1] == 0))
-    if without and distributed.is_first():
-        _logger.warning(
-            "LAWN never began in %d of %d run(s): the switch was not reached, so what was trained"
-            " is the base optimizer. The median margin ended at %s.",
-            *(without, len(curves["constrained_epochs"])),
-            " ".join(f"{x:.2f}" for x in curves["margin_p50"][:, -1]),
-        )
 
 
 class _Checkpointing:

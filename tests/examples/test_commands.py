@@ -1,12 +1,16 @@
 """Mistakes that a newcomer makes: a short message, exit code 2; and what a defect shows."""
 
-import re
+import logging
 import sys
 
 import pytest
 
-from examples import cifar, ncf
-from examples.training import command
+from examples import cifar, imagenet, ncf, training
+from examples.results import records
+from examples.tasks.recommendation import ranking
+from examples.training import command, switching
+from examples.training.options import Options
+from tests.examples.toys import toy_interactions
 
 
 def run(monkeypatch, module, arguments):
@@ -18,8 +22,13 @@ def run(monkeypatch, module, arguments):
 
 
 MISTAKES = {
-    "an unknown flag": (ncf, ["--epoch", "3"], "--epoch"),
-    "a word for a number": (ncf, ["--epochs", "many"], "many"),
+    "an unknown flag": (ncf, ["--epoch", "3"], "options: --epoch, 3. Perhaps you meant --epochs"),
+    "a word for a number": (ncf, ["--epochs", "many"], "--epochs: invalid literal for int()"),
+    "a word for a number or a name": (
+        ncf,
+        ["--free-epochs", "soon"],
+        "--free-epochs: no type matching FLOAT|{hold,auto} could be instantiated from ['soon'].\n",
+    ),
     "a negative batch size": (ncf, ["--batch-size", "-1"], "batch_size=-1 must be at least 1"),
     "an unknown optimizer": (ncf, ["--optimizer", "adamlawn"], "adamlawn"),
     "a warm-up longer than the run": (ncf, ["--epochs", "3"], "warmup_epochs=10.0 must lie"),
@@ -31,6 +40,12 @@ MISTAKES = {
     "decay on fixed norms": (ncf, ["--weight-decay", "0.1"], "norms that are fixed cannot decay"),
     "a folder without data": (ncf, ["--data-dir", "TMP"], "no file of movielens-100k in"),
     "a broken file": (ncf, ["--data-dir", "BROKEN"], "u.data"),
+    "an output of other lines": (
+        ncf,
+        ["--out", "BROKEN/u.data"],
+        "no file of records, by its line 1",
+    ),
+    "a negative gamma": (ncf, ["--gamma", "-1"], "gamma=-1.0 must be at least 0"),
     "an output in a file": (ncf, ["--out", "BROKEN/u.data/x.jsonl"], "cannot be written"),
     "images that are not there": (cifar, ["--data-dir", "TMP"], "cifar10"),
 }
@@ -48,14 +63,25 @@ def test_a_mistake_is_told_in_short(mistake, monkeypatch, tmp_path, capsys):
     ]
     assert run(monkeypatch, module, ["--dataset", dataset, *filled]) == 2
     error = capsys.readouterr().err
-    assert says in " ".join(re.sub("[│|]", " ", error).split())  # tyro's comes in a box
-    assert "Traceback" not in error
+    assert error.startswith("error: ")
+    assert says in error
+    assert error.count("\n") == 1
 
 
-def test_what_is_refused_after_the_options_is_one_line(monkeypatch, tmp_path, capsys):
-    arguments = ["--dataset", "movielens-100k", "--data-dir", str(tmp_path)]
-    assert run(monkeypatch, ncf, arguments) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_a_setting_that_is_not_there_is_told_in_short(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["python"])
+    with pytest.raises(SystemExit, match="2"):
+        command.run(imagenet.main, imagenet.read_command_line)
+    error = capsys.readouterr().err
+    assert error.startswith("error: Expected one of {sgd-256, adam-256, ")
+    assert error.count("\n") == 1
+
+
+def test_help_is_left_as_it_is(monkeypatch, capsys):
+    assert run(monkeypatch, ncf, ["--help"]) == 0
+    out, error = capsys.readouterr()
+    assert "--free-epochs" in out
+    assert not error
 
 
 def missing_package(config):
@@ -86,24 +112,62 @@ def test_a_defect_shows_its_traceback():
         command.run(main, lambda: None)
 
 
-def test_a_run_that_never_switches_says_so_before_and_after(monkeypatch, tmp_path, capsys):
-    from examples import training
-    from examples.results import records
-    from examples.tasks.recommendation import ranking
-    from examples.training.options import Options
-    from tests.examples.toys import toy_interactions
+def test_warnings_are_sentences_and_logging_is_left_as_it_was(capsys):
+    logger = logging.getLogger("examples")
+    before = logger.propagate, logger.handlers
+    command.run(lambda config: logging.getLogger("examples.any").warning("One."), lambda: None)
+    assert capsys.readouterr().err == "One.\n"
+    assert (logger.propagate, logger.handlers) == before
 
+
+def train(**options):
+    """Trains for two epochs."""
     task = ranking.make_task(toy_interactions(), 20, (8, 4), None)
-    options = Options(epochs=2, warmup_epochs=0, seeds=1, free_epochs=9.0, batch_size=20)
-    lines = []
-    command.run(lambda config: lines.append(training.train(task, config)), lambda: options)
+    return training.train(task, Options(epochs=2, warmup_epochs=0, seeds=1, **options))
+
+
+def test_a_run_that_never_switches_says_so_before_and_after(capsys):
+    results = []
+    command.run(lambda config: results.append(train(free_epochs=9.0)), lambda: None)
     before, after = capsys.readouterr().err.strip().splitlines()
     assert before == (
         "free_epochs=9 with epochs=2: adam_lawn trains freely to the end, and LAWN never begins."
     )
     assert after.startswith("LAWN never began in 1 of 1 run(s)")
-    (record,) = records.make_records({}, [0], lines[0])
+    (record,) = records.make_records({}, [0], results[0])
     assert record["switched_at_epoch"] is None
-    reached = training.train(task, Options(epochs=2, warmup_epochs=0, seeds=1, free_epochs=0.5))
-    (record,) = records.make_records({}, [0], reached)
+    (record,) = records.make_records({}, [0], train(free_epochs=0.5))
     assert record["switched_at_epoch"] == pytest.approx(0.5, abs=0.5)
+
+
+@pytest.mark.parametrize("switch", ["hold", "auto"])
+def test_an_automatic_switch_that_did_not_come_is_told_after(switch, capsys):
+    command.run(lambda config: train(free_epochs=switch, learning_rate=0.0), lambda: None)
+    assert capsys.readouterr().err.startswith("LAWN never began in 1 of 1 run(s)")
+
+
+def test_of_a_grid_the_free_epochs_that_are_too_many_are_named(caplog):
+    options = Options(epochs=3, seeds=4)
+    grid = options.hyperparameters()._replace(free_epochs=[1.0, 3.0, 4.5, 3.0])
+    switching.warn_before(options, grid)
+    (record,) = caplog.records
+    assert record.message.startswith("free_epochs=3 4.5 with epochs=3")
+
+
+def test_free_epochs_without_a_switch_are_told(capsys):
+    command.run(lambda config: train(optimizer="adam", free_epochs=1.0), lambda: None)
+    assert capsys.readouterr().err == (
+        "free_epochs=1 is not used: adam has no switch, its twin with _lawn in its name has.\n"
+    )
+
+
+def test_records_of_the_same_run_are_added_once(tmp_path, capsys):
+    found = records.make_records({"example": "toy"}, [0], train())
+    for _ in range(2):
+        records.append_new(tmp_path / "runs.jsonl", found)
+    assert len(records.read_records(tmp_path / "runs.jsonl")) == 1
+    assert capsys.readouterr().out == (
+        f"{tmp_path}/runs.jsonl has 1 of its records: they are not added.\n"
+    )
+    records.append_new(tmp_path / "runs.jsonl", [found[0] | {"seed": 1}])
+    assert len(records.read_records(tmp_path / "runs.jsonl")) == 2
