@@ -360,16 +360,18 @@ class GradientRiseState(NamedTuple):
       peak: float32 scalar; its maximum so far.
       low: float32 scalar; its minimum since it has fallen from the peak.
       fallen: bool scalar; whether it has fallen far enough to look for a minimum.
+      marked: bool scalar; whether it has begun to rise from there.
     """
 
     average: jax.Array
     peak: jax.Array
     low: jax.Array
     fallen: jax.Array
+    marked: jax.Array
 
 
-def at_gradient_rise(ratio: float = 1.25) -> Switch:
-    r"""Holds the norms of the moment when the gradient was smallest: the switch that needs nothing.
+def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
+    r"""Holds the norms of the moment when the gradient begins to rise, and needs nothing to see it.
 
     The norm :math:`x_t` of the gradient, over the constrained leaves, shoots up in the first steps,
     falls while the network learns what is common to all examples, and rises as it begins to tell
@@ -379,17 +381,19 @@ def at_gradient_rise(ratio: float = 1.25) -> Switch:
     .. math::
       a \leftarrow a + \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right) (x_t - a)
 
-    Once the average has fallen from its maximum by `ratio`, the norms of its minimum are marked,
-    anew at each lower one; when it has risen from there by `ratio`, training is constrained, and
-    the first constrained update brings the weights to the marked norms. Where the gradient only
-    falls, training stays free. What the loss is multiplied by does not matter.
+    Once the average has fallen from its maximum by `ratio`, its minimum is looked for. The norms
+    are marked when it has risen from there by `mark_ratio`, anew after each lower minimum; when it
+    has risen by `ratio`, training is constrained, and the first constrained update brings the
+    weights to the marked norms. Where the gradient only falls, training stays free. What the loss is
+    multiplied by does not matter.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the rise: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose
     norm is not finite is left out.
 
     Args:
-      ratio: how far the average must fall, and then rise; above 1 and finite.
+      ratio: how far the average must fall, and then rise, to constrain; above 1 and finite.
+      mark_ratio: how far it must rise for the norms to be marked; from 1 to `ratio`.
 
     Returns:
       A `Switch` with a `GradientRiseState`. `lawn` gives it the norm; within `shard_map`, where
@@ -397,7 +401,7 @@ def at_gradient_rise(ratio: float = 1.25) -> Switch:
       `gradient_norm=`, the same on every device.
 
     Raises:
-      ValueError: if `ratio` is out of its range; on `update`, where `axis_name` is given and
+      ValueError: if an argument is out of its range; on `update`, where `axis_name` is given and
         `gradient_norm=` is not.
 
     Examples:
@@ -415,13 +419,15 @@ def at_gradient_rise(ratio: float = 1.25) -> Switch:
       >>> step, bool(switch.marked(state))
       (127, True)
     """
-    ratio = number("ratio", ratio)
+    ratio, mark_ratio = number("ratio", ratio), number("mark_ratio", mark_ratio)
     if not 1 < ratio < math.inf:
         raise ValueError(f"ratio={ratio} must be above 1 and finite, such as 1.25.")
+    if not 1 <= mark_ratio <= ratio:
+        raise ValueError(f"mark_ratio={mark_ratio} must lie between 1 and ratio={ratio}.")
 
     def init() -> GradientRiseState:
         zero = jnp.zeros([], jnp.float32)
-        return GradientRiseState(zero, zero, zero, jnp.zeros([], bool))
+        return GradientRiseState(zero, zero, zero, jnp.zeros([], bool), jnp.zeros([], bool))
 
     def update(
         count: jax.Array, state: GradientRiseState, extra_args: Mapping[str, Any]
@@ -438,14 +444,15 @@ def at_gradient_rise(ratio: float = 1.25) -> Switch:
         peak = jnp.maximum(state.peak, average)
         fallen = state.fallen | (ratio * average <= peak)
         low = jnp.where(state.fallen, jnp.minimum(state.low, average), average)
+        marked = fallen & ((state.marked & (average > low)) | (average >= mark_ratio * low))
         constrain = fallen & (average >= ratio * low)
-        return constrain, GradientRiseState(average, peak, low, fallen)
+        return constrain, GradientRiseState(average, peak, low, fallen, marked)
 
     return Switch(
         init,
         update,
         extra_args=("gradient_norm",),
-        marked=lambda state: state.average > state.low,
+        marked=lambda state: state.marked,
     )
 
 

@@ -126,9 +126,9 @@ class Options(RunOptions):
     weight_decay: float = 0.0
     """Of kernels and embeddings, times the learning rate; for sgd it is added to the gradient."""
     free_epochs: float | SwitchName = "rise"
-    """Epochs before LAWN fixes the norms. rise: until the gradient rises, to fix the norms of its
-    minimum; hold: until the median margin reaches 3, where the norms are steered to keep it; auto:
-    until the median margin is 2.5 for good."""
+    """Epochs before LAWN fixes the norms. rise: until the gradient rises, to fix the norms of the
+    moment when this began; hold: until the median margin reaches 3, where the norms are steered to
+    keep it; auto: until the median margin is 2.5 for good."""
     norms_of: float | None = None
     """Fix the norms of this earlier epoch, in place of those at the end of the free epochs."""
     clip_norm: float | None = None

@@ -27,7 +27,8 @@ MISTAKES = {
     "a word for a number or a name": (
         ncf,
         ["--free-epochs", "soon"],
-        "--free-epochs: no type matching FLOAT|{rise,hold,auto} could be instantiated from ['soon'].\n",
+        "--free-epochs: no type matching FLOAT|{rise,hold,auto} could be instantiated from"
+        " ['soon'].\n",
     ),
     "a negative batch size": (ncf, ["--batch-size", "-1"], "batch_size=-1 must be at least 1"),
     "an unknown optimizer": (ncf, ["--optimizer", "adamlawn"], "adamlawn"),

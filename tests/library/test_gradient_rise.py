@@ -108,6 +108,21 @@ def test_within_shard_map_the_norm_is_asked_for():
     )
 
 
+def test_a_lower_minimum_takes_the_mark_back():
+    course = np.interp(np.arange(400), [0, 10, 60, 120, 200, 260, 400], [1, 8, 2, 2.4, 1.0, 1.0, 4])
+    marked, first = follow(lo.at_gradient_rise(), course)
+    assert marked[150]
+    assert not marked[230]
+    assert marked[first]
+    assert first > 260
+
+
+@pytest.mark.parametrize("mark_ratio", [0.9, 1.3, float("nan")])
+def test_a_ratio_for_the_mark_out_of_range_is_refused(mark_ratio):
+    with pytest.raises(ValueError, match=rf"mark_ratio={mark_ratio} must lie between 1 and ratio"):
+        lo.at_gradient_rise(mark_ratio=mark_ratio)
+
+
 @pytest.mark.parametrize("ratio", [1.0, float("nan"), float("inf")])
 def test_a_ratio_out_of_range_is_refused(ratio):
     with pytest.raises(ValueError, match=rf"ratio={ratio} must be above 1 and finite"):
