@@ -384,8 +384,8 @@ def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     Once the average has fallen from its maximum by `ratio`, its minimum is looked for. The norms
     are marked when it has risen from there by `mark_ratio`, anew after each lower minimum; when it
     has risen by `ratio`, training is constrained, and the first constrained update brings the
-    weights to the marked norms. Where the gradient only falls, training stays free. What the loss is
-    multiplied by does not matter.
+    weights to the marked norms. Where the gradient only falls, training stays free. What the loss
+    is multiplied by does not matter.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the rise: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose

@@ -111,7 +111,7 @@ def test_within_shard_map_the_norm_is_asked_for():
 def test_a_lower_minimum_takes_the_mark_back():
     course = np.interp(np.arange(400), [0, 10, 60, 120, 200, 260, 400], [1, 8, 2, 2.4, 1.0, 1.0, 4])
     marked, first = follow(lo.at_gradient_rise(), course)
-    assert marked[150]
+    assert marked[100:140].any()
     assert not marked[230]
     assert marked[first]
     assert first > 260
