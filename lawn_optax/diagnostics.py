@@ -174,6 +174,77 @@ def angular_step(
     }
 
 
+def step_report(
+    params: optax.Params,
+    grads: optax.Updates,
+    updates: optax.Updates,
+    state: Any = None,
+    margins: jax.Array | None = None,
+    *,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
+) -> dict[str, jax.Array]:
+    r"""Returns all that a log should have of one update, as one flat dict; may be jitted.
+
+    Args:
+      params: the parameters before the update.
+      grads: the gradient there, a tree like `params`.
+      updates: what the optimizer returned for it.
+      state: the optimizer's new state, for the norms that are held.
+      margins: of the minibatch's examples, of any shape.
+      mask: as given to the optimizer.
+      axes: as given to the optimizer.
+      stacked: as given to the optimizer.
+
+    Returns:
+      Per constrained leaf, one number per norm: `norm/PATH`, `share/PATH` (of the sum of all
+      squared norms), `held/PATH` (with a state; 0 before there is one), `cos_wg/PATH`,
+      `angle/PATH` in radians, `relative_step/PATH`, and the terms of the change of the squared norm,
+      :math:`\lVert w + u\rVert^2 - \lVert w\rVert^2 = 2 \langle w, u\rangle + \lVert u\rVert^2`,
+      `radial/PATH` and `squared_step/PATH`. Of the whole: `gradient_norm`, over all leaves; with
+      margins `margin_p10`, `margin_p50`, `margin_p90` and `flat_share`.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> w = {'kernel': jnp.array([[3., 4.]])}
+      >>> update = {'kernel': jnp.array([[-4., 3.]])}   # tangent
+      >>> report = lawn_optax.diagnostics.step_report(w, w, update)
+      >>> [f"{float(report[name]):.1f}" for name in
+      ...  ('norm/kernel', 'cos_wg/kernel', 'relative_step/kernel', 'radial/kernel')]
+      ['5.0', '1.0', '1.0', '0.0']
+
+    References:
+      (S2) in the supplement of `How to decay your learning rate <https://arxiv.org/abs/2103.12682>`_.
+    """
+    where: dict[str, Any] = {"mask": mask, "axes": axes, "stacked": stacked}
+    u = jax.tree.map(upcast, updates)
+    spheres = select_spheres(params, **where)
+    ww, wu, uu = spheres.inner_products((params, params), (params, u), (u, u))
+    total = sum(jnp.sum(x) for x in ww.values())
+    per_leaf = {
+        "norm": {path: safe_sqrt(x) for path, x in ww.items()},
+        "share": {path: x / total for path, x in ww.items()},
+        "cos_wg": gradient_cosine(params, grads, **where),
+        "angle": angular_step(params, updates, **where),
+        "relative_step": {
+            path: safe_divide(safe_sqrt(uu[path]), safe_sqrt(x)) for path, x in ww.items()
+        },
+        "radial": {path: 2 * x for path, x in wu.items()},
+        "squared_step": uu,
+    }
+    if state is not None:
+        held = {path: c for found in _states(state) for path, c in found.norms.items()}
+        per_leaf["held"] = {path: _array(c) for path, c in held.items()}
+    report = {f"{name}/{path}": x for name, xs in per_leaf.items() for path, x in xs.items()}
+    report["gradient_norm"] = optax.tree.norm(grads)
+    if margins is not None:
+        quantiles = jnp.quantile(jnp.asarray(margins, jnp.float32), jnp.array([0.1, 0.5, 0.9]))
+        report |= dict(zip(("margin_p10", "margin_p50", "margin_p90"), quantiles, strict=True))
+        report["flat_share"] = flat_zone_share(margins)
+    return report
+
+
 def flat_zone_share(margins: jax.Array, *, threshold: float = 2.5) -> jax.Array:
     """Returns the share of examples whose loss is flat: with a margin of at least `threshold`.
 
@@ -262,6 +333,66 @@ def escape_value(
     start = jax.random.normal(key, w.shape, w.dtype)
     _, quotients = jax.lax.scan(iterate, start / jnp.linalg.norm(start), length=iterations)
     return quotients[-1]
+
+
+def sharpness(
+    loss: Callable[[optax.Params], jax.Array],
+    params: optax.Params,
+    *,
+    key: jax.Array,
+    count: int = 1,
+    iterations: int = 30,
+) -> jax.Array:
+    """Returns the largest eigenvalues of the Hessian of a loss, by Lanczos's method.
+
+    Of a scale-invariant measure, give weights of given norms: `scale_to_norms` before.
+
+    Args:
+      loss: `loss(params) -> scalar`.
+      params: where to look.
+      key: for the starting vector.
+      count: how many eigenvalues, at least 1.
+      iterations: Hessian-vector products, at least `count`; all their vectors are kept.
+
+    Returns:
+      `(count,)`, the largest first.
+
+    Raises:
+      ValueError: if `iterations` is below `count`, or either below 1.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, lawn_optax
+      >>> loss = lambda w: jnp.sum(jnp.array([1., 2., 5.]) * w**2) / 2
+      >>> eigenvalues = lawn_optax.diagnostics.sharpness(
+      ...     loss, jnp.ones(3), key=jax.random.key(0), count=2, iterations=3)
+      >>> [f"{x:.3f}" for x in eigenvalues]
+      ['5.000', '2.000']
+    """
+    if not 1 <= count <= iterations:
+        raise ValueError(
+            f"count={count} must be at least 1, and iterations={iterations} at least that."
+        )
+    w, unravel = jax.flatten_util.ravel_pytree(params)
+    gradient = jax.grad(lambda w: loss(unravel(w)))
+    iterations = min(iterations, w.size)
+
+    def iterate(basis: jax.Array, i: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        v = basis[i]
+        image = jax.jvp(gradient, (w,), (v,))[1]
+        diagonal = jnp.vdot(v, image)
+        # Orthogonal to all before it, twice: once leaves what rounding has left over.
+        for _ in range(2):
+            image = image - basis.T @ (basis @ image)
+        size = jnp.linalg.norm(image)
+        basis = basis.at[i + 1].set(safe_divide(image, size))
+        return basis, (diagonal, size)
+
+    start = jax.random.normal(key, w.shape, w.dtype)
+    basis = jnp.zeros((iterations + 1, w.size), w.dtype)
+    basis = basis.at[0].set(start / jnp.linalg.norm(start))
+    _, (diagonal, beside) = jax.lax.scan(iterate, basis, jnp.arange(iterations))
+    tridiagonal = jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
+    return jnp.linalg.eigvalsh(tridiagonal)[::-1][:count]
 
 
 def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:

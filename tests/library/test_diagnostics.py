@@ -175,3 +175,63 @@ def test_escape_value_refuses_a_batch_that_does_not_fit():
             batch_size=9,
             key=jax.random.key(0),
         )
+
+
+def test_sharpness_against_the_formed_hessian(x64):
+    x = jax.random.normal(jax.random.key(0), (20, 3), jnp.float64)
+    loss = lambda p: jnp.mean(jnp.log1p(jnp.exp(-jnp.tanh(x @ p["a"]) @ p["b"])))
+    params = {
+        "a": jax.random.normal(jax.random.key(1), (3, 4), jnp.float64),
+        "b": jax.random.normal(jax.random.key(2), (4,), jnp.float64),
+    }
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    expected = jnp.linalg.eigvalsh(jax.hessian(lambda w: loss(unravel(w)))(flat))[::-1]
+    found = jax.jit(
+        lambda p: diagnostics.sharpness(loss, p, key=jax.random.key(3), count=3, iterations=16)
+    )(params)
+    np.testing.assert_allclose(found, expected[:3], rtol=1e-8)
+
+
+def test_sharpness_of_more_iterations_than_there_are_weights():
+    found = diagnostics.sharpness(lambda w: jnp.sum(w**2), jnp.ones(2), key=jax.random.key(0))
+    np.testing.assert_allclose(found, [2.0], rtol=1e-5)
+
+
+def test_sharpness_refuses_fewer_iterations_than_eigenvalues():
+    with pytest.raises(ValueError, match=r"count=3 must be at least 1, and iterations=2"):
+        diagnostics.sharpness(jnp.sum, jnp.ones(5), key=jax.random.key(0), count=3, iterations=2)
+
+
+def test_a_report_of_one_update():
+    params = PARAMS["dense"] | {"other": 2 * PARAMS["dense"]["kernel"]}
+    grads = jax.tree.map(lambda w: w + 1, params)
+    tx = lo.adam_lawn(0.1, 0)
+    updates, state = tx.update(grads, tx.init(params), params)
+    margins = jnp.linspace(0.0, 4.0, 101)
+    report = jax.jit(diagnostics.step_report)(params, grads, updates, state, margins)
+    w, u, g = params["kernel"], updates["kernel"], grads["kernel"]
+    expected = {
+        "norm/kernel": norm(w),
+        "share/kernel": 0.2,  # beside a leaf twice as long
+        "held/kernel": norm(w),
+        "cos_wg/kernel": jnp.vdot(w, g) / (norm(w) * norm(g)),
+        "relative_step/kernel": norm(u) / norm(w),
+        "gradient_norm": optax.tree.norm(grads),
+        "margin_p10": 0.4,
+        "margin_p50": 2.0,
+        "margin_p90": 3.6,
+        "flat_share": 38 / 101,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(report[name], value, rtol=1e-5, err_msg=name)
+    change = norm(w + u) ** 2 - norm(w) ** 2
+    terms = report["radial/kernel"] + report["squared_step/kernel"]
+    np.testing.assert_allclose(terms, change, atol=1e-5)
+    angle = diagnostics.angular_step(params, updates)["kernel"]
+    np.testing.assert_allclose(report["angle/kernel"], angle, rtol=1e-6)
+
+
+def test_a_report_needs_neither_state_nor_margins():
+    params = {"kernel": jnp.eye(2)}
+    report = diagnostics.step_report(params, params, params)
+    assert not {name for name in report if name.startswith(("held", "margin", "flat"))}
