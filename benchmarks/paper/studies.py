@@ -163,4 +163,6 @@ def identity(config: Mapping[str, Any]) -> str:
     # An option that a record is too old to have was its default.
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     names = sorted(defaults.keys() - {*SHAPES_NOTHING, "seeds"})
+    if config["optimizer"] in WITH_DECAY:
+        names.remove("free_epochs")  # Without a switch it decides nothing.
     return json.dumps({name: config.get(name, defaults[name]) for name in names})
