@@ -1,1 +1,1 @@
-"""Programs that measure a cost, each of which writes one kind of record."""
+"""Holds programs that measure a cost, each of which writes one kind of record."""

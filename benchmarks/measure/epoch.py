@@ -1,4 +1,4 @@
-"""What an epoch of item recommendation takes, and what of a step goes where.
+"""Measures an epoch of item recommendation, and what of a step goes where.
 
     python -m benchmarks.measure.epoch --dataset movielens-100k --data-dir DIR
 
@@ -19,9 +19,9 @@ of it too, and so is the step, for their sum to be compared with.
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from benchmarks.tools import folders
-from benchmarks.tools.folders import NOT_YET_RUN
+from benchmarks.tools.records import newest_or_new
 from benchmarks.tools.timing import interleave, machine
 from examples import ncf, training
 from examples.results import records, tables
@@ -44,33 +43,10 @@ COLUMNS = (
     *("ms a step", "embedding", "MLP", "optimizer's", "device"),
 )
 CALLS = 10  # Of a part, in a row.
-TABLE_10 = {1_000: 300, 10_000: 300, 100_000: 500, 1_000_000: 500}  # The paper's epochs.
-
-
-class Goal(NamedTuple):
-    """How long MovieLens-1M may take on one H200, compilation included.
-
-    Attributes:
-      what: in words.
-      seeds: how many are trained side by side.
-      epochs: of each batch size.
-      minutes: at most.
-    """
-
-    what: str
-    seeds: int
-    epochs: dict[int, int]
-    minutes: float
-
-
-GOALS = (
-    Goal("300 epochs at batch size 10,000, one seed", 1, {10_000: 300}, 0.5),
-    Goal("the paper's Table 10 for one optimizer, three seeds", 3, TABLE_10, 5.0),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class EpochConfig:
     """Times a dataset at some batch sizes with some optimizers."""
 
     dataset: recommendation.DatasetName = "movielens-100k"
@@ -94,9 +70,9 @@ class Config:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
 
 
-def main(config: Config) -> None:
+def main(config: EpochConfig) -> None:
     """Measures, prints the table, appends the records."""
-    folder = config.records or folders.newest_or_new("epoch-time")
+    folder = config.records or newest_or_new("epoch-time")
     data_dir = str(config.data_dir) if config.data_dir else None
     data = recommendation.load(config.dataset, data_dir)
     for batch_size in config.batch_sizes:
@@ -132,7 +108,7 @@ def main(config: Config) -> None:
 
 
 class Epochs:
-    """Epochs of one optimizer, one after the other.
+    """Runs epochs of one optimizer, one after the other.
 
     Attributes:
       first_s: seconds of the first, compilation included.
@@ -152,7 +128,7 @@ class Epochs:
         self.of_cpu_s.clear()
 
     def window(self) -> float:
-        """Seconds of the next."""
+        """Returns the seconds of the next."""
         start, cpu_start = time.perf_counter(), time.process_time()
         self._state, metrics = self._train(self._state)
         jax.device_get(metrics | self._evaluate(self._state))
@@ -161,7 +137,7 @@ class Epochs:
 
 
 def parts(task: ranking.Ranking, run: ncf.Config, windows: int) -> dict[str, float]:
-    """Milliseconds that each part of a step takes, by name."""
+    """Returns the milliseconds that each part of a step takes, by name."""
     users, items, labels, _ = (x[0] for x in jax.jit(task.batches)(jax.random.key(0)))
     model = nnx.jit(lambda: task.model(nnx.Rngs(0)))()
     structure, tables_, tower = nnx.split(model, _of_tables, ...)
@@ -211,49 +187,20 @@ def parts(task: ranking.Ranking, run: ncf.Config, windows: int) -> dict[str, flo
     return {name: 1e3 * float(np.median(times)) for name, times in seconds.items()}
 
 
-def section(found: Sequence[records.Record]) -> str:
-    """The table, and what is to be reached on a GPU."""
-    parts = [table(found)] if found else []
-    return "\n\n".join([*parts, "MovieLens-1M on one H200:", goals(found)])
-
-
-def goals(found: Sequence[records.Record]) -> str:
-    """What is reached, by optimizer, and the command for what was not yet run."""
-    command = "python -m benchmarks.measure.epoch --dataset movielens-1m --data-dir DIR"
-    on_gpu = [
-        run
-        for run in found
-        if "H200" in run["device"] and run["config"]["dataset"] == "movielens-1m"
-    ]
-    rows = []
-    for goal in GOALS:
-        by_optimizer = tables.group(
-            [run for run in on_gpu if run["config"]["seeds"] == goal.seeds],
-            lambda run: run["config"]["optimizer"],
-        )
-        minutes = {name: minutes_of(goal, runs) for name, runs in by_optimizer.items()}
-        reached = [f"{name} {taken:.2g}" for name, taken in minutes.items() if taken is not None]
-        sizes = " ".join(map(str, goal.epochs))
-        fills = f"`{command} --batch-sizes {sizes} --seeds {goal.seeds}`"
-        measured = (", ".join(reached), "") if reached else (NOT_YET_RUN, fills)
-        rows.append((goal.what, f"{goal.minutes:g} or less", *measured))
-    return tables.markdown(("", "minutes to reach", "measured", "what fills it"), rows)
-
-
-def minutes_of(goal: Goal, runs: Sequence[records.Record]) -> float | None:
-    """What an optimizer's runs say, None if a batch size is missing."""
+def minutes_of(epochs: Mapping[int, int], runs: Sequence[records.Record]) -> float | None:
+    """Returns the minutes of some epochs by batch size, None where a batch size was not run."""
     by_size = {run["config"]["batch_size"]: run for run in runs}
-    if not goal.epochs.keys() <= by_size.keys():
+    if not epochs.keys() <= by_size.keys():
         return None
     seconds = [
-        by_size[size]["first_epoch_s"] + (epochs - 1) * float(np.median(by_size[size]["epoch_s"]))
-        for size, epochs in goal.epochs.items()
+        by_size[size]["first_epoch_s"] + (count - 1) * float(np.median(by_size[size]["epoch_s"]))
+        for size, count in epochs.items()
     ]
     return sum(seconds) / 60
 
 
 def table(found: Sequence[records.Record]) -> str:
-    """A row a record."""
+    """Returns a row per record."""
     rows = []
     for record in found:
         config, epochs = record["config"], record["epoch_s"]
@@ -281,12 +228,12 @@ def _of_tables(path: Sequence[Any], _: Any) -> bool:
 
 
 def _spread(hyperparameters: Hyperparameters, runs: int) -> Hyperparameters:
-    """Arrays `(runs,)` of them."""
+    """Returns arrays `(runs,)` of them."""
     return jax.tree.map(lambda x: jnp.full(runs, x, jnp.float32), hyperparameters)
 
 
 def _seconds(step: Callable[[], Any]) -> float:
-    """Seconds a call, of CPU time on a CPU."""
+    """Returns the seconds per call, of CPU time on a CPU."""
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     start = clock()
     for _ in range(CALLS):
@@ -296,4 +243,4 @@ def _seconds(step: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    command.run(main, command.parser(Config, "benchmarks.measure.epoch", __doc__))
+    command.run(main, command.parser(EpochConfig, "benchmarks.measure.epoch", __doc__))

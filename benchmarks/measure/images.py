@@ -1,4 +1,4 @@
-"""How fast image classifiers train: images a second, the share of the peak, what goes where.
+"""Measures how fast image classifiers train, and what of a step goes where.
 
     python -m benchmarks.measure.images --out runs/image-speed.jsonl
 
@@ -9,7 +9,7 @@ each; a figure is the median over these windows, with the smallest and the large
 - LAWN's share: what of a step with Adam-LAWN, on its spheres, goes beyond the step with Adam.
 - augmentation's share: what of a step with Adam goes beyond one that takes the images as they are.
   ImageNet's images are augmented on the host, so that no step here augments them.
-- share of the peak: model FLOPs of training with Adam-LAWN (see benchmarks/tools/model_flops.py)
+- share of the peak: model FLOPs of training with Adam-LAWN (see benchmarks/tools/flops.py)
   of what the device computes at most; blank where that is not known, give it with `--peak-tflops`.
 - 300 epochs: of CIFAR-10's 50,000 images with Adam-LAWN, its 10,000 test images evaluated after
   each: the compilation of training, and what epochs take by the measured times of a step and of
@@ -18,8 +18,9 @@ each; a figure is the median over these windows, with the smallest and the large
 """
 
 import dataclasses
+import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -28,20 +29,25 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.report import image_costs
-from benchmarks.report.image_costs import ADAM, AS_THEY_ARE, EVALUATION, LAWN
-from benchmarks.tools import model_flops, xla
+from benchmarks.tools import flops, xla
 from benchmarks.tools.timing import interleave, machine
 from examples import cifar, training
-from examples.results import records
+from examples.results import records, tables
 from examples.tasks.images import ModelName, classification, data
 from examples.tasks.images.models import MODELS
 from examples.training import command
 from examples.training.options import OptimizerName
 
+COLUMNS = (
+    *("model", "batch size", "images a second: Adam", "Adam-LAWN", "LAWN's share"),
+    *("augmentation's share", "share of the peak", "300 epochs", "memory", "compiles in"),
+)
+ADAM, LAWN, AS_THEY_ARE, EVALUATION = "adam", "adam_lawn", "adam, as they are", "evaluation"
+EPOCHS, TRAINING_IMAGES, TEST_IMAGES = 300, 50_000, 10_000
 
-class Workload(NamedTuple):
-    """What a network is trained on.
+
+class ImageWorkload(NamedTuple):
+    """Says what a network is trained on.
 
     Attributes:
       pixels: rows and columns of an image.
@@ -56,13 +62,13 @@ class Workload(NamedTuple):
     like_cifar: bool
 
 
-WORKLOADS = {name: Workload(32, 10, 4096, like_cifar=True) for name in MODELS} | {
-    "resnet50": Workload(224, 1000, 256, like_cifar=False)
+WORKLOADS = {name: ImageWorkload(32, 10, 4096, like_cifar=True) for name in MODELS} | {
+    "resnet50": ImageWorkload(224, 1000, 256, like_cifar=False)
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class ImageSpeedConfig:
     """Measures the training of each network."""
 
     models: tuple[ModelName, ...] = ("vgg19", "resnet50")
@@ -89,11 +95,11 @@ class Config:
                 raise ValueError(f"{name}={value} must be above 0.")
 
 
-def main(config: Config) -> None:
-    """Measures, prints a table a network, appends the records."""
+def main(config: ImageSpeedConfig) -> None:
+    """Measures, prints a table per network, appends the records."""
     for model in config.models:
         record = measure(model, config)
-        print(f"\n{image_costs.heading(record)}\n\n{image_costs.table([record])}")
+        print(f"\n{heading(record)}\n\n{table([record])}")
         if config.out:
             records.append_records(config.out, [record])
 
@@ -101,15 +107,15 @@ def main(config: Config) -> None:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AsTheyAre(classification.Classification):
-    """The same task without augmentation."""
+    """Leaves out augmentation of the same task."""
 
     def pixels(self, batch: classification.Batch) -> jax.Array:
-        """The images of a batch: `(batch, size, size, 3)` uint8."""
+        """Returns the images of a batch: `(batch, size, size, 3)` uint8."""
         return self.images[batch.images]
 
 
-class Program:
-    """An epoch of training, compiled and run once."""
+class EpochProgram:
+    """Holds an epoch of training, compiled and run once."""
 
     def __init__(self, task: classification.Classification, run: cifar.Config):
         static = run.static_options(task.steps_per_epoch)
@@ -124,26 +130,26 @@ class Program:
         self.window()
 
     def window(self) -> float:
-        """Seconds a step."""
+        """Returns the seconds of a step."""
         begun = time.perf_counter()
         self.state, metrics = self._epoch(self.state)
         jax.device_get(metrics)
         return (time.perf_counter() - begun) / self._steps
 
 
-def measure(model: ModelName, config: Config) -> records.Record:
-    """A record of one network."""
+def measure(model: ModelName, config: ImageSpeedConfig) -> records.Record:
+    """Returns a record of one network."""
     work = WORKLOADS[model]
     batch_size = config.batch_size or work.batch_size
     task = make_task(model, batch_size, config)
     plain = as_they_are(task)
     trained = task if work.like_cifar else plain
 
-    def program(task: classification.Classification, optimizer: OptimizerName) -> Program:
+    def program(task: classification.Classification, optimizer: OptimizerName) -> EpochProgram:
         run = cifar.Config(
             dataset="generated", batch_size=batch_size, optimizer=optimizer, free_epochs=0.0
         )
-        return Program(task, run)
+        return EpochProgram(task, run)
 
     programs = {ADAM: program(trained, "adam"), LAWN: program(trained, "adam_lawn")}
     windows: dict[str, Callable[[], float]] = {n: p.window for n, p in programs.items()}
@@ -159,7 +165,7 @@ def measure(model: ModelName, config: Config) -> records.Record:
         "batch_size": batch_size,
         "pixels": work.pixels,
         "parameters": sum(w.size for w in jax.tree.leaves(programs[ADAM].state.params)),
-        "multiply_adds": model_flops.multiply_adds(
+        "multiply_adds": flops.multiply_adds(
             lambda: task.model(nnx.Rngs(0)), task.images.shape[1:]
         ),
         "peak_tflops": peak_tflops(config),
@@ -174,13 +180,15 @@ def measure(model: ModelName, config: Config) -> records.Record:
     }
 
 
-def make_task(model: ModelName, batch_size: int, config: Config) -> classification.Classification:
-    """Noise, as many images of it as an epoch of the steps of a window takes."""
+def make_task(
+    model: ModelName, batch_size: int, config: ImageSpeedConfig
+) -> classification.Classification:
+    """Makes noise, as many images of it as an epoch of the steps of a window takes."""
     work, n = WORKLOADS[model], config.steps * batch_size
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (n, work.pixels, work.pixels, 3), np.uint8)
     images = data.Images(pixels, rng.integers(0, work.classes, n, np.int32))
-    held_out = data.Images(*(x[: image_costs.TEST_IMAGES] for x in images))
+    held_out = data.Images(*(x[:TEST_IMAGES] for x in images))
     return classification.make_task(
         data.Split(images, held_out, work.classes),
         batch_size=batch_size,
@@ -195,12 +203,12 @@ def make_task(model: ModelName, batch_size: int, config: Config) -> classificati
 
 
 def as_they_are(task: classification.Classification) -> AsTheyAre:
-    """The same images without augmentation."""
+    """Returns the same images without augmentation."""
     return AsTheyAre(**{f.name: getattr(task, f.name) for f in dataclasses.fields(task)})
 
 
-def evaluation(task: classification.Classification, trained: Program) -> Callable[[], float]:
-    """Seconds an image, once it is compiled."""
+def evaluation(task: classification.Classification, trained: EpochProgram) -> Callable[[], float]:
+    """Returns a clock of evaluation: seconds per image."""
 
     def window() -> float:
         begun = time.perf_counter()
@@ -211,12 +219,91 @@ def evaluation(task: classification.Classification, trained: Program) -> Callabl
     return window
 
 
-def peak_tflops(config: Config) -> float | None:
-    """Of the device, None where it is not known."""
+def peak_tflops(config: ImageSpeedConfig) -> float | None:
+    """Returns the peak of the device, None where it is not known."""
     if config.peak_tflops or config.dtype != "bfloat16":
         return config.peak_tflops
-    return model_flops.PEAKS.get(jax.devices()[0].device_kind)
+    return flops.PEAKS.get(jax.devices()[0].device_kind)
+
+
+def images_per_second(record: records.Record, run: str) -> float:
+    """Returns the images trained on per second."""
+    return float(record["batch_size"] / np.median(record["seconds"][run]))
+
+
+def share_of_peak(record: records.Record) -> float | None:
+    """Returns the share of the device's peak that model FLOPs are, from 0 to 1."""
+    if record["peak_tflops"] is None:
+        return None
+    needed = flops.of_training(record["multiply_adds"]) * images_per_second(record, LAWN)
+    return needed / (1e12 * float(record["peak_tflops"]))
+
+
+def share(record: records.Record, part: str) -> np.ndarray | None:
+    """Returns what LAWN or augmentation takes of the step that has it: `(windows,)`."""
+    whole, without = {"LAWN": (LAWN, ADAM), "augmentation": (ADAM, AS_THEY_ARE)}[part]
+    seconds = record["seconds"]
+    if without not in seconds:
+        return None
+    return 1 - np.array(seconds[without]) / np.array(seconds[whole])
+
+
+def seconds_of_epochs(record: records.Record) -> float | None:
+    """Returns what 300 epochs of CIFAR-10 take, None for other networks and larger batches."""
+    if EVALUATION not in record["seconds"] or record["batch_size"] > TRAINING_IMAGES:
+        return None
+    step, image = (np.median(record["seconds"][run]) for run in (LAWN, EVALUATION))
+    epoch = TRAINING_IMAGES // record["batch_size"] * step + TEST_IMAGES * image
+    return float(record["compile_s"] + EPOCHS * epoch)
+
+
+def heading(record: records.Record) -> str:
+    """Says what was measured, and where."""
+    return (
+        f"On {record['backend'].upper()}, {record['device']}: {record['windows']} windows of"
+        f" {record['steps']} steps, {record['dtype']}."
+    )
+
+
+def table(found: Sequence[records.Record]) -> str:
+    """Returns a row per network."""
+    rows = []
+    for record in found:
+        name = record["model"]
+        if record["width"] != 1:
+            name += f", {record['width']:g} of its channels"
+        rows.append(
+            (
+                name,
+                f"{record['batch_size']:,}",
+                *(f"{images_per_second(record, run):,.0f}" for run in (ADAM, LAWN)),
+                spread(share(record, "LAWN")),
+                spread(share(record, "augmentation")),
+                percent(share_of_peak(record)),
+                clock(seconds_of_epochs(record)),
+                f"{record['memory'] / 2**30:.3g} GiB",
+                f"{record['compile_s']:.0f} s",
+            )
+        )
+    return tables.markdown(COLUMNS, rows)
+
+
+def spread(shares: np.ndarray | None) -> str:
+    """Returns a median with its spread, in percent."""
+    if shares is None:
+        return ""
+    return f"{np.median(shares):z.1%} ({shares.min():z.1%} to {shares.max():z.1%})"
+
+
+def percent(share: float | None) -> str:
+    """Returns a share in percent, nothing where it is not known."""
+    return "" if share is None else f"{share:.1%}"
+
+
+def clock(seconds: float | None) -> str:
+    """Returns hours, minutes and seconds."""
+    return "" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
 
 
 if __name__ == "__main__":
-    command.run(main, command.parser(Config, "benchmarks.measure.images", __doc__))
+    command.run(main, command.parser(ImageSpeedConfig, "benchmarks.measure.images", __doc__))

@@ -1,17 +1,19 @@
-r"""What an optimizer step costs: memory traffic, time, temporary memory, compilation.
+r"""Measures an optimizer step: memory traffic, time, temporary memory, compilation.
 
     python -m benchmarks.measure.optimizer_step --trees ncf resnet50 --out runs/overhead.jsonl
 
-- bytes, FLOPs: XLA's own count for one compiled step, a parameter; beside the bytes stands the
+- bytes, FLOPs: XLA's own count for one compiled step, per parameter; beside the bytes stands the
   floor, what a step must read and write in any case (see benchmarks/tools/optimizers.py).
-- temporary: bytes a parameter beside arguments and results; of one step, and of a loop of steps.
+- temporary: bytes per parameter beside arguments and results; of one step, and of a loop of steps.
 - kernels, sums: what a step launches, and how many of its sums run over 1,000 elements or more.
 - time: a scan of steps with its state donated, every optimizer in turn in each window, as a ratio
   to Adam's in the same window: the median, with the smallest and the largest.
+- of copy bandwidth: the floor's bytes in that time, beside a copy of the parameters within
+  the device's memory.
 
 LAWN stands there twice: on its spheres from the first step, and in its free phase. Where PyTorch is
-installed, AdamP follows, as a ratio to PyTorch's fused Adam. A figure without its machine is no
-result, so each line of `--out` names it.
+installed, AdamP follows, as a ratio to PyTorch's fused Adam. Each line of `--out` names
+the machine.
 
 Without the machine, its program can still be counted:
 
@@ -32,32 +34,20 @@ from typing import Any
 import jax
 import tqdm
 
-from benchmarks.tools import gpu_targets, torch_peers, trees, xla
-from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS
-from benchmarks.tools.rivals import Stepper
-from benchmarks.tools.timing import Loop, compare, interleave, machine
+from benchmarks.tools import torch_peers, trees, xla
+from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, Stepper
+from benchmarks.tools.timing import Loop, compare, copy_bytes_per_s, interleave, machine
 from examples.results import records, tables
 from examples.training import command
 
-COLUMNS = (
-    "optimizer",
-    "bytes",
-    "floor",
-    "to Adam",
-    "FLOPs",
-    "temporary (in a loop)",
-    "kernels",
-    "sums",
-    "compiles in s",
-    "ms",
-    "time to Adam",
-)
 COUNTED = ("optimizer", "bytes", "floor", "to Adam", "temporary", "kernels", "sums")
+TIMED = ("FLOPs", "temporary in a loop", "compiles in s", "ms", "time to Adam", "of copy bandwidth")
+WITHOUT_COMMAND_BUFFERS = {"xla_gpu_enable_command_buffer": ""}
 COMPILED = "compiled for gpu"  # The backend of what was compiled for a GPU and not run.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class OptimizerStepConfig:
     """Measures one step of each optimizer on each tree of parameters."""
 
     trees: tuple[str, ...] = ("ncf", "vgg19", "resnet50")
@@ -70,6 +60,8 @@ class Config:
     """Steps in a window."""
     torch: bool = torch_peers.installed()
     """Whether to measure AdamP in PyTorch too."""
+    command_buffers: bool = True
+    """Whether a GPU may take the launches of a step from a buffer, as it does by default."""
     compile_for: Path | None = None
     """Target config of a GPU to compile for: what does not take running is counted, none timed."""
     out: Path | None = None
@@ -87,14 +79,14 @@ class Config:
             raise ValueError("torch=True, but PyTorch is not there: pip install torch.")
         if self.compile_for and not self.compile_for.is_file():
             raise ValueError(
-                f"compile_for={str(self.compile_for)!r} is no file: give a target config, such as"
-                " xla/backends/gpu/target_config/specs/h200.txtpb of XLA's repository."
+                f"compile_for={str(self.compile_for)!r} is not a file: give a target config, such"
+                " as xla/backends/gpu/target_config/specs/h200.txtpb of XLA's repository."
             )
 
 
-def main(config: Config) -> None:
-    """Measures, prints a table a tree, appends the records."""
-    device = gpu_targets.describe(config.compile_for) if config.compile_for else None
+def main(config: OptimizerStepConfig) -> None:
+    """Measures, prints a table per tree, appends the records."""
+    device = xla.describe(config.compile_for) if config.compile_for else None
     for tree in config.trees:
         rows = compile_only(tree, config, device) if device else measure(tree, config)
         print(f"\n{heading(rows)}\n{table(rows)}")
@@ -102,18 +94,21 @@ def main(config: Config) -> None:
             records.append_records(config.out, rows)
 
 
-def measure(tree: str, config: Config) -> list[records.Record]:
-    """A record an optimizer."""
+def measure(tree: str, config: OptimizerStepConfig) -> list[records.Record]:
+    """Returns a record per optimizer."""
     shapes = trees.TREES[tree]()
     params = trees.fill(shapes, jax.random.key(0))
-    shared = describe(tree, params) | {
+    about = describe(tree, params)
+    shared = about | {
         "windows": config.windows,
         "steps": config.steps,
         "backend": jax.default_backend(),
         "device": machine(),
+        "command_buffers": config.command_buffers,
+        "copy_bytes_per_s": copy_bytes_per_s(4 * about["parameters"]),
     }
     size, names = shared["parameters"], every(config, tree)
-    programs = {n: Program(OPTIMIZERS[n].make(), params, config.steps) for n in names}
+    programs = {n: StepProgram(OPTIMIZERS[n].make(), params, config) for n in names}
     times = interleave({n: p.loop.window for n, p in programs.items()}, config.windows, tree)
     rows = [
         shared
@@ -134,22 +129,24 @@ def measure(tree: str, config: Config) -> list[records.Record]:
     return rows
 
 
-def compile_only(tree: str, config: Config, device: jax.Device) -> list[records.Record]:
-    """A record an optimizer of what its program for a device that is not there says by itself."""
+def compile_only(
+    tree: str, config: OptimizerStepConfig, device: jax.Device
+) -> list[records.Record]:
+    """Returns what the programs for a device that is not there say, a record per optimizer."""
     params = jax.eval_shape(lambda key: trees.fill(trees.TREES[tree](), key), jax.random.key(0))
     shared = describe(tree, params) | {"backend": COMPILED, "device": device.device_kind}
     rows = []
     for name in every(config, tree):
         optimizer = OPTIMIZERS[name].make()
         state = jax.eval_shape(optimizer.init, params)
-        step = gpu_targets.compile_for(device, optimizer.step, params, state, params)
+        step = xla.compile_for(device, optimizer.step, params, state, params)
         counted = of_step(xla.count(step), shared["parameters"])
         rows.append(shared | {"optimizer": name, "floor": OPTIMIZERS[name].floor} | counted)
     return rows
 
 
 def describe(tree: str, params: dict[str, jax.Array]) -> records.Record:
-    """What is measured, and with which code."""
+    """Says what is measured, and with which code."""
     sizes = [w.size for w in params.values()]
     return {
         "benchmark": "overhead",
@@ -161,26 +158,27 @@ def describe(tree: str, params: dict[str, jax.Array]) -> records.Record:
     }
 
 
-def every(config: Config, tree: str) -> Iterable[str]:
-    """The optimizers, Adam first, with a bar that shows how far their compilation is."""
+def every(config: OptimizerStepConfig, tree: str) -> Iterable[str]:
+    """Yields the optimizers, Adam first, with a bar that shows how far their compilation is."""
     return tqdm.tqdm(dict.fromkeys((BASELINE, *config.optimizers)), desc=f"{tree}, compiling")
 
 
-class Program:
-    """One optimizer on one tree, compiled: a step to count, a loop of steps to time."""
+class StepProgram:
+    """Compiles one optimizer on one tree: a step to count, a loop of steps to time."""
 
-    def __init__(self, optimizer: Stepper, params: Any, steps: int):
+    def __init__(self, optimizer: Stepper, params: Any, config: OptimizerStepConfig):
         grads = jax.tree.map(lambda w: 0.1 * w[::-1], params)
         self.step = compile_step(optimizer, grads, params)
         self.loop = Loop(
             lambda grads, carry: optimizer.step(grads, carry[1], carry[0]),
             grads,
             lambda: (params, optimizer.init(params)),
-            steps,
+            config.steps,
+            {} if config.command_buffers else WITHOUT_COMMAND_BUFFERS,
         )
 
     def counts(self, size: int) -> dict[str, float]:
-        """What a step takes, a parameter where that makes sense."""
+        """Returns what a step takes, per parameter where that makes sense."""
         step, loop = xla.count(self.step), xla.count(self.loop.compiled)
         return of_step(step, size) | {
             "temporary_in_loop": loop.temporary / size,
@@ -189,7 +187,7 @@ class Program:
 
 
 def of_step(step: xla.Counts, size: int) -> dict[str, float]:
-    """Counts of one step, a parameter where that makes sense."""
+    """Returns the counts of one step, per parameter where that makes sense."""
     flops = {} if step.flops is None else {"flops": step.flops / size}
     return flops | {
         "bytes": step.bytes / size,
@@ -200,19 +198,21 @@ def of_step(step: xla.Counts, size: int) -> dict[str, float]:
 
 
 def compile_step(optimizer: Stepper, grads: Any, params: Any) -> jax.stages.Compiled:
-    """One step, nothing donated: what its bytes are counted of."""
+    """Compiles one step, nothing donated, whose bytes are counted."""
     state = jax.eval_shape(optimizer.init, params)
     return jax.jit(optimizer.step).lower(grads, state, params).compile()
 
 
 def heading(rows: Sequence[records.Record]) -> str:
-    """What was measured, and where."""
+    """Says what was measured, and where."""
     row = rows[0]
     how = (
         "compiled for, not run"
         if row["backend"] == COMPILED
         else f"{row['windows']} windows of {row['steps']} steps"
     )
+    if not row.get("command_buffers", True):
+        how += ", without command buffers"
     return (
         f"{row['tree']}: {row['leaves']} leaves, {row['parameters']:,} parameters."
         f" {row['device']}, {how}."
@@ -220,39 +220,25 @@ def heading(rows: Sequence[records.Record]) -> str:
 
 
 def table(rows: Sequence[records.Record]) -> str:
-    """Markdown, a row an optimizer, PyTorch's in a table of their own."""
+    """Returns a row per optimizer, PyTorch's in a table of their own."""
     theirs = [row for row in rows if "bytes" not in row]
     ours = [row for row in rows if "bytes" in row]
-    if ours[0]["backend"] == COMPILED:
+    timed = [(*counted(row, ours[0]["bytes"]), *clocked(row)) for row in ours if "ms" in row]
+    if not timed:
         return tables.markdown(COUNTED, [counted(row, ours[0]["bytes"]) for row in ours])
-    text = tables.markdown(COLUMNS, [cells(row, ours[0]["bytes"]) for row in ours])
+    text = tables.markdown((*COUNTED, *TIMED), timed)
     if theirs:
         columns = ("optimizer", "first step in s", "ms", "time to PyTorch's fused Adam")
-        timed = [
+        cells = [
             (row["optimizer"], f"{row['compile_s']:.1f}", f"{row['ms']:.2f}", ratio(row))
             for row in theirs
         ]
-        text += f"\n\n{tables.markdown(columns, timed)}"
+        text += f"\n\n{tables.markdown(columns, cells)}"
     return text
 
 
-def cells(row: Mapping[str, Any], adam: float) -> tuple[str, ...]:
-    """What a row shows; `adam` is the bytes of Adam's step."""
-    *traffic, temporary, kernels, reductions = counted(row, adam)
-    return (
-        *traffic,
-        f"{row['flops']:.0f}",
-        f"{temporary} ({row['temporary_in_loop']:.1f})",
-        kernels,
-        reductions,
-        f"{row['compile_s']:.1f}",
-        f"{row['ms']:.2f}",
-        ratio(row),
-    )
-
-
 def counted(row: Mapping[str, Any], adam: float) -> tuple[str, ...]:
-    """What a row shows of a program that was not run."""
+    """Returns what a row shows of a program; `adam` is the bytes of Adam's step."""
     return (
         row["optimizer"],
         f"{row['bytes']:.0f}",
@@ -264,10 +250,32 @@ def counted(row: Mapping[str, Any], adam: float) -> tuple[str, ...]:
     )
 
 
+def clocked(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns what a row shows of running a program."""
+    share = share_of_copy(row)
+    return (
+        f"{row['flops']:.0f}",
+        f"{row['temporary_in_loop']:.1f}",
+        f"{row['compile_s']:.1f}",
+        f"{row['ms']:.2f}",
+        ratio(row),
+        "" if share is None else f"{share:.0%}",
+    )
+
+
+def share_of_copy(row: Mapping[str, Any]) -> float | None:
+    """Returns the floor's bytes per second beside a copy's, None where one of them is not known."""
+    if row["floor"] is None or "copy_bytes_per_s" not in row:
+        return None
+    moved = row["floor"] * row["parameters"] / (row["ms"] / 1e3)
+    return float(moved / row["copy_bytes_per_s"])
+
+
 def ratio(row: Mapping[str, Any]) -> str:
-    """A median with its spread."""
+    """Returns a median with its spread."""
     return f"{row['time']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
 
 if __name__ == "__main__":
-    command.run(main, command.parser(Config, "benchmarks.measure.optimizer_step", __doc__))
+    read = command.parser(OptimizerStepConfig, "benchmarks.measure.optimizer_step", __doc__)
+    command.run(main, read)

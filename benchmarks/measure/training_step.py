@@ -1,4 +1,4 @@
-"""What an optimizer's share is of a whole training step: forward pass, backward pass, update.
+"""Measures an optimizer's share of a training step: forward pass, backward pass, update.
 
     python -m benchmarks.measure.training_step --workloads ncf --batches 1000 --out runs/step.jsonl
 
@@ -21,8 +21,7 @@ import tqdm
 from flax import nnx
 
 from benchmarks.measure.optimizer_step import ratio
-from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, RATE
-from benchmarks.tools.rivals import Stepper, stepper
+from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, RATE, Stepper, stepper
 from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
 from examples.tasks.images.models import make_model
@@ -36,8 +35,8 @@ STEPPERS: dict[str, Callable[[], Stepper]] = {
 }
 
 
-class Workload(NamedTuple):
-    """A model and what it is trained on.
+class ModelWorkload(NamedTuple):
+    """Holds a model and what it is trained on.
 
     Attributes:
       model: `model(rngs)`, a Flax NNX module.
@@ -50,8 +49,8 @@ class Workload(NamedTuple):
     loss: Callable[[Any, Any], jax.Array]
 
 
-def recommender(users: int, items: int, tower: tuple[int, ...]) -> Workload:
-    """Neural collaborative filtering, on pairs drawn at random."""
+def recommender(users: int, items: int, tower: tuple[int, ...]) -> ModelWorkload:
+    """Makes neural collaborative filtering, on pairs drawn at random."""
 
     def batch(key: jax.Array, size: int) -> tuple[jax.Array, ...]:
         of_users, of_items, of_labels = jax.random.split(key, 3)
@@ -62,13 +61,13 @@ def recommender(users: int, items: int, tower: tuple[int, ...]) -> Workload:
         users, items, labels = batch
         return jnp.mean(optax.sigmoid_binary_cross_entropy(model(users, items), labels))
 
-    return Workload(lambda rngs: NCF(users, items, tower, rngs), batch, loss)
+    return ModelWorkload(lambda rngs: NCF(users, items, tower, rngs), batch, loss)
 
 
 def classifier(
     model: Callable[[nnx.Rngs], nnx.Module], shape: tuple[int, int, int], classes: int
-) -> Workload:
-    """A model of images `(batch, *shape)`, on noise."""
+) -> ModelWorkload:
+    """Makes a model of images `(batch, *shape)`, on noise."""
 
     def batch(key: jax.Array, size: int) -> tuple[jax.Array, ...]:
         of_images, of_labels = jax.random.split(key)
@@ -80,10 +79,10 @@ def classifier(
         logits = model(images)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
-    return Workload(model, batch, loss)
+    return ModelWorkload(model, batch, loss)
 
 
-WORKLOADS: dict[str, Workload] = {
+WORKLOADS: dict[str, ModelWorkload] = {
     "ncf": recommender(users=6040, items=3706, tower=(256, 128, 64)),  # MovieLens-1M
     "vgg19": classifier(lambda rngs: make_model("vgg19", 10, "bfloat16", rngs), (32, 32, 3), 10),
     "resnet50": classifier(
@@ -93,7 +92,7 @@ WORKLOADS: dict[str, Workload] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class TrainingStepConfig:
     """Measures a training step of each workload at each batch size with each optimizer."""
 
     workloads: tuple[str, ...] = ("ncf",)
@@ -131,8 +130,8 @@ class Config:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
 
 
-def main(config: Config) -> None:
-    """Measures, prints a table a batch size, appends the records."""
+def main(config: TrainingStepConfig) -> None:
+    """Measures, prints a table per batch size, appends the records."""
     for workload in config.workloads:
         for size in config.batches:
             rows = measure(workload, size, config)
@@ -141,8 +140,8 @@ def main(config: Config) -> None:
                 records.append_records(config.out, rows)
 
 
-def measure(workload: str, size: int, config: Config) -> list[records.Record]:
-    """A record an optimizer."""
+def measure(workload: str, size: int, config: TrainingStepConfig) -> list[records.Record]:
+    """Returns a record per optimizer."""
     work = WORKLOADS[workload]
     batch = work.batch(jax.random.key(0), size)
     structure, params, rest = nnx.split(work.model(nnx.Rngs(0)), nnx.Param, ...)
@@ -176,7 +175,7 @@ def measure(workload: str, size: int, config: Config) -> list[records.Record]:
 
 
 def training_loop(
-    work: Workload,
+    work: ModelWorkload,
     structure: Any,
     params: Any,
     rest: Any,
@@ -184,7 +183,7 @@ def training_loop(
     optimizer: Stepper,
     steps: int,
 ) -> Loop:
-    """Training on one batch again and again; `rest` is what else the model holds."""
+    """Compiles training on one batch again and again; `rest` is what else the model holds."""
 
     def loss(params: Any, rest: Any, batch: Any) -> tuple[jax.Array, Any]:
         model = nnx.merge(structure, params, rest)
@@ -202,7 +201,7 @@ def training_loop(
 
 
 def heading(rows: Sequence[records.Record]) -> str:
-    """What was measured, and where."""
+    """Says what was measured, and where."""
     row = rows[0]
     return (
         f"{row['workload']}, batch {row['batch_size']:,}: {row['parameters']:,} parameters."
@@ -211,7 +210,7 @@ def heading(rows: Sequence[records.Record]) -> str:
 
 
 def table(rows: Sequence[records.Record]) -> str:
-    """Markdown, a row an optimizer."""
+    """Returns a row per optimizer."""
     columns = ("optimizer", "ms a training step", "to the same with Adam", "share of the update")
     return tables.markdown(
         columns,
@@ -223,4 +222,6 @@ def table(rows: Sequence[records.Record]) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main, command.parser(Config, "benchmarks.measure.training_step", __doc__))
+    command.run(
+        main, command.parser(TrainingStepConfig, "benchmarks.measure.training_step", __doc__)
+    )

@@ -1,1 +1,1 @@
-"""The experiments of the LAWN paper, arXiv 2108.05839, repeated."""
+"""Repeats the experiments of the LAWN paper, arXiv 2108.05839."""

@@ -1,4 +1,4 @@
-"""Logit attenuation, the LAWN paper's Figure 1: smaller logits, with free and with fixed norms.
+"""Attenuates logits, the LAWN paper's Figure 1: smaller logits, with free and with fixed norms.
 
     python -m benchmarks.paper.attenuation --data-dir DIR
 
@@ -10,8 +10,8 @@ it has there, training goes on in each of these ways, on the same batches:
 
 As in the paper (section 1), the factor stays on the logits for the rest of the training. So at the
 onset no weight changes and no ranking does, and a step still turns each layer as far as before.
-Scaled weights would be no exact factor on the logits, for biases are not homogeneous with kernels,
-and would turn further under the same step.
+Scaled weights would not be an exact factor on the logits, because biases are not homogeneous with
+kernels, and would turn further under the same step.
 
 The paper's onset is epoch 115 of, presumably, its 300; here it is the same share of the epochs. A
 free run is one of Adam-LAWN that never switches, so both kinds have the same `eps`, 1e-6. Stop it
@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from benchmarks.tools import folders
+from benchmarks.tools.records import newest_or_new
 from examples import ncf, training
 from examples.results import records
 from examples.tasks import recommendation
@@ -44,7 +44,7 @@ FACTOR = 0.2
 
 
 class Branch(NamedTuple):
-    """How training goes on: a factor on the logits, and whether the norms are fixed."""
+    """Says how training goes on: a factor on the logits, and whether the norms are fixed."""
 
     factor: float
     fixed: bool
@@ -59,7 +59,7 @@ BRANCHES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class AttenuationConfig:
     """Runs what is missing of Figure 1."""
 
     data_dir: Path | None = None
@@ -87,7 +87,7 @@ class Config:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Attenuated(ranking.Ranking):
-    """A task whose loss and margins are of the logits times a factor, which changes no ranking.
+    """Makes a task whose loss and margins are of the logits times a factor: no ranking changes.
 
     Attributes:
       factor: of the logits, above 0.
@@ -96,27 +96,27 @@ class Attenuated(ranking.Ranking):
     factor: float = dataclasses.field(default=FACTOR, metadata={"static": True})
 
     def loss(self, model: Any, batch: ranking.Batch) -> tuple[jax.Array, jax.Array]:
-        """Losses and margins of the logits times the factor, `(batch,)` each."""
+        """Returns losses and margins of the logits times the factor, `(batch,)` each."""
         attenuated: Any = lambda users, items: self.factor * model(users, items)
         return super().loss(attenuated, batch)
 
 
 def of_defaults(found: Sequence[records.Record]) -> list[records.Record]:
-    """The runs of the experiment that the defaults are, which the picture shows."""
-    wanted = {name: getattr(Config(), name) for name in EXPERIMENT}
+    """Returns the runs of the experiment that the defaults are, which the picture shows."""
+    wanted = {name: getattr(AttenuationConfig(), name) for name in EXPERIMENT}
     return [run for run in found if wanted.items() <= run["config"].items()]
 
 
 def attenuate(task: ranking.Ranking, factor: float) -> Attenuated:
-    """The task with a factor on its logits."""
+    """Puts a factor on the logits of a task."""
     return Attenuated(**vars(task), factor=factor)
 
 
-def main(config: Config) -> None:
+def main(config: AttenuationConfig) -> None:
     """Runs each learning rate and seed that the records lack."""
     data_dir = str(config.data_dir) if config.data_dir else None
     data = recommendation.load(config.dataset, data_dir, negatives_seed=0)
-    out = (config.records or folders.newest_or_new("attenuation")) / "attenuation.jsonl"
+    out = (config.records or newest_or_new("attenuation")) / "attenuation.jsonl"
     for run in runs(config):
         about = {"benchmark": "attenuation", "onset": config.onset, **run.config()}
         identity = {name: about[name] for name in IDENTITY}
@@ -131,8 +131,8 @@ def main(config: Config) -> None:
         records.append_records(out, found)
 
 
-def runs(config: Config) -> list[ncf.Config]:
-    """What each experiment starts with: Adam without weight decay, as an Adam-LAWN that is free."""
+def runs(config: AttenuationConfig) -> list[ncf.Config]:
+    """Returns how experiments start: Adam without weight decay, an Adam-LAWN that is free."""
     base = ncf.Config(
         dataset=config.dataset,
         batch_size=config.batch_size,
@@ -149,7 +149,7 @@ def runs(config: Config) -> list[ncf.Config]:
 
 
 def experiment(task: ranking.Ranking, run: ncf.Config, onset: int) -> dict[str, training.Result]:
-    """All the epochs of each branch; those before the onset are the same."""
+    """Trains all the epochs of each branch; those before the onset are the same."""
     static = run.static_options(task.steps_per_epoch)
     title = f"peak {run.learning_rate:g}, seed {run.first_seed}"
     state = training.init(task, static, _hyperparameters(run), jnp.asarray(run.all_seeds))
@@ -186,9 +186,9 @@ def go_on(
 
 
 def _hyperparameters(run: ncf.Config) -> Any:
-    """Of the run's seeds, as arrays."""
+    """Returns the hyperparameters of the run's seeds, as arrays."""
     return jax.tree.map(lambda x: jnp.full(run.seeds, x, jnp.float32), run.hyperparameters())
 
 
 if __name__ == "__main__":
-    command.run(main, command.parser(Config, "benchmarks.paper.attenuation", __doc__))
+    command.run(main, command.parser(AttenuationConfig, "benchmarks.paper.attenuation", __doc__))

@@ -1,4 +1,4 @@
-"""The studies by name, with the grids that they are tuned over.
+"""Lists the studies, with the grids that they are tuned over and what the paper reports.
 
 Those that `coarse`, `short` and `small` make are cut to what a CPU does; the others are the paper's
 size and are for an accelerator. What the paper lists is in its Appendix B; it lists no learning
@@ -6,10 +6,10 @@ rates.
 """
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from benchmarks.paper import reported
 from benchmarks.paper.studies import Study
 from examples import cifar, ncf
 from examples.tasks import recommendation
@@ -22,34 +22,35 @@ PAPER, SOME, WIDE = "the paper's decays", "some of the paper's decays", "the wid
 
 
 def decays(paper: Sequence[float], wider: Sequence[float]) -> dict[str, tuple[float, ...]]:
-    """What the paper lists, and that with larger ones: its convention may be another."""
+    """Returns what the paper lists, and that with larger ones: its convention may be another."""
     return {PAPER: tuple(paper), WIDE: (*paper, *wider)}
 
 
 def peaks(adam: Sequence[float], lamb: Sequence[float], sgd: Sequence[float]) -> Peaks:
-    """The paper's five optimizers; LAWN's have the peaks of what they are built on."""
+    """Returns the paper's five optimizers; LAWN's have the peaks of what they are built on."""
     return {"adam": adam, "adam_lawn": adam, "lamb": lamb, "lamb_lawn": lamb, "sgd": sgd}
 
 
-def vary(study: Study, optimizers: Sequence[OptimizerName], **changes: Any) -> Study:
-    """A study with another loss or model, of some of its optimizers."""
+def vary(study: Study, suffix: str, paper: Mapping[OptimizerName, str], **changes: Any) -> Study:
+    """Returns a study with another loss or model, of the optimizers that the paper reports."""
     return dataclasses.replace(
         study,
+        name=f"{study.name}-{suffix}",
         base=dataclasses.replace(study.base, **changes),
-        learning_rates={name: study.learning_rates[name] for name in optimizers},
+        learning_rates={name: study.learning_rates[name] for name in paper},
+        paper=paper,
     )
 
 
-def instead_of_decay(study: Study, **changes: Any) -> Study:
-    """What Adam may do in place of weight decay, and beside it."""
+def without_decay(study: Study) -> Study:
+    """Returns a study of what stands in place of weight decay, and is tried beside it too."""
     beside = tuple(dict.fromkeys((0.0, *study.decays[WIDE])))
-    return dataclasses.replace(
-        vary(study, ["adam"], **changes), decays={"no decay": (0.0,), WIDE: beside}
-    )
+    return dataclasses.replace(study, decays={"no decay": (0.0,), WIDE: beside})
 
 
 # Item recommendation. Of the free epochs the paper lists six, and two more make them as many as
 # there are decays.
+BATCHES = {"1k": 1_000, "10k": 10_000, "100k": 100_000, "400k": 400_000, "1m": 1_000_000}
 FREE_EPOCHS = (0.1, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 DECAYS = decays((0.0, 1e-4, 1e-3, 1e-2, 1e-1), (0.3, 1.0, 3.0))
 SGD = (0.1, 0.3, 1.0)
@@ -59,102 +60,127 @@ MIDDLE = peaks((1e-3, 3e-3, 1e-2), (1e-2, 3e-2, 1e-1), SGD)
 HIGH = peaks((3e-3, 1e-2, 3e-2), (1e-2, 3e-2, 1e-1), (0.3, 1.0, 3.0))
 
 
-def short(batch_size: int, epochs: int) -> ncf.Config:
-    """MovieLens-100k with fewer epochs than the paper, and a warm-up cut alike."""
+def short(size: str, epochs: int) -> ncf.Config:
+    """Returns MovieLens-100k with fewer epochs than the paper, and a warm-up cut alike."""
     return ncf.Config(
-        dataset="movielens-100k", batch_size=batch_size, epochs=epochs, warmup_epochs=epochs / 10
+        dataset="movielens-100k",
+        batch_size=BATCHES[size],
+        epochs=epochs,
+        warmup_epochs=epochs / 10,
     )
 
 
 def coarse(
-    batch_size: int,
+    size: str,
     learning_rates: Peaks,
     free_epochs: Sequence[float],
     some: Sequence[float] = (0.0, 0.1),
     larger: Sequence[float] = (1.0, 3.0),
 ) -> Study:
-    """A hundred epochs and twelve settings: the paper's grid would take a CPU days.
+    """Returns a hundred epochs and twelve settings: the paper's grid would take a CPU days.
 
     All updates together, decay shrinks weights by some exp(-updates * peak / 2 * decay), so that
     small batches, of which an epoch has more, take smaller decays. SGD has smaller ones still: with
     0.01 or more all its runs of 40 epochs ended in a constant answer but one, far behind.
     """
+    name = f"movielens-100k-{size}"
     return Study(
-        base=short(batch_size, 100),
+        name=name,
+        base=short(size, 100),
         learning_rates=learning_rates,
         free_epochs=free_epochs,
         decays={SOME: some, WIDE: (*some, *larger)},
         sgd_decays={SOME: (0.0, 1e-4, 1e-3, 1e-2)},
+        paper=reported.TABLE_9[name],
     )
 
 
 def full(
-    dataset: recommendation.DatasetName, batch_size: int, epochs: int, learning_rates: Peaks
+    dataset: recommendation.DatasetName,
+    size: str,
+    epochs: int,
+    learning_rates: Peaks,
+    table: reported.Figures,
 ) -> Study:
-    """The paper's epochs, warm-up and free epochs."""
+    """Returns the paper's epochs, warm-up and free epochs."""
+    name = f"{dataset}-{size}"
     return Study(
-        base=ncf.Config(dataset=dataset, batch_size=batch_size, epochs=epochs, warmup_epochs=30.0),
+        name=name,
+        base=ncf.Config(
+            dataset=dataset, batch_size=BATCHES[size], epochs=epochs, warmup_epochs=30.0
+        ),
         learning_rates=learning_rates,
         free_epochs=FREE_EPOCHS,
         decays=DECAYS,
+        paper=table[name],
     )
 
 
-STUDIES = {
-    "movielens-100k-1k": coarse(1_000, LOW, (2.0, 5.0, 10.0, 20.0), (0.0, 0.01, 0.1), (0.3,)),
-    "movielens-100k-10k": coarse(10_000, MIDDLE | {"sgd": HIGH["sgd"]}, (2.0, 5.0, 10.0, 20.0)),
-    "movielens-100k-100k": coarse(100_000, HIGH, (5.0, 15.0, 25.0, 40.0)),
-    "movielens-100k-400k": coarse(400_000, HIGH, (5.0, 15.0, 25.0, 40.0)),
-    "movielens-100k-10k-40": Study(
-        base=short(10_000, 40),
+def whole(
+    dataset: recommendation.DatasetName, table: reported.Figures, largest: str, *by_size: Peaks
+) -> tuple[Study, ...]:
+    """Returns four batch sizes, 300 epochs of the smaller two and 500 of the others."""
+    sizes = zip(("1k", "10k", "100k", largest), (300, 300, 500, 500), by_size, strict=True)
+    return tuple(full(dataset, size, epochs, rates, table) for size, epochs, rates in sizes)
+
+
+MOVIELENS_100K = (
+    coarse("1k", LOW, (2.0, 5.0, 10.0, 20.0), (0.0, 0.01, 0.1), (0.3,)),
+    coarse("10k", MIDDLE | {"sgd": HIGH["sgd"]}, (2.0, 5.0, 10.0, 20.0)),
+    coarse("100k", HIGH, (5.0, 15.0, 25.0, 40.0)),
+    coarse("400k", HIGH, (5.0, 15.0, 25.0, 40.0)),
+)
+MOVIELENS_100K_FINER = (
+    Study(
+        name="movielens-100k-10k-40",
+        base=short("10k", 40),
         learning_rates=MIDDLE,
         free_epochs=(0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 16.0),
         decays=DECAYS,
+        paper=reported.TABLE_9["movielens-100k-10k"],
     ),
-    "movielens-100k-1k-full": full("movielens-100k", 1_000, 300, LOW),
-    "movielens-100k-10k-full": full("movielens-100k", 10_000, 300, MIDDLE),
-    "movielens-100k-100k-full": full("movielens-100k", 100_000, 500, HIGH),
-    "movielens-100k-400k-full": full("movielens-100k", 400_000, 500, HIGH),
-    "movielens-1m-1k": full("movielens-1m", 1_000, 300, LOWEST),
-    "movielens-1m-10k": full("movielens-1m", 10_000, 300, LOW),
-    "movielens-1m-100k": full("movielens-1m", 100_000, 500, MIDDLE),
-    "movielens-1m-1m": full("movielens-1m", 1_000_000, 500, HIGH),
-    "pinterest-20-1k": full("pinterest-20", 1_000, 300, LOWEST),
-    "pinterest-20-10k": full("pinterest-20", 10_000, 300, LOW),
-    "pinterest-20-100k": full("pinterest-20", 100_000, 500, MIDDLE),
-    "pinterest-20-1m": full("pinterest-20", 1_000_000, 500, HIGH),
-}
+)
+MOVIELENS_100K_FULL = tuple(
+    dataclasses.replace(study, name=f"{study.name}-full")
+    for study in whole("movielens-100k", reported.TABLE_9, "400k", LOW, MIDDLE, HIGH, HIGH)
+)
+MOVIELENS_1M = whole("movielens-1m", reported.TABLE_10, "1m", LOWEST, LOW, MIDDLE, HIGH)
+PINTEREST = whole("pinterest-20", reported.TABLE_11, "1m", LOWEST, LOW, MIDDLE, HIGH)
 
 # Images. The paper sweeps decays and free epochs over the first ones here, and warm-up over 5 to
-# 60 epochs; that is 30 here, for no optimizer has a knob more than another.
+# 60 epochs; that is 30 here, because no optimizer has a hyperparameter more than another.
 IMAGE_DECAYS = decays((1e-5, 1e-4, 1e-3), (1e-2, 1e-1, 1.0))
 IMAGE_FREE_EPOCHS = (1.0, 5.0, 20.0, 40.0, 10.0, 80.0)
-IMAGE_PEAKS = {
-    "256": peaks((1e-4, 3e-4, 1e-3), (1e-3, 3e-3, 1e-2), (0.01, 0.03, 0.1)),
-    "4k": peaks((3e-4, 1e-3, 3e-3), (3e-3, 1e-2, 3e-2), (0.03, 0.1, 0.3)),
-    "10k": peaks((1e-3, 3e-3, 1e-2), (1e-2, 3e-2, 1e-1), (0.1, 0.3, 1.0)),
+IMAGE_BATCHES = {
+    "256": (256, peaks((1e-4, 3e-4, 1e-3), (1e-3, 3e-3, 1e-2), (0.01, 0.03, 0.1))),
+    "4k": (4096, peaks((3e-4, 1e-3, 3e-3), (3e-3, 1e-2, 3e-2), (0.03, 0.1, 0.3))),
+    "10k": (10_000, peaks((1e-3, 3e-3, 1e-2), (1e-2, 3e-2, 1e-1), (0.1, 0.3, 1.0))),
 }
-IMAGE_BATCHES = {"256": 256, "4k": 4096, "10k": 10_000}
 
 
-def images(dataset: data.DatasetName, size: str) -> Study:
-    """VGG-19, the paper's epochs; tuned with a fifth of them, on the last 5,000 training images."""
-    return Study(
-        base=cifar.Config(dataset=dataset, batch_size=IMAGE_BATCHES[size]),
-        learning_rates=IMAGE_PEAKS[size],
-        free_epochs=IMAGE_FREE_EPOCHS,
-        decays=IMAGE_DECAYS,
-        tuning={"epochs": 60, "validation_images": 5000},
+def images(dataset: data.DatasetName) -> tuple[Study, ...]:
+    """Returns VGG-19, tuned with a fifth of the paper's epochs, on the last training images."""
+    return tuple(
+        Study(
+            name=f"{dataset}-{size}",
+            base=cifar.Config(dataset=dataset, batch_size=batch_size),
+            learning_rates=learning_rates,
+            free_epochs=IMAGE_FREE_EPOCHS,
+            decays=IMAGE_DECAYS,
+            tuning={"epochs": 60, "validation_images": 5000},
+            paper=reported.TABLE_7[f"{dataset}-{size}"],
+        )
+        for size, (batch_size, learning_rates) in IMAGE_BATCHES.items()
     )
 
 
-def small(batch_size: int) -> Study:
-    """A narrow VGG-5 on 2,500 images of CIFAR-10, half the epochs to tune."""
-    return Study(
+CIFAR10_SMALL = (
+    Study(
+        name="cifar10-small",  # A narrow VGG-5 on 2,500 images, half the epochs to tune.
         base=cifar.Config(
             dataset="cifar10",
             train_images=2500,
-            batch_size=batch_size,
+            batch_size=250,
             model="vgg5",
             width=0.25,
             dtype="float32",
@@ -165,24 +191,51 @@ def small(batch_size: int) -> Study:
         free_epochs=(1.0, 2.0, 4.0, 6.0, 10.0, 16.0),
         decays=IMAGE_DECAYS,
         tuning={"epochs": 15, "validation_images": 1000},
+    ),
+)
+CIFAR10 = images("cifar10")
+CIFAR100 = images("cifar100")
+
+
+class Alternatives(NamedTuple):
+    """Holds what Adam may do in place of weight decay, the paper's Table 2: studies to compare."""
+
+    smoothed: Study
+    decayed: Study
+    bounded: Study
+
+
+def alternatives(study: Study) -> Alternatives:
+    """Returns a study with label smoothing, as it is, and with bounded weight norms."""
+    smoothed, bounded = (table[study.name] for table in (reported.SMOOTHED, reported.BOUNDED))
+    return Alternatives(
+        without_decay(vary(study, "smoothed", smoothed, label_smoothing=0.05)),
+        study,
+        without_decay(vary(study, "bounded", bounded, bounded_weight_norm=True)),
     )
 
 
-STUDIES |= {
-    "cifar10-small": small(250),
-    **{f"cifar10-{size}": images("cifar10", size) for size in IMAGE_BATCHES},
-    **{f"cifar100-{size}": images("cifar100", size) for size in IMAGE_BATCHES},
+def focal(study: Study) -> tuple[Study, ...]:
+    """Returns a study with the focal losses of the paper's Table 5."""
+    by_gamma = {gamma: f"focal-{gamma:g}" for gamma in (0.5, 2.0, 5.0)}
+    return tuple(
+        vary(study, suffix, reported.TABLE_5[f"{study.name}-{suffix}"], loss="focal", gamma=gamma)
+        for gamma, suffix in by_gamma.items()
+    )
+
+
+OF_IMAGES = (*CIFAR10[1:], *CIFAR100[1:])
+INSTEAD_OF_DECAY = tuple(map(alternatives, MOVIELENS_1M[1:3]))
+INSTEAD_OF_DECAY_IMAGES = tuple(map(alternatives, OF_IMAGES))
+FOCAL = tuple(study for base in MOVIELENS_1M[2:] for study in focal(base))
+FOCAL_IMAGES = tuple(study for base in OF_IMAGES for study in focal(base))
+
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for group in (
+        *(MOVIELENS_100K, MOVIELENS_100K_FINER, MOVIELENS_100K_FULL, MOVIELENS_1M, PINTEREST),
+        *(CIFAR10_SMALL, CIFAR10, CIFAR100, *INSTEAD_OF_DECAY, *INSTEAD_OF_DECAY_IMAGES),
+        *(FOCAL, FOCAL_IMAGES),
+    )
+    for study in group
 }
-
-# Tables 2 and 5: at two batch sizes of each dataset.
-FOCAL_GAMMAS = (0.5, 2.0, 5.0)
-SMOOTHED = ("movielens-1m-10k", "movielens-1m-100k")
-FOCAL = ("movielens-1m-100k", "movielens-1m-1m")
-OF_IMAGES = ("cifar10-4k", "cifar10-10k", "cifar100-4k", "cifar100-10k")
-for _name in SMOOTHED + OF_IMAGES:
-    STUDIES[f"{_name}-smoothed"] = instead_of_decay(STUDIES[_name], label_smoothing=0.05)
-    STUDIES[f"{_name}-bounded"] = instead_of_decay(STUDIES[_name], bounded_weight_norm=True)
-for _name, _gamma in itertools.product(FOCAL + OF_IMAGES, FOCAL_GAMMAS):
-    STUDIES[f"{_name}-focal-{_gamma:g}"] = vary(
-        STUDIES[_name], ["adam", "adam_lawn"], loss="focal", gamma=_gamma
-    )

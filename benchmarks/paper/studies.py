@@ -28,7 +28,7 @@ AnyConfig = ncf.Config | cifar.Config
 
 
 class Example(NamedTuple):
-    """What runs of one example have in common.
+    """Says what runs of one example have in common.
 
     Attributes:
       load: the task of a run.
@@ -61,9 +61,10 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """One dataset and batch size, and what each optimizer is tuned over.
+    """Says what each optimizer is tuned over, on one dataset at one batch size.
 
     Attributes:
+      name: as `--study` takes it, and as its records have it.
       base: what all runs that are reported share.
       learning_rates: peaks to choose from, log-spaced, as many for each optimizer.
       free_epochs: to choose from for LAWN, as many as the base optimizers have weight decays.
@@ -71,22 +72,25 @@ class Study:
       sgd_decays: the same for SGD, to whose gradient decay is added; None for the same ones.
       tuning: what else the base is while settings are tried, such as fewer epochs, of which
         warm-up and free phase are then the same share.
+      paper: what the paper reports of its optimizers, where it does.
     """
 
+    name: str
     base: AnyConfig
     learning_rates: Mapping[OptimizerName, Sequence[float]]
     free_epochs: Sequence[float]
     decays: Mapping[str, Sequence[float]]
     sgd_decays: Mapping[str, Sequence[float]] | None = None
     tuning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    paper: Mapping[OptimizerName, str] = dataclasses.field(default_factory=dict)
 
     @property
     def example(self) -> Example:
-        """What its runs have in common."""
+        """Returns what its runs have in common."""
         return EXAMPLES[type(self.base)]
 
     def grids(self, optimizer: OptimizerName) -> dict[str, list[AnyConfig]]:
-        """What an optimizer may choose from -> the settings."""
+        """Returns the settings by what an optimizer may choose from."""
         if optimizer in WITH_DECAY:
             return {
                 name: self._settings(optimizer, "weight_decay", values)
@@ -98,19 +102,19 @@ class Study:
         }
 
     def to_try(self, optimizer: OptimizerName) -> list[list[AnyConfig]]:
-        """All its settings: the grids that lie within no other."""
+        """Returns all its settings: the grids that lie within no other."""
         grids = self.grids(optimizer).values()
         return [grid for grid in grids if not any(set(grid) < set(other) for other in grids)]
 
     def decays_of(self, optimizer: OptimizerName) -> Mapping[str, Sequence[float]]:
-        """The sets of weight decays that it may choose from."""
+        """Returns the sets of weight decays that it may choose from."""
         own = self.sgd_decays if optimizer == "sgd" else None
         return own or self.decays
 
     def _settings(
-        self, optimizer: OptimizerName, knob: str, values: Sequence[float | str]
+        self, optimizer: OptimizerName, hyperparameter: str, values: Sequence[float | str]
     ) -> list[AnyConfig]:
-        """One for each learning rate and value of the knob."""
+        """Returns one for each learning rate and value of the hyperparameter."""
         points: Any = itertools.product(self.learning_rates[optimizer], values)
         return [
             dataclasses.replace(
@@ -118,13 +122,13 @@ class Study:
                 optimizer=optimizer,
                 seeds=1,
                 learning_rate=rate,
-                **{"free_epochs": AUTOMATIC, knob: value},
+                **{"free_epochs": AUTOMATIC, hyperparameter: value},
             )
             for rate, value in points
         ]
 
     def tried(self, setting: AnyConfig) -> AnyConfig:
-        """The run that decides about a setting."""
+        """Returns the run that decides about a setting."""
         epochs = self.tuning.get("epochs", setting.epochs)
         cut = lambda x: x * epochs / setting.epochs
         free = setting.free_epochs
@@ -136,13 +140,13 @@ class Study:
         )
 
     def reported(self, setting: AnyConfig) -> list[AnyConfig]:
-        """The runs by which a setting is reported."""
+        """Returns the runs by which a setting is reported."""
         return [dataclasses.replace(setting, first_seed=seed) for seed in REPORTING_SEEDS]
 
     def choose(
         self, settings: Sequence[AnyConfig], found: Mapping[str, records.Record]
     ) -> AnyConfig | None:
-        """The best of the settings, the first of equals; None where a run is missing."""
+        """Returns the best setting, the first of equals; None where a run is missing."""
         runs = [found.get(identity(self.tried(setting).config())) for setting in settings]
         ties, sign = self.example.ties
         finals = [run["final"] for run in runs if run]
@@ -153,12 +157,12 @@ class Study:
 
 
 def index(found: Sequence[records.Record]) -> dict[str, records.Record]:
-    """Records by what they are of, the first of each."""
+    """Returns records by what they are of, the first of each."""
     return {identity(record["config"]): record for record in reversed(found)}
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """What tells one run from another: all but how many seeds ran beside it."""
+    """Returns what tells one run from another: all but how many seeds ran beside it."""
     kind = cifar.Config if config["dataset"] in get_args(data.DatasetName) else ncf.Config
     # An option that a record is too old to have was its default.
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}

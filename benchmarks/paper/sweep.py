@@ -20,7 +20,7 @@ from optuna.storages import journal
 
 from benchmarks.paper import studies
 from benchmarks.paper.catalog import STUDIES
-from benchmarks.tools import folders
+from benchmarks.tools.records import newest_or_new
 from examples import training
 from examples.results import records, tables
 from examples.training import command
@@ -30,12 +30,12 @@ from examples.training.options import OptimizerName
 ON_ACCELERATOR = 8  # Runs side by side; a third of the points of a grid.
 
 
-class StoppedError(BaseException):
-    """A run was cut short."""
+class CutShortError(BaseException):
+    """Says that a run was cut short."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class SweepConfig:
     """Runs what is missing of some studies."""
 
     study: tuple[str, ...]
@@ -68,13 +68,13 @@ class Config:
             raise ValueError(f"chunk={self.chunk} must be at least 1.")
 
 
-def main(config: Config) -> None:
+def main(config: SweepConfig) -> None:
     """Tunes, chooses and reports one optimizer after the other."""
     config.storage.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for name in config.study:
         study = STUDIES[name]
-        folder = config.records or folders.newest_or_new(study.base.dataset)
+        folder = config.records or newest_or_new(study.base.dataset)
         tuning, reported = folder / "tuning.jsonl", folder / "reported.jsonl"
         of_study = dataclasses.replace(study.base, data_dir=config.data_dir)
         reported_on = study.example.load(of_study)
@@ -91,7 +91,7 @@ def main(config: Config) -> None:
 
 
 def explore(
-    config: Config,
+    config: SweepConfig,
     task: training.Task,
     name: str,
     runs: Sequence[studies.AnyConfig],
@@ -134,7 +134,7 @@ def explore(
                 train(task, name, data, missing, path)
         except (Exception, KeyboardInterrupt) as error:
             # As failed, GridSampler would count it as done; as it is, it is given out again.
-            raise StoppedError(f"{path.stem}: {describe(missing)}") from error
+            raise CutShortError(f"{path.stem}: {describe(missing)}") from error
         return float(len(missing))
 
     if not sampler.is_exhausted(shared):
@@ -150,7 +150,7 @@ def explore(
 def train(
     task: training.Task, name: str, data: str, runs: Sequence[studies.AnyConfig], path: Path
 ) -> None:
-    """Runs, side by side, appended to a file unless another process has done so meanwhile."""
+    """Does runs side by side, and appends those that no other process has done meanwhile."""
     hyperparameters = jax.tree.map(
         lambda *x: jnp.array(x), *(run.hyperparameters() for run in runs)
     )
@@ -171,7 +171,7 @@ def train(
 
 
 def describe(runs: Sequence[studies.AnyConfig]) -> str:
-    """The first run, and how many follow it."""
+    """Names the first run, and says how many follow it."""
     run, others = runs[0], len(runs) - 1
     hyperparameters = run.learning_rate, run.weight_decay, run.free_epochs, run.first_seed
     return " ".join([run.optimizer, *map(str, hyperparameters)]) + (
@@ -180,7 +180,7 @@ def describe(runs: Sequence[studies.AnyConfig]) -> str:
 
 
 def read(path: Path) -> dict[str, records.Record]:
-    """The runs of a file, none where there is none."""
+    """Returns the runs of a file, none where there is no file."""
     return studies.index(records.read_records(path) if path.exists() else [])
 
 
@@ -188,4 +188,4 @@ if __name__ == "__main__":
     by_dataset = tables.group(STUDIES, lambda name: STUDIES[name].base.dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
     about = f"{__doc__}\nThe studies:\n\n{listed}"
-    command.run(main, command.parser(Config, "benchmarks.paper.sweep", about))
+    command.run(main, command.parser(SweepConfig, "benchmarks.paper.sweep", about))

@@ -1,1 +1,1 @@
-"""From records to documents: the tables, pictures and captions of RESULTS.md and the READMEs."""
+"""Makes documents of records: the tables, pictures and captions of RESULTS.md and the README."""

@@ -3,54 +3,118 @@
     python -m benchmarks.report
 
 A record is one JSON line in benchmarks/records/<date>-<what>/; a section of a document stands
-between `<!-- name -->` and `<!-- /name -->`. The newest folder of a name counts.
+between `<!-- name -->` and `<!-- /name -->`. The newest folder of a name counts. What has records
+and no section of its own in RESULTS.md is shown in its section `further`.
 """
 
 import contextlib
 import dataclasses
 import io
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.measure import epoch
 from benchmarks.paper import attenuation, studies
 from benchmarks.paper.catalog import STUDIES
-from benchmarks.report import cost_tables, figures, image_costs, imagenet, outline, sections
-from benchmarks.tools import folders
-from benchmarks.tools.folders import RECORDS
+from benchmarks.report import cost_tables, figures, findings, goals, missing, study_tables
+from benchmarks.tools.records import RECORDS, records_of
 from examples import quickstart
-from examples.results import records
+from examples.results.records import Record
 from examples.training import command
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+FURTHER = "further"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class ReportConfig:
     """Brings every generated section and picture up to date."""
 
     check: bool = False
     """Change nothing; fail if a section is not what its records say."""
 
 
-def main(config: Config) -> None:
+def main(config: ReportConfig) -> None:
     """Writes, or checks, the sections."""
     readme, results = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
     first_run = newest("quickstart")
     refresh(readme, "quickstart", quickstart.table(first_run), check=config.check)
-    for name, body in tuned(draw=not config.check).items():
+    bodies = sections(first_run, draw=not config.check)
+    for name, body in placed(bodies, results.read_text(encoding="utf-8")).items():
         refresh(results, name, body, check=config.check)
-    speed = image_costs.section(folders.records_of("image-speed"))
-    refresh(results, "image-speed", speed, check=config.check)
-    photographs = imagenet.section(folders.records_of("imagenet"))
-    refresh(results, "imagenet", photographs, check=config.check)
-    for document, name, body in cost_tables.sections(RECORDS, results):
-        refresh(document, name, body, check=config.check)
     if not config.check:
-        # Not checked, for the last digit may be another on another machine.
+        # Not checked, because the last digit may be another on another machine.
         refresh(readme, "describe", printed(readme.read_text(encoding="utf-8")))
         quickstart.draw(DOCS / "quickstart.png", first_run)
+
+
+def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
+    """Returns what each section of RESULTS.md says, "" where it has no records; draws if asked."""
+    datasets = {study.base.dataset for study in STUDIES.values()}
+    found = studies.index([record for name in datasets for record in records_of(name)])
+    costs, photographs = cost_tables.load(), records_of("imagenet")
+    parted = attenuation.of_defaults(records_of("attenuation"))
+    tables = study_tables.SECTIONS
+    pages = {
+        "findings": findings.table(
+            [
+                *findings.of_studies(found),
+                *findings.of_first_run(first_run),
+                *findings.of_attenuation(parted),
+                *findings.of_costs(costs),
+            ]
+        ),
+        "missing": missing.table(
+            [
+                *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
+                *study_tables.imagenet_missing(photographs),
+                *goals.missing(costs),
+            ]
+        ),
+        "quickstart": quickstart.table(first_run),
+        "imagenet": study_tables.imagenet(photographs),
+        "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
+    }
+    if draw:
+        figures.draw_branches(DOCS / "attenuation.png", parted)
+    pages |= {name: study_tables.render(section, found) for name, section in tables.items()}
+    return pages | cost_tables.sections(costs) | pictures(found, draw=draw)
+
+
+def pictures(found: study_tables.Found, *, draw: bool) -> dict[str, str]:
+    """Returns the captions of Figures 2 and 4; draws them if asked."""
+    bodies = {}
+    for comparison in figures.COMPARISONS:
+        panels = comparison.panels
+        by_batch, by_free = figures.by_batch(panels, found), figures.by_free(panels, found)
+        batches, free = (f"{comparison.pictures}{x}.png" for x in ("batch-size", "free-epochs"))
+        if draw:
+            ylabel = figures.score(panels)
+            figures.draw_lines(DOCS / batches, by_batch, "batch size", ylabel)
+            figures.draw_lines(DOCS / free, by_free, "free epochs", ylabel)
+        bodies[comparison.by_batch] = figures.caption_batch_sizes(
+            f"../docs/{batches}", panels, by_batch, found
+        )
+        bodies[comparison.by_free] = figures.caption_free_epochs(
+            f"../docs/{free}", panels, by_free, found
+        )
+    return bodies
+
+
+def placed(bodies: Mapping[str, str], document: str) -> dict[str, str]:
+    """Returns bodies by the section of a document that takes them.
+
+    Raises:
+      ValueError: if a section has lost its records.
+    """
+    has = lambda name: f"<!-- {name} -->" in document
+    for name, body in bodies.items():
+        if has(name) and not body:
+            raise ValueError(f"no records for <!-- {name} -->: restore them, or cut the section.")
+    own = {name: body for name, body in bodies.items() if has(name)}
+    others = [f"## {name}\n\n{b}" for name, b in bodies.items() if b and not has(name)]
+    return own | {FURTHER: "\n\n".join(others)}
 
 
 def refresh(document: Path, name: str, body: str, *, check: bool = False) -> None:
@@ -64,49 +128,23 @@ def refresh(document: Path, name: str, body: str, *, check: bool = False) -> Non
 
 
 def printed(readme: str) -> str:
-    """What the first block of code prints."""
+    """Returns what the first block of code prints."""
     code = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)[0]
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(code, {})
     return f"```\n{out.getvalue().rstrip()}\n```"
 
 
-def tuned(*, draw: bool) -> dict[str, str]:
-    """Sections by name: the tables, then the figures with their captions; draws these if asked."""
-    datasets = {study.base.dataset for study in STUDIES.values()}
-    found = studies.index([record for name in datasets for record in folders.records_of(name)])
-    bodies = {name: sections.render(section, found) for name, section in outline.SECTIONS.items()}
-    parted = attenuation.of_defaults(folders.records_of("attenuation"))
-    bodies["figure-1"] = figures.caption_branches("../docs/attenuation.png", parted)
-    bodies["epoch-time"] = epoch.section(folders.records_of("epoch-time"))
-    if draw:
-        figures.draw_branches(DOCS / "attenuation.png", parted)
-    for comparison in outline.COMPARISONS:
-        panels = comparison.panels
-        by_batch, by_free = figures.by_batch(panels, found), figures.by_free(panels, found)
-        batches, free = (f"{comparison.pictures}{x}.png" for x in ("batch-size", "free-epochs"))
-        if draw:
-            ylabel = figures.score(panels)
-            figures.draw_lines(DOCS / batches, by_batch, "batch size", ylabel)
-            figures.draw_lines(DOCS / free, by_free, "free epochs", ylabel)
-        captions = (
-            figures.caption_batch_sizes(f"../docs/{batches}", panels, by_batch, found),
-            figures.caption_free_epochs(f"../docs/{free}", panels, by_free, found),
-        )
-        bodies |= dict(zip((comparison.by_batch, comparison.by_free), captions, strict=True))
-    return bodies
-
-
-def newest(name: str) -> list[records.Record]:
-    """The records of the newest folder called `<date>-<name>`."""
-    found = folders.records_of(name)
+def newest(name: str) -> list[Record]:
+    """Returns the records of the newest folder called `<date>-<name>`."""
+    found = records_of(name)
     if not found:
         raise FileNotFoundError(f"no folder <date>-{name} in {RECORDS}: make its records.")
     return found
 
 
 def fill(text: str, name: str, body: str) -> str:
-    """`text` with `body` between the markers of `name`."""
+    """Returns `text` with `body` between the markers of `name`."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     if not re.search(pattern, text, flags=re.DOTALL):
         raise ValueError(f"no section <!-- {name} --> ... <!-- /{name} --> to fill.")
@@ -114,4 +152,4 @@ def fill(text: str, name: str, body: str) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main, command.parser(Config, "benchmarks.report", __doc__))
+    command.run(main, command.parser(ReportConfig, "benchmarks.report", __doc__))

@@ -1,4 +1,4 @@
-"""The paper's Figures 1, 2 and 4 from records: what they show, the pictures, the captions.
+"""Draws the paper's Figures 1, 2 and 4 from records, with their captions.
 
 A curve or a panel of which a run is missing is left out.
 """
@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.paper import attenuation, studies
-from benchmarks.paper.catalog import STUDIES, WIDE
+from benchmarks.paper.catalog import WIDE
 from benchmarks.paper.studies import FREE
-from benchmarks.report import sections
-from benchmarks.report.sections import NAMES, Found, Section, Table
-from benchmarks.tools.folders import NOT_YET_RUN
+from benchmarks.report import study_tables
+from benchmarks.report.study_tables import NAMES, SECTIONS, Found, Section, Table
+from benchmarks.tools.records import NOT_YET_RUN
 from examples.results import records, tables
 from examples.results.plots import LOOK, STYLES
 from examples.training.options import OptimizerName
@@ -37,8 +37,46 @@ SHOWN = 10  # Points of a score below the best of a panel: failures would flatte
 CROPPED = f"Scores {SHOWN} points or more below the best of a panel are written at its lower edge."
 
 
+class Comparison(NamedTuple):
+    """Names the sections that compare batch sizes, for the pictures.
+
+    Attributes:
+      by_batch: the section of RESULTS.md with the score against batch size.
+      by_free: the same against free epochs.
+      pictures: what the names of the files start with.
+      panels: sections by what a panel is called.
+    """
+
+    by_batch: str
+    by_free: str
+    pictures: str
+    panels: dict[str, Section]
+
+
+COMPARISONS = (
+    Comparison(
+        *("figure-2c", "figure-4b", ""),
+        {
+            "MovieLens-100k": SECTIONS["movielens-100k"],
+            "MovieLens-100k, a finer grid": SECTIONS["movielens-100k-40"],
+            "MovieLens-100k, the paper's epochs": SECTIONS["movielens-100k-full"],
+            "MovieLens-1M": SECTIONS["movielens-1m"],
+            "Pinterest": SECTIONS["pinterest-20"],
+        },
+    ),
+    Comparison(
+        *("figure-2ab", "figure-4a", "images-"),
+        {
+            "CIFAR-10, 2,500 images": SECTIONS["cifar10-small"],
+            "CIFAR-10": SECTIONS["cifar10"],
+            "CIFAR-100": SECTIONS["cifar100"],
+        },
+    ),
+)
+
+
 class Line(NamedTuple):
-    """One optimizer in one panel.
+    """Holds one optimizer in one panel.
 
     Attributes:
       panel: the panel's title.
@@ -58,15 +96,15 @@ class Line(NamedTuple):
 
 
 def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
-    """Figure 2: what the paper's five optimizers reach at each batch size that was run."""
+    """Returns Figure 2: what the paper's five optimizers reach at each batch size that was run."""
     lines = []
     for panel, section in _of_batch_sizes(panels).items():
         for optimizer, name in NAMES.items():
             points: dict[str, list[tuple[int, np.ndarray]]] = {}
             for study in map(_study, section.tables):
-                measured = sections.measure(study, optimizer, found)
+                measured = study_tables.measure(study, optimizer, found)
                 for chosen_from, of_set in measured.items():
-                    scores = sections.last_percent(of_set.curves[study.example.score])
+                    scores = study_tables.last_percent(of_set.curves[study.example.score])
                     point = study.base.batch_size, scores
                     points.setdefault(chosen_from, []).append(point)
             for chosen_from, line in points.items():
@@ -77,7 +115,7 @@ def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
 
 
 def by_free(panels: Mapping[str, Section], found: Found) -> list[Line]:
-    """Figure 4: LAWN's tuning runs at the peak learning rate that it chose, one seed each."""
+    """Returns Figure 4: LAWN's tuning runs at the peak that it chose, one seed each."""
     lines = []
     for panel, section in panels.items():
         for table, optimizer in itertools.product(section.tables, LAWN):
@@ -99,13 +137,13 @@ def by_free(panels: Mapping[str, Section], found: Found) -> list[Line]:
 
 
 def score(panels: Mapping[str, Section]) -> str:
-    """What the studies of some panels are judged by, in words."""
+    """Names what the studies of some panels are judged by."""
     (score,) = {_study(table).example.score for s in panels.values() for table in s.tables}
     return SCORES[score]
 
 
 def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> None:
-    """Scores over a logarithmic axis, a panel beside the other, bars where there are seeds.
+    """Draws scores over a logarithmic axis, a panel beside the other, bars where there are seeds.
 
     Args:
       path: the picture to write, if there is a line.
@@ -141,7 +179,7 @@ def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> N
 
 
 def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
-    """Figure 1: HR@10 and the median margin over the epochs, a column a peak learning rate."""
+    """Draws Figure 1: HR@10 and the median margin over the epochs, a column per peak."""
     if not runs:
         return
     rate_of = lambda run: run["config"]["learning_rate"]
@@ -164,7 +202,7 @@ def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
 def caption_batch_sizes(
     link: str, panels: Mapping[str, Section], lines: Sequence[Line], found: Found
 ) -> str:
-    """The picture, what it shows, and how much of it is there."""
+    """Returns the picture, what it shows, and how much of it is there."""
     panels = _of_batch_sizes(panels)
     used = [_study(table) for section in panels.values() for table in section.tables]
     possible = sum(len(study.grids(o)) for study, o in itertools.product(used, NAMES))
@@ -174,14 +212,14 @@ def caption_batch_sizes(
         f" {len(studies.REPORTING_SEEDS)} seeds. {CROPPED}",
         sum(len(line.x) for line in lines),
         possible,
-        [run for section in panels.values() for run in sections.runs_of(section, found)],
+        [run for section in panels.values() for run in study_tables.runs_of(section, found)],
     )
 
 
 def caption_free_epochs(
     link: str, panels: Mapping[str, Section], lines: Sequence[Line], found: Found
 ) -> str:
-    """The picture, what it shows, and how much of it is there."""
+    """Returns the picture, what it shows, and how much of it is there."""
     used = [_study(table) for section in panels.values() for table in section.tables]
     possible = len(LAWN) * sum(len(study.free_epochs) for study in used)
     runs = [
@@ -204,22 +242,22 @@ def caption_free_epochs(
 
 
 def caption_branches(link: str, runs: Sequence[records.Record]) -> str:
-    """The picture, what it shows, and a table of where it ends."""
+    """Returns the picture, what it shows, and a table of where it ends, "" without runs."""
     if not runs:
-        return f"{NOT_YET_RUN}: `python -m benchmarks.paper.attenuation --data-dir DIR`"
+        return ""
     config, seeds = runs[0]["config"], sorted({run["seed"] for run in runs})
     text = (
         f"HR@10 and the median margin of Adam without weight decay, {config['dataset']}, batch size"
         f" {config['batch_size']:,}, {config['epochs']} epochs, which parts after epoch"
         f" {config['onset']} (dotted): mean and standard error of seeds"
         f" {', '.join(map(str, seeds))}. Margins are of the logits that the loss sees."
-        f" {sections.provenance(runs)}."
+        f" {study_tables.provenance(runs)}."
     )
     return f"![HR@10 and median margin over the epochs]({link})\n\n{text}\n\n{table_branches(runs)}"
 
 
 def table_branches(runs: Sequence[records.Record]) -> str:
-    """What each way from the onset on comes to."""
+    """Returns what each way from the onset on comes to."""
     columns = (
         *("peak", "from the onset on", "HR@10 at the onset", "last epoch", "to Adam, by seed"),
         *("best epoch since", "median margin, last epoch", "n"),
@@ -243,25 +281,25 @@ def table_branches(runs: Sequence[records.Record]) -> str:
 def _caption(
     picture: str, text: str, points: int, possible: int, runs: Sequence[records.Record]
 ) -> str:
-    """The picture, if there is one, above the text."""
+    """Returns the picture above the text, "" where it has no point."""
     if not points:
-        return f"{NOT_YET_RUN}: it is drawn from the runs of the tables above."
+        return ""
     absent = possible - points
     count = f"{points} of {possible} points; the others are {NOT_YET_RUN}." if absent else ""
-    return f"{picture}\n\n{text} {count} {sections.provenance(runs)}."
+    return f"{picture}\n\n{text} {count} {study_tables.provenance(runs)}."
 
 
 def _of_batch_sizes(panels: Mapping[str, Section]) -> dict[str, Section]:
-    """Those with more than one, which can be compared."""
+    """Returns those with more than one batch size, which can be compared."""
     return {panel: section for panel, section in panels.items() if len(section.tables) > 1}
 
 
 def _study(table: Table) -> studies.Study:
-    return STUDIES[table.rows[0].study]
+    return table.rows[0].study
 
 
 def _plot(axes: Axes, line: Line) -> Any:
-    """One line with its bars."""
+    """Draws one line with its bars."""
     color, marker = MARKS[line.optimizer]
     look: dict[str, Any] = {"color": color, "marker": marker, "capsize": 2}
     if line.hollow:
@@ -289,7 +327,7 @@ def _crop(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _branches(axes: Axes, name: str, runs: Sequence[records.Record]) -> dict[str, Any]:
-    """A line and a band for each branch; the lines by branch."""
+    """Draws a line and a band for each branch; returns the lines."""
     scale = 100 if name == "hr_at_10" else 1
     found = tables.group(runs, lambda run: run["config"]["branch"])
     lines = {}
@@ -305,14 +343,14 @@ def _branches(axes: Axes, name: str, runs: Sequence[records.Record]) -> dict[str
 
 
 def _errors(values: np.ndarray) -> np.ndarray:
-    """Standard errors of `(seeds, ...)`, 0 for one seed."""
+    """Returns standard errors of `(seeds, ...)`, 0 for one seed."""
     if len(values) < 2:
         return np.zeros(values.shape[1:])
     return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
 def _finish(figure: Figure, path: Path, legend: Mapping[str, Any]) -> None:
-    """The legend below, then the file."""
+    """Puts the legend below, then writes the file."""
     columns = min(len(legend), int(figure.get_figwidth() // 2.7))
     place: Any = {"loc": "outside lower center", "ncols": columns, "frameon": False}
     figure.legend(legend.values(), legend.keys(), **place)

@@ -1,1 +1,1 @@
-"""Instruments: timing, counts of compiled programs, the optimizers and trees that are measured."""
+"""Holds the instruments: clocks, counts of compiled programs, the optimizers and trees measured."""

@@ -1,8 +1,8 @@
-"""The optimizers that are measured, and the least memory traffic that each of them can do with.
+"""Makes the optimizers that are measured, and says the least memory traffic of each.
 
 The floor counts, in float32, what must pass between memory and the processor: each sweep over the
 parameters reads its operands and writes its results once, and one sweep cannot use what is summed
-in it. With `s` moments a parameter, those of Adam being two:
+in it. With `s` moments per parameter, those of Adam being two:
 
     plain            read w, g, s; write w, s                                    4 (3 + 2s)
     a trust ratio    read w, g, s; write s; sum (w, r) | read w, s; write w      4 (4 + 3s)
@@ -11,24 +11,130 @@ in it. With `s` moments a parameter, those of Adam being two:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 import lawn_optax
-from benchmarks.tools import rivals
-from benchmarks.tools.rivals import Stepper, stepper
+from lawn_optax import baselines
 
 FREE, NOW = 1_000_000_000, 0
 RATE, EPS = 1e-3, 1e-6
 
 
+class Stepper(NamedTuple):
+    """Turns weights into the next ones, which an Optax update alone cannot always do.
+
+    Attributes:
+      init: `init(params) -> state`.
+      step: `step(grads, state, params) -> (params, state)`, where `grads` are those of the loss
+        with respect to `params`.
+    """
+
+    init: Callable[[optax.Params], Any]
+    step: Callable[[optax.Updates, Any, optax.Params], tuple[optax.Params, Any]]
+
+
+def stepper(tx: optax.GradientTransformation) -> Stepper:
+    """Makes a stepper of any Optax optimizer."""
+
+    def step(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return Stepper(tx.init, step)
+
+
+class ReparametrizedState(NamedTuple):
+    """Holds `v`, the norms `c` and the state of the optimizer that trains `v`."""
+
+    v: optax.Params
+    norms: Any
+    inner: optax.OptState
+
+
+def reparametrized(inner: optax.GradientTransformation) -> Stepper:
+    """Trains `v` of `w = c v / ||v||`, where `c` are the norms of the initial weights.
+
+    The paper rejects it for its cost (section 3), so all of that is in the step: the gradient is
+    pulled back through the quotient, `v` takes its update, `w` is made anew for the next forward
+    pass. With plain SGD of rate `lr` this is Algorithm 1 at the rate `lr c^2 / ||v||^2`.
+    """
+    initial_norms, weights = baselines.bounded_weight_norm()
+
+    def init(params: Any) -> ReparametrizedState:
+        return ReparametrizedState(params, initial_norms(params), inner.init(params))
+
+    def step(grads: Any, state: ReparametrizedState, params: Any) -> tuple[Any, Any]:
+        del params
+        v, norms, inner_state = state
+        _, pull_back = jax.vjp(lambda v: weights(v, norms), v)
+        updates, inner_state = inner.update(*pull_back(grads), inner_state, v)
+        v = optax.apply_updates(v, updates)
+        return weights(v, norms), ReparametrizedState(v, norms, inner_state)
+
+    return Stepper(init, step)
+
+
+class StraightforwardState(NamedTuple):
+    """Holds the number of updates made, the norms `c` and the inner state."""
+
+    steps: jax.Array
+    norms: Any
+    inner: optax.OptState
+
+
+def straightforward_lawn(
+    inner: optax.GradientTransformation, switch: int
+) -> optax.GradientTransformation:
+    """Writes Algorithm 1 down without care: each line on its own, `lax.cond` around all.
+
+    Constrained are leaves with two dimensions or more, none of which may have norm 0.
+    """
+
+    def init(params: Any) -> StraightforwardState:
+        norms = jax.tree.map(lambda w: jnp.zeros([]), params)
+        return StraightforwardState(jnp.zeros([], jnp.int32), norms, inner.init(params))
+
+    def update(g: Any, state: StraightforwardState, w: Any) -> tuple[Any, StraightforwardState]:
+        first = state.steps == switch
+        norms = jax.tree.map(lambda c, w: jnp.where(first, _norm(w), c), state.norms, w)
+
+        def free() -> tuple[Any, Any]:
+            return inner.update(g, state.inner, w)
+
+        def constrained() -> tuple[Any, Any]:
+            g_p = jax.tree.map(_tangent, w, g)  # line 4
+            r, inner_state = inner.update(g_p, state.inner, w)  # lines 5-8
+            r_p = jax.tree.map(_tangent, w, r)  # line 9
+            return jax.tree.map(_on_sphere, w, r_p, norms), inner_state  # lines 10-11
+
+        updates, inner_state = jax.lax.cond(state.steps >= switch, constrained, free)
+        return updates, StraightforwardState(state.steps + 1, norms, inner_state)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _norm(w: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(w**2))
+
+
+def _tangent(w: jax.Array, d: jax.Array) -> jax.Array:
+    return d if w.ndim < 2 else d - jnp.sum(w * d) / jnp.sum(w**2) * w
+
+
+def _on_sphere(w: jax.Array, r: jax.Array, c: jax.Array) -> jax.Array:
+    return r if w.ndim < 2 else c * (w + r) / _norm(w + r) - w
+
+
 class Case(NamedTuple):
-    """What is measured.
+    """Says what is measured.
 
     Attributes:
       make: makes the optimizer.
-      floor: bytes a parameter, float32, of a step; None where matrix products decide.
+      floor: bytes per parameter, float32, of a step; None where matrix products decide.
     """
 
     make: Callable[[], Stepper]
@@ -36,22 +142,22 @@ class Case(NamedTuple):
 
 
 def plain(moments: int) -> int:
-    """The floor of a step without any sum."""
+    """Returns the floor of a step without any sum."""
     return 4 * (3 + 2 * moments)
 
 
 def trust_ratio(moments: int) -> int:
-    """The floor where the write waits for sums of the weights and the direction."""
+    """Returns the floor where the write waits for sums of the weights and the direction."""
     return 4 * (4 + 3 * moments)
 
 
 def on_sphere(moments: int) -> int:
-    """The floor where the moments too wait for a sum, that of line 4."""
+    """Returns the floor where the moments too wait for a sum, that of line 4."""
     return 4 * (6 + 3 * moments)
 
 
 def by_autodiff(moments: int) -> int:
-    """The floor of `w = c v / ||v||`, `w` written for the forward pass."""
+    """Returns the floor of `w = c v / ||v||`, `w` written for the forward pass."""
     return 4 * (7 + 2 * moments)
 
 
@@ -65,7 +171,7 @@ def _both_phases(
     free: int | None,
     constrained: int | None,
 ) -> dict[str, Case]:
-    """A LAWN that is on its spheres from the first step, and one that never gets there."""
+    """Returns a LAWN that constrains from the first step on, and one that never does."""
     return {
         name: _optax(lambda: make(NOW), constrained),
         f"{name}, free": _optax(lambda: make(FREE), free),
@@ -90,11 +196,11 @@ OPTIMIZERS: dict[str, Case] = {
     "adam_lawn, links": _optax(_links, on_sphere(2)),
     **_both_phases(
         "adam_lawn, no care",
-        lambda n: rivals.straightforward_lawn(_adam(), n),
+        lambda n: straightforward_lawn(_adam(), n),
         plain(2),
         on_sphere(2),
     ),
-    "adam, reparametrized": Case(lambda: rivals.reparametrized(_adam()), by_autodiff(2)),
+    "adam, reparametrized": Case(lambda: reparametrized(_adam()), by_autodiff(2)),
     "adamw": _optax(lambda: optax.adamw(RATE), plain(2)),
     "lamb": _optax(lambda: optax.lamb(RATE), trust_ratio(2)),
     **_both_phases(

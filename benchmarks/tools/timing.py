@@ -1,4 +1,4 @@
-"""Time by the clock: scans of steps with their state donated, every program in turn."""
+"""Takes time by the clock: scans of steps with their state donated, every program in turn."""
 
 import os
 import re
@@ -14,7 +14,7 @@ import tqdm
 
 
 class Loop:
-    """A number of steps in one compiled scan.
+    """Runs a number of steps in one compiled scan.
 
     Attributes:
       compiled: the program.
@@ -22,7 +22,12 @@ class Loop:
     """
 
     def __init__(
-        self, step: Callable[[Any, Any], Any], given: Any, start: Callable[[], Any], steps: int
+        self,
+        step: Callable[[Any, Any], Any],
+        given: Any,
+        start: Callable[[], Any],
+        steps: int,
+        compiler_options: Mapping[str, str] | None = None,
     ):
         """Compiles it and runs it once.
 
@@ -32,6 +37,7 @@ class Loop:
           start: makes the first carry, which is donated. It is made anew for each window, so that
             the states of many optimizers need not be in memory together.
           steps: how many steps a window has.
+          compiler_options: of XLA.
         """
 
         def scan(given: Any, carry: Any) -> Any:
@@ -40,12 +46,13 @@ class Loop:
         self._given, self._steps = given, steps
         self._start = lambda: jax.tree.map(jnp.copy, start())
         begun = time.perf_counter()
-        self.compiled = jax.jit(scan, donate_argnums=1).lower(given, self._start()).compile()
+        lowered = jax.jit(scan, donate_argnums=1).lower(given, self._start())
+        self.compiled = lowered.compile(dict(compiler_options or {}))
         self.compile_s = time.perf_counter() - begun
         self.window()
 
     def window(self) -> float:
-        """Seconds a step."""
+        """Returns the seconds of a step."""
         carry = jax.block_until_ready(self._start())
         begun = time.perf_counter()
         jax.block_until_ready(self.compiled(self._given, carry))
@@ -55,15 +62,15 @@ class Loop:
 def interleave(
     runs: Mapping[str, Callable[[], float]], windows: int, title: str
 ) -> dict[str, np.ndarray]:
-    """Each run once a window, so that a slow moment of the machine meets all alike."""
+    """Times each run once per window, so that a slow moment of the machine meets all alike."""
     rounds = [{n: run() for n, run in runs.items()} for _ in tqdm.trange(windows, desc=title)]
     return {name: np.array([seconds[name] for seconds in rounds]) for name in runs}
 
 
 def compare(seconds: Mapping[str, np.ndarray], baseline: str) -> dict[str, dict[str, float]]:
-    """Of each run its median in ms, and its ratio to `baseline` in the same window.
+    """Returns the median of each run in ms, and its ratio to `baseline` in the same window.
 
-    That is the median of the ratios as `time`, the smallest as `low`, the largest as `high`.
+    The median of the ratios is `time`, the smallest `low`, the largest `high`.
     """
     ratios = {name: times / seconds[baseline] for name, times in seconds.items()}
     return {
@@ -77,8 +84,20 @@ def compare(seconds: Mapping[str, np.ndarray], baseline: str) -> dict[str, dict[
     }
 
 
+def copy_bytes_per_s(size: int, windows: int = 5) -> float:
+    """Returns the bytes per second, read and written, of a copy of `size` bytes in memory."""
+    copy = jax.jit(jnp.copy).lower(jax.ShapeDtypeStruct((size // 4,), jnp.float32)).compile()
+    x = jnp.zeros(size // 4, jnp.float32)
+    times = []
+    for _ in range(1 + windows):
+        begun = time.perf_counter()
+        jax.block_until_ready(copy(x))
+        times.append(time.perf_counter() - begun)
+    return 2 * size / float(np.median(times[1:]))
+
+
 def machine() -> str:
-    """What computes: the GPU's name, or the processor's with its number of cores."""
+    """Names what computes: the GPU's name, or the processor's with its number of cores."""
     kind = jax.devices()[0].device_kind
     if kind != "cpu":
         return kind

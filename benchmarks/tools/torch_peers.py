@@ -1,4 +1,4 @@
-"""Peers in PyTorch, where it is installed: its fused Adam, and AdamP from the equations.
+"""Makes peers in PyTorch, where it is installed: its fused Adam, and AdamP from the equations.
 
 AdamP (Heo et al., 2021, arXiv 2006.08217, section 3 and Algorithm 2) projects a direction where
 the weights seem scale-invariant. With Adam's direction `p`,
@@ -6,8 +6,8 @@ the weights seem scale-invariant. With Adam's direction `p`,
     q = p - (<w, p> / <w, w>) w   if |cos(w, g)| < delta / sqrt(dim w),   else p
     w <- w - lr q
 
-Here each leaf of two dimensions or more is one `w`. The condition is a select, for a branch would
-make the GPU wait and the compiler give up.
+Here each leaf of two dimensions or more is one `w`. The condition is a select, because a
+branch would make the GPU wait and the compiler give up.
 """
 
 import importlib
@@ -24,12 +24,12 @@ Step = Callable[[], None]
 
 
 def installed() -> bool:
-    """Whether there is PyTorch."""
+    """Tells whether there is PyTorch."""
     return importlib.util.find_spec("torch") is not None
 
 
 class Peer:
-    """A step in PyTorch, ready to be timed like a `timing.Loop`.
+    """Holds a step in PyTorch, ready to be timed like a `timing.Loop`.
 
     Attributes:
       compile_s: seconds that the first step took, in which PyTorch compiles.
@@ -43,7 +43,7 @@ class Peer:
         self.compile_s = time.perf_counter() - begun
 
     def window(self) -> float:
-        """Seconds a step."""
+        """Returns the seconds of a step."""
         _wait()
         begun = time.perf_counter()
         for _ in range(self._steps):
@@ -53,7 +53,7 @@ class Peer:
 
 
 def make(shapes: Shapes, steps: int) -> dict[str, Peer]:
-    """The peers on parameters of these shapes, on the GPU if PyTorch sees one."""
+    """Makes the peers on parameters of these shapes, on the GPU if PyTorch sees one."""
     torch = _torch()
     torch.set_grad_enabled(False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -67,7 +67,7 @@ def make(shapes: Shapes, steps: int) -> dict[str, Peer]:
 
 
 def fused_adam(weights: Sequence[Any], lr: float = 1e-3, eps: float = 1e-6) -> Step:
-    """`torch.optim.Adam(fused=True)`, with gradients that stay."""
+    """Makes a step of `torch.optim.Adam(fused=True)`, with gradients that stay."""
     for w in weights:
         w.grad = _gradient(w)
     return _torch().optim.Adam(weights, lr=lr, eps=eps, fused=True).step
@@ -84,7 +84,7 @@ def adamp(
     delta: float = 0.1,
     compiled: bool = False,
 ) -> Step:
-    """AdamP's step, which changes `weights` in place."""
+    """Makes AdamP's step, which changes `weights` in place."""
     torch = _torch()
     gradients = [_gradient(w) for w in weights] if gradients is None else gradients
     first = [torch.zeros_like(w) for w in weights]

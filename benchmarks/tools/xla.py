@@ -1,11 +1,20 @@
-"""What a compiled program costs by XLA's own word, and by the text of the program itself."""
+"""Counts what a compiled program costs: by XLA's own word, and by the text of the program itself.
+
+A program may be compiled for a GPU that is not there: XLA needs only a description of one.
+"""
 
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+from jax.experimental import topologies
+
 LARGE = 1_000  # Elements; no norm's scale of a common model has as many as the smallest kernel.
+# Trying kernels out to choose among them would take the device itself.
+WITHOUT_DEVICE: dict[str, str | bool] = {"xla_gpu_autotune_level": "0"}
 
 # Instructions that compute nothing, and those that run other computations.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"}
@@ -20,7 +29,7 @@ _EMPTY = {"token", "opaque"}
 
 
 class Counts(NamedTuple):
-    """What one run of a program takes.
+    """Says what one run of a program takes.
 
     Attributes:
       bytes: read and written by its kernels, as XLA's cost analysis counts them; `traffic` of the
@@ -40,7 +49,7 @@ class Counts(NamedTuple):
 
 
 class Instruction(NamedTuple):
-    """A line of a program: `%name = shape opcode(arguments), attributes`."""
+    """Reads a line of a program: `%name = shape opcode(arguments), attributes`."""
 
     name: str
     shape: str
@@ -49,48 +58,77 @@ class Instruction(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Elements of the first array of the shape."""
+        """Returns the elements of the first array of the shape."""
         array = _ARRAY.search(self.shape)
         return _elements(array[2]) if array else 0
 
     @property
     def bytes(self) -> float:
-        """Of all arrays of the shape."""
+        """Returns the bytes of all arrays of the shape."""
         arrays = _ARRAY.findall(self.shape)
         return sum(_bits(kind) * _elements(dimensions) for kind, dimensions in arrays) / 8
 
     @property
     def operands(self) -> list[str]:
-        """The names of its arguments, each once."""
+        """Returns the names of its arguments, each once."""
         return list(dict.fromkeys(_NAME.findall(self.rest.split(")")[0])))
 
+    @property
+    def called(self) -> list[str]:
+        """Returns the names of the computations that it runs."""
+        return [name for group in _CALLED.findall(self.rest) for name in _NAME.findall(group)]
 
-def count(compiled: Any) -> Counts:
-    """Of a `jax.stages.Compiled`."""
-    cost, text = compiled.cost_analysis(), compiled.as_text()
+
+def describe(target_config: Path) -> jax.Device:
+    """Returns the device of a target config, XLA's description of one in protobuf's text format."""
+    text = target_config.read_text(encoding="utf-8")
+    one_device = {"target_config": text, "topology": "1x1x1"}
+    try:
+        return topologies.get_topology_desc("", "cuda", **one_device).devices[0]
+    except NotImplementedError as error:
+        raise RuntimeError(
+            "compiling for a GPU needs JAX's CUDA plugin: pip install 'jax[cuda12]'; and, where"
+            " there is no GPU, JAX_PLATFORMS=cpu in the environment."
+        ) from error
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(
+            f"{target_config} is not a target config that this XLA can read, see above: delete the"
+            f" fields that it does not know. {error}"
+        ) from error
+
+
+def compile_for(device: jax.Device, function: Any, *args: Any) -> jax.stages.Compiled:
+    """Compiles a function of arrays of these shapes for a device; it cannot be run here."""
+    there = jax.sharding.SingleDeviceSharding(device)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), args)
+    return jax.jit(function).lower(*shapes).compile(WITHOUT_DEVICE)
+
+
+def count(compiled: jax.stages.Compiled) -> Counts:
+    """Counts what a compiled program takes."""
+    cost, text = compiled.cost_analysis(), compiled.as_text() or ""
     return Counts(
         bytes=cost["bytes accessed"] if cost else traffic(text),
         flops=cost["flops"] if cost else None,
-        temporary=compiled.memory_analysis().temp_size_in_bytes,
+        temporary=_planned(compiled, "temp"),
         kernels=kernels(text),
         reductions=reductions(text),
     )
 
 
-def memory(compiled: Any) -> int:
-    """Bytes of the arguments, the results and the temporary arrays of a `jax.stages.Compiled`."""
-    planned = compiled.memory_analysis()
-    parts = [getattr(planned, f"{of}_size_in_bytes") for of in ("argument", "output", "temp")]
-    return sum(parts) - int(planned.alias_size_in_bytes)  # Donated arguments are results too.
+def memory(compiled: jax.stages.Compiled) -> int:
+    """Returns the bytes of the arguments, the results and the temporary arrays of a program."""
+    held = sum(_planned(compiled, of) for of in ("argument", "output", "temp"))
+    return held - _planned(compiled, "alias")  # Donated arguments are results too.
 
 
 def kernels(text: str) -> int:
-    """How many instructions of a compiled program are run, those of its loops and branches once."""
+    """Returns how many instructions are run, those of loops and branches once."""
     return int(_total(text, lambda line, sizes: 1, of_branches=sum))
 
 
 def traffic(text: str) -> float:
-    """Bytes that the kernels of a compiled program read and write, by its text.
+    """Returns the bytes that kernels read and write.
 
     Each reads its operands once and writes its results once, whatever it does with them. As in
     XLA's own count, loops are run once, and of branches the one that takes most.
@@ -102,30 +140,8 @@ def traffic(text: str) -> float:
     return _total(text, of_kernel, of_branches=max)
 
 
-def _total(
-    text: str,
-    of_kernel: Callable[[Instruction, dict[str, float]], float],
-    of_branches: Callable[[Iterable[float]], float],
-) -> float:
-    """The sum over all that is run of `of_kernel(line, bytes of each line beside it, by name)`."""
-    computations = parse(text)
-
-    def of_computation(name: str) -> float:
-        lines = computations[name]
-        sizes = {line.name: line.bytes for line in lines}
-        return sum(of_line(line, sizes) for line in lines if line.opcode not in _FREE)
-
-    def of_line(line: Instruction, sizes: dict[str, float]) -> float:
-        if line.opcode not in _CALLS:
-            return of_kernel(line, sizes)
-        combined = of_branches if line.opcode == "conditional" else sum
-        return combined(map(of_computation, called(line)))
-
-    return of_computation(_entry(text))
-
-
 def reductions(text: str, at_least: int = LARGE) -> int:
-    """How many sums a compiled program takes over arrays of `at_least` elements.
+    """Returns how many sums a program takes over arrays of `at_least` elements.
 
     A dot product is one too, and so is a sum in two stages, of windows and then of their sums; one
     that XLA computes twice counts twice.
@@ -142,16 +158,35 @@ def reductions(text: str, at_least: int = LARGE) -> int:
 
 
 def parse(text: str) -> dict[str, list[Instruction]]:
-    """The instructions of each computation, by its name."""
-    computations: dict[str, list[Instruction]] = {}
-    for name, body in re.findall(r"^(?:ENTRY )?%([\w.-]+) \(.*?\{\n(.*?)^\}", text, re.M | re.S):
-        computations[name] = list(_instructions(body))
-    return computations
+    """Returns the instructions of each computation, by its name."""
+    computations = re.findall(r"^(?:ENTRY )?%([\w.-]+) \(.*?\{\n(.*?)^\}", text, re.M | re.S)
+    return {name: list(_instructions(body)) for name, body in computations}
 
 
-def called(line: Instruction) -> list[str]:
-    """The computations that an instruction runs."""
-    return [name for group in _CALLED.findall(line.rest) for name in _NAME.findall(group)]
+def _total(
+    text: str,
+    of_kernel: Callable[[Instruction, dict[str, float]], float],
+    of_branches: Callable[[Iterable[float]], float],
+) -> float:
+    """Sums `of_kernel(line, bytes of each line beside it, by name)` over all that is run."""
+    computations = parse(text)
+
+    def of_computation(name: str) -> float:
+        lines = computations[name]
+        sizes = {line.name: line.bytes for line in lines}
+        return sum(of_line(line, sizes) for line in lines if line.opcode not in _FREE)
+
+    def of_line(line: Instruction, sizes: dict[str, float]) -> float:
+        if line.opcode not in _CALLS:
+            return of_kernel(line, sizes)
+        combined = of_branches if line.opcode == "conditional" else sum
+        return combined(map(of_computation, line.called))
+
+    return of_computation(_entry(text))
+
+
+def _planned(compiled: jax.stages.Compiled, of: str) -> int:
+    return int(getattr(compiled.memory_analysis(), f"{of}_size_in_bytes"))
 
 
 def _instructions(body: str) -> Iterator[Instruction]:
@@ -166,7 +201,7 @@ def _elements(dimensions: str) -> int:
 
 
 def _bits(kind: str) -> int:
-    """Of an element of a type by its name, such as f32, bf16, f8e4m3fn or pred."""
+    """Returns the bits of an element of a type by its name: f32, bf16, f8e4m3fn, pred."""
     digits = re.search(r"\d+", kind)
     return int(digits[0]) if digits else 0 if kind in _EMPTY else 8
 

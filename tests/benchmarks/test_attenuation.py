@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from matplotlib.figure import Figure
 
 from benchmarks.paper import attenuation
 from benchmarks.report import figures
@@ -15,7 +16,9 @@ from examples.tasks.recommendation import ranking
 from lawn_optax import diagnostics
 from tests.examples.toys import toy_interactions
 
-CONFIG = attenuation.Config(batch_size=50, epochs=4, onset=2, learning_rates=(1e-2,), seeds=1)
+CONFIG = attenuation.AttenuationConfig(
+    batch_size=50, epochs=4, onset=2, learning_rates=(1e-2,), seeds=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +79,17 @@ def test_what_is_recorded_is_not_run_again_and_can_be_drawn(tmp_path, monkeypatc
     found = records.read_records(tmp_path / "attenuation.jsonl")
     assert [record["config"]["branch"] for record in found] == list(attenuation.BRANCHES)
     assert [record["config"]["factor"] for record in found] == [1, 0.2, 0.2, 1]
+    saved = {}
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: saved.update({path.name: self}))
     figures.draw_branches(tmp_path / "figure.png", found)
-    assert (tmp_path / "figure.png").read_bytes()
+    ratio, margin = saved["figure.png"].axes
+    assert (ratio.get_ylabel(), margin.get_ylabel()) == ("HR@10 (%)", "median training margin")
+    *branches, onset = ratio.lines
+    assert len(branches) == len(attenuation.BRANCHES)
+    np.testing.assert_allclose(
+        branches[2].get_ydata(), 100 * np.array(found[2]["curve"]["hr_at_10"])
+    )
+    assert set(onset.get_xdata()) == {CONFIG.onset}
     table = figures.table_branches(found).splitlines()
     assert len(table) == 2 + 4
     last = 100 * found[2]["final"]["hr_at_10"]
@@ -90,4 +102,4 @@ def test_what_is_recorded_is_not_run_again_and_can_be_drawn(tmp_path, monkeypatc
 
 def test_an_onset_outside_the_run_is_refused():
     with pytest.raises(ValueError, match="onset=4 must lie between 0 and epochs=4"):
-        attenuation.Config(epochs=4, onset=4)
+        attenuation.AttenuationConfig(epochs=4, onset=4)

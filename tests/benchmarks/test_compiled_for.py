@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.measure import optimizer_step
-from benchmarks.report import cost_tables
-from benchmarks.tools import gpu_targets, xla
+from benchmarks.report import cost_tables, goals
+from benchmarks.tools import xla
 
 # In the manner of what XLA prints for a GPU: a sum in two stages, a kernel with two results of two
 # types, and a branch of one kernel or two.
@@ -95,9 +95,9 @@ class Deviceless:
 def test_a_step_is_recorded_without_what_takes_running(monkeypatch):
     described = []
     compiled = lambda *args: described.append(args) or Deviceless()
-    monkeypatch.setattr(gpu_targets, "compile_for", compiled)
+    monkeypatch.setattr(xla, "compile_for", compiled)
     device = type("Device", (), {"device_kind": "some GPU"})
-    config = optimizer_step.Config(optimizers=("sgd",), torch=False)
+    config = optimizer_step.OptimizerStepConfig(optimizers=("sgd",), torch=False)
     adam, sgd = rows = optimizer_step.compile_only("ncf", config, device)
     assert [(row["optimizer"], row["floor"]) for row in rows] == [("adam", 28), ("sgd", 20)]
     assert (sgd["backend"], sgd["device"]) == ("compiled for gpu", "some GPU")
@@ -118,57 +118,81 @@ def record(backend, optimizer, **measured):
     return about | sizes | cost | {"backend": backend, "optimizer": optimizer} | measured
 
 
-def goals(found):
-    lines = cost_tables.goals(cost_tables.index(found)).splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    return {(what, where): reached for what, where, _, reached in rows}
+def shown(found):
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in goals.table(found).splitlines()]
+    return {(what, where): measured for what, where, _, measured in rows[2:]}
 
 
-def test_goals_show_what_was_compiled_until_something_was_run(tmp_path):
-    bytes_ = "bytes of a step to Adam's, on the worst tree"
-    time = "time of a step to Adam's: block"
+BYTES = "bytes of a step to Adam's, on the worst tree"
+MEMORY = "temporary memory beyond Adam's, in largest leaves, on the worst tree"
+TIME = "time of a step to Adam's: block"
+COPY = "a step's share of copy bandwidth: block"
+
+
+def test_goals_are_measured_on_their_own_device_alone():
     compiled = [
         record(optimizer_step.COMPILED, n, bytes=b) for n, b in (("adam", 28), ("adam_lawn", 56))
     ]
-    shown = goals(compiled)
-    assert shown[bytes_, "On a GPU"] == "2.00, compiled and not run"
-    assert shown[time, "On a GPU"] == shown[bytes_, "On CPU"] == "not yet run"
+    where = goals.COMPILED.name
+    assert shown(compiled) == {(BYTES, where): "2.00", (MEMORY, where): "0.00"}
+    unrun = {entry.what for entry in goals.missing(compiled)}
+    assert {f"{TIME}, on a GPU", f"{TIME}, on a CPU", f"{BYTES}, on a CPU"} <= unrun
 
-    more = {"flops": 1, "temporary_in_loop": 0, "compile_s": 1, "windows": 7, "steps": 10}
-    timed = more | {"ms": 1.0, "time": 1.5, "low": 1.0, "high": 2.0}
-    run = [record("gpu", n, bytes=b, **timed) for n, b in (("adam", 28), ("adam_lawn", 49))]
-    shown = goals(compiled + run)
-    assert shown[bytes_, "On a GPU"] == "1.75"
-    assert shown[time, "On a GPU"] == "1.50"
+    timed = {"ms": 1e-3, "time": 1.5, "low": 1.0, "high": 2.0, "copy_bytes_per_s": 9.6e9}
+    run = [record("gpu", n, floor=48, **timed) for n in ("adam", "adam_lawn")]
+    assert shown(run) == {(TIME, "a GPU"): "1.50 (1.00 to 2.00)", (COPY, "a GPU"): "50%"}
 
-    report = cost_tables.report(cost_tables.index(compiled), tmp_path)
-    assert "some GPU, compiled for, not run." in report
-    missing = [line for line in report.splitlines() if "--compile-for" in line]
-    assert len(missing) == 1
-    assert "--trees ncf vgg19 resnet50 gpt2 --out benchmarks/records/" in missing[0]
+
+def test_goals_are_of_the_last_record_and_the_worst_tree():
+    found = [
+        record("cpu", "adam", tree="ncf", bytes=40),
+        record("cpu", "adam_lawn", tree="ncf", bytes=999),
+        record("cpu", "adam_lawn", tree="ncf", bytes=80, temporary=2.4),  # the last one counts
+        record("cpu", "adam", bytes=40),
+        record("cpu", "adam_lawn", bytes=90, time=2.4, low=2.0, high=3.0),
+    ]
+    assert shown(found) == {
+        (BYTES, "a CPU"): "2.25",
+        (MEMORY, "a CPU"): "0.60",  # 2.4 bytes * 100 to 4 bytes * 100
+        (TIME, "a CPU"): "2.40 (2.00 to 3.00)",
+    }
+
+
+def test_what_was_compiled_is_one_table():
+    found = [
+        record(optimizer_step.COMPILED, "adam"),
+        record(optimizer_step.COMPILED, "adam_lawn", bytes=56, kernels=9, reductions=4),
+        record(optimizer_step.COMPILED, "adam_lawn", tree="ncf", bytes=49, leaves=8),
+    ]
+    head, _, adam, lawn = cost_tables.compiled(found).splitlines()[2:]
+    assert [cell.strip() for cell in head.split("|")[3:-1]] == ["block, 1 leaves", "ncf, 8 leaves"]
+    assert [cell.strip() for cell in adam.split("|")[3:-1]] == ["28 (3, 0)", ""]
+    assert [cell.strip() for cell in lawn.split("|")[3:-1]] == ["56 (9, 4)", "49 (3, 0)"]
 
 
 def test_a_target_config_that_is_not_there_or_not_one(tmp_path, monkeypatch):
     file = tmp_path / "gpu.txtpb"
-    with pytest.raises(ValueError, match=r"compile_for='.*gpu.txtpb' is no file: give a target"):
-        optimizer_step.Config(compile_for=file)
+    with pytest.raises(ValueError, match=r"compile_for='.*gpu.txtpb' is not a file: give a target"):
+        optimizer_step.OptimizerStepConfig(compile_for=file)
     file.write_text("no description")
 
     def refuse(error):
         def refusing(*args, **kwargs):
             raise error
 
-        monkeypatch.setattr(gpu_targets.topologies, "get_topology_desc", refusing)
+        monkeypatch.setattr(xla.topologies, "get_topology_desc", refusing)
 
     refuse(NotImplementedError("topology not implemented for cuda"))
     with pytest.raises(RuntimeError, match="needs JAX's CUDA plugin: pip install"):
-        gpu_targets.describe(file)
+        xla.describe(file)
     refuse(jax.errors.JaxRuntimeError("cannot parse"))
-    with pytest.raises(ValueError, match=r"gpu.txtpb is no target config .* cannot parse"):
-        gpu_targets.describe(file)
+    with pytest.raises(ValueError, match=r"gpu.txtpb is not a target config .* cannot parse"):
+        xla.describe(file)
 
 
 def test_shapes_are_compiled_for_a_device_as_they_are():
-    compiled = gpu_targets.compile_for(jax.devices()[0], lambda x: x + 1, jnp.ones(3, jnp.bfloat16))
-    assert compiled.as_text().count("ROOT %") >= 1
-    assert xla.traffic(compiled.as_text()) == 2 * 3 * 2
+    compiled = xla.compile_for(jax.devices()[0], lambda x: x + 1, jnp.ones(3, jnp.bfloat16))
+    text = compiled.as_text()
+    assert "bf16[3]" in text
+    assert xla.kernels(text) == 1
+    assert xla.traffic(text) == 2 * 3 * 2

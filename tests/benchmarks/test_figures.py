@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.paper import studies
 from benchmarks.paper.catalog import PAPER, STUDIES, WIDE
-from benchmarks.report import figures, sections
+from benchmarks.report import figures, study_tables
 from examples import ncf
 
 NAMES = ("batch-50", "batch-500")
@@ -20,17 +20,18 @@ def panels(monkeypatch):
     """Two batch sizes, of which `all_runs` has two optimizers."""
     for name, batch_size in zip(NAMES, (50, 500), strict=True):
         study = studies.Study(
+            name=name,
             base=ncf.Config(
                 dataset="movielens-100k", batch_size=batch_size, epochs=2, warmup_epochs=0
             ),
-            learning_rates=dict.fromkeys(sections.NAMES, (0.1, 0.2)),
+            learning_rates=dict.fromkeys(study_tables.NAMES, (0.1, 0.2)),
             free_epochs=(1.0, 0.5),
             decays={PAPER: (0.0,), WIDE: (0.0, 1.0)},
         )
         monkeypatch.setitem(STUDIES, name, study)
-    rows = [[sections.Row("Adam", name, "adam", "")] for name in NAMES]
-    made = [sections.Table(name, row) for name, row in zip(NAMES, rows, strict=True)]
-    return {"Toy": sections.Section("", [], made)}
+    rows = [[study_tables.Row("Adam", STUDIES[name], "adam", "")] for name in NAMES]
+    made = [study_tables.Table(name, row) for name, row in zip(NAMES, rows, strict=True)]
+    return {"Toy": study_tables.Section("", [], made)}
 
 
 def score(run):
@@ -97,7 +98,7 @@ def test_scores_against_free_epochs_at_the_peak_that_was_chosen(panels):
     np.testing.assert_allclose(second.y, [[20], [15]])
 
 
-def test_a_failure_is_written_at_the_edge_of_the_panel(tmp_path):
+def test_a_failure_is_written_at_the_edge_of_the_panel():
     points = {"adam": [60.0, 66.0], "sgd": [58.0, 3.0], "lamb": [65.0, 20.0]}
     lines = [
         figures.Line("Toy", name, name, np.array([10, 100]), np.array(y)[:, None])
@@ -110,8 +111,34 @@ def test_a_failure_is_written_at_the_edge_of_the_panel(tmp_path):
     assert axes.get_ylim()[0] == 66 - figures.SHOWN
     written = {text.get_text(): text.xy[0] for text in axes.texts}
     assert written == {"↓ 3.0": 100, "↓ 20.0": 100}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved, by the name of the file."""
+    saved = {}
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: saved.update({path.name: self}))
+    return saved
+
+
+def test_a_picture_has_a_panel_for_each_title_and_a_line_for_each_optimizer(tmp_path, drawn):
+    x, y = np.array([10, 100]), np.array([[60.0, 62.0], [64.0, 66.0]])
+    lines = [
+        figures.Line("First", "adam", "Adam", x, y),
+        figures.Line("First", "lamb", "LAMB", x, y - 1, hollow=True),
+        figures.Line("Second", "adam", "Adam", x, y + 1),
+    ]
     figures.draw_lines(tmp_path / "figure.png", lines, "batch size", "HR@10")
-    assert (tmp_path / "figure.png").stat().st_size > 1000
+    first, second = (axes for axes in drawn["figure.png"].axes if axes.get_visible())
+    assert (first.get_title(), second.get_title()) == ("First", "Second")
+    assert (first.get_xlabel(), first.get_ylabel()) == ("batch size", "HR@10 (%)")
+    shown = [container.lines[0] for container in first.containers]
+    np.testing.assert_allclose([line.get_ydata() for line in shown], [[61, 65], [60, 64]])
+    assert [line.get_linestyle() for line in shown] == ["-", "--"]
+    (legend,) = drawn["figure.png"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Adam", "LAMB"]
+    figures.draw_lines(tmp_path / "none.png", [], "batch size", "HR@10")
+    assert drawn.keys() == {"figure.png"}
 
 
 def test_a_panel_without_failures_keeps_its_axis():

@@ -9,8 +9,7 @@ import pytest
 
 from benchmarks.paper import reported, studies, sweep
 from benchmarks.paper.catalog import STUDIES
-from benchmarks.report import __main__ as report
-from benchmarks.report import outline, sections
+from benchmarks.report import missing, study_tables
 from examples import cifar, ncf, training
 from examples.results import records
 from examples.tasks import recommendation
@@ -27,6 +26,7 @@ def config(tmp_path, monkeypatch):
         dataset="movielens-100k", batch_size=50, epochs=2, warmup_epochs=0.5, tower=(8, 4)
     )
     study = studies.Study(
+        name=NAME,
         base=base,
         learning_rates=dict.fromkeys(OPTIMIZERS, (1e-3, 1e-2)),
         free_epochs=(0.5, 1.0),
@@ -35,7 +35,7 @@ def config(tmp_path, monkeypatch):
     )
     monkeypatch.setitem(STUDIES, NAME, study)
     monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: toy_interactions())
-    return sweep.Config(
+    return sweep.SweepConfig(
         study=(NAME,), storage=tmp_path / "runs" / "journal", records=tmp_path / "records"
     )
 
@@ -61,13 +61,13 @@ def test_every_setting_once_and_the_chosen_with_other_seeds(config):
     seeds = {json.loads(run)["first_seed"] for run in reported}
     assert seeds == set(studies.REPORTING_SEEDS)
     tuned = sweep.read(config.records / "tuning.jsonl")
+    hyperparameters = ("optimizer", "learning_rate", "weight_decay", "free_epochs")
     chosen = {
-        (c.optimizer, c.learning_rate, c.weight_decay, c.free_epochs)
+        tuple(c.config()[k] for k in hyperparameters)
         for optimizer in OPTIMIZERS
         for settings in study.grids(optimizer).values()
         if (c := study.choose(settings, tuned))
     }
-    hyperparameters = ("optimizer", "learning_rate", "weight_decay", "free_epochs")
     assert {tuple(json.loads(run)[k] for k in hyperparameters) for run in reported} == chosen
     before = (runs_of(config, "tuning.jsonl"), reported)
     sweep.main(config)
@@ -86,7 +86,7 @@ def test_it_goes_on_after_an_interruption(config, monkeypatch, error):
         return train(*args, **kwargs)
 
     monkeypatch.setattr(training, "train", stops_at_the_third)
-    with pytest.raises(sweep.StoppedError, match="adam"):
+    with pytest.raises(sweep.CutShortError, match="adam"):
         sweep.main(config)
     assert len(runs_of(config, "tuning.jsonl")) == 2
     sweep.main(config)
@@ -141,11 +141,11 @@ def test_a_tie_is_not_won_by_what_was_not_finite():
 
 def test_unknown_studies_and_optimizers_are_refused():
     with pytest.raises(ValueError, match="study='oak' must be one of movielens-100k-1k"):
-        sweep.Config(study=("oak",))
+        sweep.SweepConfig(study=("oak",))
     with pytest.raises(
         ValueError, match="optimizers holds 'sgd': movielens-1m-1m-focal-2 has adam,"
     ):
-        sweep.Config(study=("movielens-1m-1m-focal-2",), optimizers=("sgd",))
+        sweep.SweepConfig(study=("movielens-1m-1m-focal-2",), optimizers=("sgd",))
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -161,6 +161,7 @@ def test_both_sides_have_the_same_budget(name):
     assert studies.TUNING_SEED not in studies.REPORTING_SEEDS
 
 
+@pytest.mark.slow
 def test_chunks_on_an_accelerator_give_the_same_records_as_one_by_one(config, monkeypatch):
     config = dataclasses.replace(config, optimizers=("adam_lawn",))
     sweep.main(dataclasses.replace(config, chunk=1))
@@ -191,9 +192,9 @@ def found_in(config):
 def test_the_report_says_what_was_run_and_what_was_not(config):
     sweep.main(dataclasses.replace(config, optimizers=("adam_lawn",)))
     found = found_in(config)
-    hit_ratio = sections.Section("Table 9", outline.HIT_RATIO, [])
-    row = sections.Row("Adam-LAWN", NAME, "adam_lawn", "66.91 (0.15)")
-    fixed, automatic = sections.lines(hit_ratio, row, found)
+    hit_ratio = study_tables.Section("Table 9", study_tables.HIT_RATIO, [])
+    row = study_tables.Row("Adam-LAWN", STUDIES[NAME], "adam_lawn", "66.91 (0.15)")
+    fixed, automatic = study_tables.lines(hit_ratio, row, found)
     name, tried, last, best, n, setting, tuning, figure = fixed
     assert (name, tried, n, figure) == ("Adam-LAWN", "free epochs, 4 settings", "3", row.paper)
     assert setting.startswith("peak 0.0")
@@ -211,26 +212,29 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
     final = 100 * np.array([r["final"]["hr_at_10"] for r in of_fixed])
     assert last.startswith(f"{final.mean():.2f} ± ")
     assert float(best.split()[0]) >= float(last.split()[0])
-    row = sections.Row("Adam", NAME, "adam", "66.03 (0.15)")
-    unrun = ("Adam", "", "not yet run", "not yet run", "", "", "", "66.03 (0.15)")
-    assert sections.lines(hit_ratio, row, found) == [unrun]
-    alone = sections.Table("Batch 10k", [row])
-    assert sections.render(hit_ratio._replace(tables=[alone]), found).endswith("|")
-    both = [
-        sections.Table(
-            f"Batch {size}",
-            [sections.Row("Adam-LAWN", f"movielens-100k-{size}", "adam_lawn", "1")],
-        )
-        for size in ("10k", "1k")
-    ]
-    text = sections.render(hit_ratio._replace(tables=both), found)
-    assert "### Batch 10k\n" in text
-    assert "### Batch 1k" not in text
+    row = study_tables.Row("Adam", STUDIES[NAME], "adam", "66.03 (0.15)")
+    assert study_tables.lines(hit_ratio, row, found) == []
+    names = [NAME, "movielens-100k-1k"]
+    rows = [[study_tables.Row("Adam-LAWN", STUDIES[name], "adam_lawn", "1")] for name in names]
+    both = [study_tables.Table(name, row) for name, row in zip(names, rows, strict=True)]
+    section = hit_ratio._replace(tables=both)
+    text = study_tables.render(section, found)
+    assert f"### {NAME}\n" in text
+    assert "### movielens-100k-1k" not in text
     assert "Tuned with 1 epochs; warm-up and free phase are then the same share." in text
-    assert "`python -m benchmarks.paper.sweep --study movielens-100k-1k --data-dir DIR`" in text
+    (unrun,) = study_tables.missing(section, found)
+    assert unrun == missing.Missing(
+        "movielens-100k-1k",
+        "Table 9: Adam-LAWN 1",
+        "python -m benchmarks.paper.sweep --study movielens-100k-1k --data-dir DIR",
+    )
+    part = study_tables.Table("part", [*rows[0], row])
+    (unrun,) = study_tables.missing(hit_ratio._replace(tables=[part]), found)
+    assert unrun.what == "part: settings of Adam"
+    assert unrun.command.endswith(f"--study {NAME} --data-dir DIR --optimizers adam")
     assert text.endswith(
         "6 runs of one seed to tune, 6 of others to report, on cpu, at commit"
-        f" {sections.provenance(list(found.values())).split()[-1]}."
+        f" {study_tables.provenance(list(found.values())).split()[-1]}."
     )
 
 
@@ -247,6 +251,7 @@ def test_fewer_epochs_to_tune_cut_warm_up_and_free_phase_alike():
     assert study.tried(adam).free_epochs == "auto"
 
 
+@pytest.mark.slow
 def test_images_are_tuned_on_training_images_that_are_held_out(tmp_path, monkeypatch):
     base = cifar.Config(
         dataset="generated",
@@ -259,6 +264,7 @@ def test_images_are_tuned_on_training_images_that_are_held_out(tmp_path, monkeyp
         warmup_epochs=0.0,
     )
     study = studies.Study(
+        name=NAME,
         base=base,
         learning_rates={"adam_lawn": (1e-3,)},
         free_epochs=(1.0,),
@@ -266,7 +272,7 @@ def test_images_are_tuned_on_training_images_that_are_held_out(tmp_path, monkeyp
         tuning={"epochs": 1, "validation_images": 60},
     )
     monkeypatch.setitem(STUDIES, "cifar10-small", study)
-    config = sweep.Config(
+    config = sweep.SweepConfig(
         study=("cifar10-small",), storage=tmp_path / "journal", records=tmp_path / "records"
     )
     sweep.main(config)
@@ -277,26 +283,18 @@ def test_images_are_tuned_on_training_images_that_are_held_out(tmp_path, monkeyp
     for record in reported:
         assert (record["config"]["epochs"], record["config"]["validation_images"]) == (2, 0)
         assert record["curve"].keys() == set(study.example.curves)
-    row = sections.Row("Adam-LAWN", "cifar10-small", "adam_lawn", "")
-    section = sections.Section("Table 7", (*outline.ACCURACY, *outline.CALIBRATION), [])
-    (_, _, last, *_), _ = sections.lines(section, row, found_in(config))
+    row = study_tables.Row("Adam-LAWN", STUDIES["cifar10-small"], "adam_lawn", "")
+    section = study_tables.Section(
+        "Table 7", (*study_tables.ACCURACY, *study_tables.CALIBRATION), []
+    )
+    (_, _, last, *_), _ = study_tables.lines(section, row, found_in(config))
     accuracy = 100 * np.mean([record["final"]["accuracy"] for record in reported[:3]])
     assert last.startswith(f"{accuracy:.2f} ± ")
 
 
 def test_the_paper_has_a_figure_for_every_row_that_stands_beside_one():
-    for name, section in outline.SECTIONS.items():
+    for name, section in study_tables.SECTIONS.items():
         rows = [row for table in section.tables for row in table.rows]
-        assert all(row.study in STUDIES for row in rows)
+        assert all(STUDIES[row.study.name] == row.study for row in rows)
         assert all(bool(row.paper) == (name != "cifar10-small") for row in rows), name
     assert reported.TABLE_10["movielens-1m-1m"]["adam_lawn"] == "70.66 (0.22)"
-
-
-def test_a_document_that_differs_from_its_records_fails_the_check(tmp_path):
-    document = tmp_path / "RESULTS.md"
-    document.write_text("<!-- table -->\nold\n<!-- /table -->\n")
-    with pytest.raises(SystemExit, match=r"RESULTS.md differs from its records"):
-        report.refresh(document, "table", "new", check=True)
-    report.refresh(document, "table", "new")
-    report.refresh(document, "table", "new", check=True)
-    assert document.read_text() == "<!-- table -->\nnew\n<!-- /table -->\n"

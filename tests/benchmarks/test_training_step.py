@@ -35,7 +35,7 @@ def test_a_training_step_prints_and_records(workload, tmp_path, capsys, monkeypa
     monkeypatch.setitem(training_step.WORKLOADS, "ncf", workload)
     out = tmp_path / "records" / "training_step.jsonl"
     training_step.main(
-        training_step.Config(
+        training_step.TrainingStepConfig(
             workloads=("ncf",),
             batches=(6,),
             optimizers=("adam_lawn",),
@@ -54,7 +54,7 @@ def test_a_training_step_prints_and_records(workload, tmp_path, capsys, monkeypa
 
 def test_a_training_step_refuses_unknown_names():
     with pytest.raises(ValueError, match=r"workloads holds 'oak': choose from ncf"):
-        training_step.Config(workloads=("oak",))
+        training_step.TrainingStepConfig(workloads=("oak",))
 
 
 @pytest.mark.parametrize("name", sorted(training_step.WORKLOADS))

@@ -1,4 +1,4 @@
-"""The house itself: which way imports point, what is public, what is documented, what it needs."""
+"""The architecture: which way imports point, what is public, what is documented, what it needs."""
 
 import ast
 import importlib
@@ -58,15 +58,49 @@ def test_the_library_imports_jax_and_optax_alone(module):
     assert names <= own | set(sys.stdlib_module_names)
 
 
-def test_imports_between_packages_point_one_way():
-    forbidden = {
-        "lawn_optax": {"examples", "benchmarks", "tests"},
-        "examples": {"benchmarks", "tests"},
-        "benchmarks": {"tests"},
+ARROWS = {
+    "lawn_optax": set(),
+    "examples.training": {"lawn_optax"},
+    "examples.results": {"lawn_optax", "examples.training"},
+    "examples.tasks": {"lawn_optax", "examples.training", "examples.results"},
+    "examples": {"lawn_optax", "examples.training", "examples.results", "examples.tasks"},
+    "benchmarks.tools": {"lawn_optax", "examples"},
+    "benchmarks.measure": {"lawn_optax", "examples", "benchmarks.tools"},
+    "benchmarks.paper": {"lawn_optax", "examples", "benchmarks.tools"},
+    "benchmarks.report": {"examples", *(f"benchmarks.{x}" for x in ("tools", "measure", "paper"))},
+    "benchmarks": {"examples", *(f"benchmarks.{x}" for x in ("tools", "measure", "paper"))},
+}
+
+
+def folder(name: str) -> str:
+    """The first of `ARROWS` that a module is in, the innermost folder before the one around it."""
+    inner = ".".join(name.split(".")[:2])
+    return inner if inner in ARROWS else name.split(".")[0]
+
+
+def files() -> list[Path]:
+    packages = dict.fromkeys(name.split(".")[0] for name in ARROWS)
+    return [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_between_folders_point_one_way(path):
+    """What a folder of examples or benchmarks may import is in `ARROWS`, with what lies in it."""
+    own = folder(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for name in imported(path):
+        other = folder(name)
+        if name.split(".")[0] == "tests":
+            raise AssertionError(f"{path} imports {name}")
+        if other in ARROWS and other != own and name not in ("examples", "benchmarks"):
+            allowed = ARROWS[own]
+            inside = {a for a in allowed if other == a or other.startswith(f"{a}.")}
+            assert inside, f"{path} imports {name}: {own} may import {sorted(allowed)} alone"
+
+
+def test_every_folder_of_code_has_its_arrows():
+    assert {folder(".".join(p.relative_to(ROOT).with_suffix("").parts)) for p in files()} == {
+        *ARROWS
     }
-    for package, above in forbidden.items():
-        for path in (ROOT / package).rglob("*.py"):
-            assert not {name.split(".")[0] for name in imported(path)} & above, path
 
 
 def public_objects():

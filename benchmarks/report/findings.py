@@ -1,0 +1,145 @@
+"""Makes the first page of RESULTS.md: what was found, each with its spread and its table."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.paper import attenuation, catalog
+from benchmarks.paper.studies import AUTO, FREE, Study
+from benchmarks.report import goals
+from benchmarks.report.study_tables import NAMES, Found, measure
+from examples.results import tables
+from examples.results.records import Record
+from examples.training.options import OptimizerName
+
+
+class Finding(NamedTuple):
+    """Says what was found.
+
+    Attributes:
+      what: in words.
+      figure: with its spread.
+      beside: what it is compared with, with its spread.
+      n: how many runs, or windows of time, are behind the figure.
+      section: the heading of RESULTS.md that has the table.
+    """
+
+    what: str
+    figure: str
+    beside: str
+    n: str
+    section: str
+
+
+def table(entries: Sequence[Finding]) -> str:
+    """Returns a row per finding."""
+    rows = [
+        (f.what, f.figure, f.beside, f.n, f"[{f.section}](#{_anchor(f.section)})") for f in entries
+    ]
+    return tables.markdown(("what", "measured", "beside", "n", "where"), rows)
+
+
+def of_studies(found: Found) -> Iterator[Finding]:
+    """Yields where the scores of studies end: Adam-LAWN beside Adam, each as it was tuned."""
+    sections = {
+        "MovieLens-100k, 100 epochs": catalog.MOVIELENS_100K,
+        "MovieLens-100k, 40 epochs on a finer grid": catalog.MOVIELENS_100K_FINER,
+        "CIFAR-10, small: what a CPU can do": catalog.CIFAR10_SMALL,
+    }
+    for section, group in sections.items():
+        for study in group:
+            yield from _of_study(study, section, found)
+
+
+def _of_study(study: Study, section: str, found: Found) -> Iterator[Finding]:
+    adam = [_ended(study, "adam", name, found) for name in study.decays_of("adam")]
+    beside = "; ".join(filter(None, adam))
+    base, score = study.base, {"hr_at_10": "HR@10"}.get(study.example.score, study.example.score)
+    for chosen_from in (FREE, AUTO):
+        measured = measure(study, "adam_lawn", found).get(chosen_from)
+        if measured and beside:
+            figure = tables.mean_and_error(_percent(study, measured.curves), digits=2)
+            what = (
+                f"{score} in percent, {base.dataset}, batch size {base.batch_size:,}, {base.epochs}"
+                f" epochs: Adam-LAWN, tuned over {chosen_from}"
+            )
+            yield Finding(what, figure, beside, str(len(measured.runs)), section)
+
+
+def _ended(study: Study, optimizer: OptimizerName, chosen_from: str, found: Found) -> str:
+    measured = measure(study, optimizer, found).get(chosen_from)
+    if measured is None:
+        return ""
+    ended = tables.mean_and_error(_percent(study, measured.curves), digits=2)
+    return f"{NAMES[optimizer]}, {chosen_from}: {ended}"
+
+
+def _percent(study: Study, curves: dict[str, np.ndarray]) -> np.ndarray:
+    return 100 * curves[study.example.score][:, -1]
+
+
+def of_first_run(found: Sequence[Record]) -> Iterator[Finding]:
+    """Yields what the quickstart shows after its longest runs."""
+    longest = max(record["config"]["epochs"] for record in found)
+    runs = tables.group(
+        [record for record in found if record["config"]["epochs"] == longest],
+        lambda record: record["config"]["method"],
+    )
+    ended = {
+        method: tables.mean_and_error(100 * tables.final(of_method, "hr_at_10"), digits=1)
+        for method, of_method in runs.items()
+    }
+    *others, lawn = ended
+    tuned_at = found[0]["config"]["grid"]["epochs"]
+    yield Finding(
+        f"HR@10 in percent, the quickstart's identifiers, tuned at {tuned_at} epochs and run for"
+        f" {longest}: {lawn}",
+        ended[lawn],
+        "; ".join(f"{method}: {ended[method]}" for method in others),
+        str(len(runs[lawn])),
+        "The first run: identifiers of Python's standard library",
+    )
+
+
+def of_attenuation(found: Sequence[Record]) -> Iterator[Finding]:
+    """Yields where smaller logits on fixed norms end, at each peak learning rate."""
+    adam, attenuated = next(iter(attenuation.BRANCHES)), "logits times 0.2, norms fixed"
+    by_rate = tables.group(found, lambda run: run["config"]["learning_rate"])
+    for rate, runs in by_rate.items():
+        of = tables.group(runs, lambda run: run["config"]["branch"])
+        ended = {
+            name: tables.mean_and_error(100 * tables.final(of[name], "hr_at_10"), digits=2)
+            for name in (adam, attenuated)
+        }
+        yield Finding(
+            f"HR@10 in percent after the logits are attenuated at the onset, peak {rate:g}:"
+            f" {attenuated}",
+            *(ended[attenuated], f"{adam}: {ended[adam]}", str(len(of[attenuated]))),
+            "Logit attenuation: the paper's Figure 1",
+        )
+
+
+def of_costs(found: Sequence[Record]) -> Iterator[Finding]:
+    """Yields what a constrained step takes beside Adam's, where that was measured."""
+    for goal in goals.GOALS:
+        if measured := goal.measured(found):
+            what = f"{goal.what}, on {goal.device.name}"
+            yield Finding(what, measured, f"to reach: {goal.reach}", "", "What was to be reached")
+    runs = goals.index([record for record in found if goals.CPU.has(record)])
+    for (name, batch_size), run in runs.items():
+        if batch_size and "adam_lawn" in run:
+            lawn = run["adam_lawn"]
+            yield Finding(
+                f"time of a training step to Adam's, {name} at batch {batch_size:,}, on a CPU",
+                f"{lawn['time']:.2f} ({lawn['low']:.2f} to {lawn['high']:.2f})",
+                "1",
+                f"{lawn['windows']} windows",
+                "What a step costs",
+            )
+
+
+def _anchor(heading: str) -> str:
+    """Returns the anchor that a Markdown heading gets."""
+    kept = "".join(x for x in heading.lower() if x.isalnum() or x in " -_")
+    return kept.replace(" ", "-")

@@ -1,0 +1,70 @@
+"""The report: documents that agree with their records, and what it says of what was not run."""
+
+import pytest
+
+from benchmarks.report import __main__ as report
+from benchmarks.report import missing, study_tables
+from examples.tasks.images import recipes
+
+
+def test_the_readme_shows_what_the_records_say():
+    report.main(report.ReportConfig(check=True))
+
+
+def test_the_table_of_imagenet_takes_a_setting_as_it_is_and_no_other():
+    config = {"dataset": "imagenet2012", "train_images": None, "model": "resnet50", "width": 1.0}
+    config |= recipes.options(recipes.RECIPES["adam-lawn-256"])
+    versions = {"commit": "abc"}
+
+    def run(seed, accuracy, **changes):
+        final = {"accuracy": accuracy, "ece": 0.05}
+        shared = {"seed": seed, "final": final, "versions": versions, "device": "gpu"}
+        return {"config": config | changes, **shared}
+
+    others = [run(2, 0.1, train_images=512), run(3, 0.1, batch_size=512), run(4, 0.1, width=0.5)]
+    runs = [run(0, 0.75), run(1, 0.77, accumulate=4), *others]
+    text = study_tables.imagenet(runs)
+    lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("| ")}
+    assert "| 76.00 ± 1.00 | 0.050 ± 0.000 | 2 | 76.18 (0.03) " in lines["adam-lawn-256"]
+    assert len(lines) == 3  # of which two are the head
+    unrun = {entry.what: entry for entry in study_tables.imagenet_missing(runs)}
+    assert "ImageNet, ResNet-50: adam-lawn-256" not in unrun
+    assert "adam-lawn-16k --data-dir DIR" in unrun["ImageNet, ResNet-50: adam-lawn-16k"].command
+
+
+def test_a_section_that_is_missing_is_named():
+    with pytest.raises(ValueError, match=r"no section <!-- table -->"):
+        report.fill("text", "table", "body")
+
+
+def test_a_section_without_records_is_named_and_one_without_a_place_is_shown_at_the_end():
+    document = "<!-- old -->\n<!-- /old -->\n<!-- further -->\n<!-- /further -->"
+    shown = report.placed({"old": "a", "new": "b", "none": ""}, document)
+    assert shown == {"old": "a", "further": "## new\n\nb"}
+    with pytest.raises(ValueError, match="no records for <!-- old -->: restore them"):
+        report.placed({"old": ""}, document)
+
+
+def test_what_one_command_runs_is_one_row():
+    entries = [missing.Missing(what, "", "run it") for what in ("first", "second")]
+    row = missing.table([*entries, missing.Missing("third", "1", "another")]).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in row] == ["first; second", "third"]
+
+
+def test_every_row_says_what_was_measured_and_every_command_is_one():
+    text = report.ROOT.joinpath("benchmarks", "RESULTS.md").read_text(encoding="utf-8")
+    tables, closing = text.split("<!-- missing -->")
+    assert "not yet run |" not in tables
+    rows = [line for line in closing.splitlines() if line.startswith("| ")][2:]
+    assert rows
+    assert all("`python -m " in row or "`JAX_PLATFORMS=cpu python -m " in row for row in rows)
+
+
+def test_a_document_that_differs_from_its_records_fails_the_check(tmp_path):
+    document = tmp_path / "RESULTS.md"
+    document.write_text("<!-- table -->\nold\n<!-- /table -->\n")
+    with pytest.raises(SystemExit, match=r"RESULTS.md differs from its records"):
+        report.refresh(document, "table", "new", check=True)
+    report.refresh(document, "table", "new")
+    report.refresh(document, "table", "new", check=True)
+    assert document.read_text() == "<!-- table -->\nnew\n<!-- /table -->\n"
