@@ -19,7 +19,7 @@ from lawn_optax._paths import join, leaves_with_paths, listed
 
 
 def require_params(params: optax.Params | None, transform: str) -> optax.Params:
-    """Returns `params`, or refuses a call of `update` without them."""
+    """Return `params`, or refuse a call of `update` without them."""
     if params is None:
         raise ValueError(
             f"params=None: {transform} needs the current parameters. Call"
@@ -29,7 +29,7 @@ def require_params(params: optax.Params | None, transform: str) -> optax.Params:
 
 
 def check_inner(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Returns `inner`, or refuses what is not an optimizer."""
+    """Return `inner`, or refuse what is not an optimizer."""
     if not isinstance(inner, optax.GradientTransformation):
         raise TypeError(
             f"inner={inner!r} must be an optax.GradientTransformation, such as optax.adam(1e-3);"
@@ -55,7 +55,7 @@ def check_rate(name: str, value: optax.ScalarOrSchedule) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Returns a NumPy scalar as a Python one, which leaves the dtypes of updates alone."""
+    """Return a NumPy scalar as a Python one, which leaves the dtypes of updates alone."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -90,7 +90,7 @@ def check_adam(learning_rate: optax.ScalarOrSchedule, b1: Any, b2: Any, eps: Any
 
 
 def steps(name: str, value: Any, least: int = 0) -> int | jax.Array:
-    """Returns a number of steps: an integer of at least `least`, or a traced int32 scalar."""
+    """Return a number of steps: an integer of at least `least`, or a traced int32 scalar."""
     if getattr(value, "ndim", 0):
         raise ValueError(f"{name} has shape {value.shape}: give a scalar; jax.vmap runs a grid.")
     if isinstance(value, jax.core.Tracer):
@@ -112,7 +112,7 @@ def steps(name: str, value: Any, least: int = 0) -> int | jax.Array:
 
 
 def number(name: str, value: Any) -> float:
-    """Returns a real number as a Python float."""
+    """Return a real number as a Python float."""
     try:
         if isinstance(value, (bool, str)):
             raise TypeError
@@ -127,7 +127,7 @@ def check_update(
     kind: type | None = None,
     init: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
-    """Wraps `update` so that it refuses what it cannot work with.
+    """Wrap `update` so that it refuses what it cannot work with.
 
     That is a call without `params`, and a state of another type. Where the update fails because
     the updates are not a tree of the parameters, or because of what the state holds, the error
@@ -205,7 +205,7 @@ def _check_constant(
 
 
 def _numbers(value: Any) -> list[float]:
-    """Returns a number, or all those of an array."""
+    """Return a number, or all those of an array."""
     return [float(x) for x in np.ravel(np.asarray(value, float))]
 
 
@@ -269,7 +269,7 @@ def _differing_states(
 
 
 def _outline(tree: Any) -> str:
-    """Returns as text what tells apart the trees of two optimizers."""
+    """Return as text what tells apart the trees of two optimizers."""
     if isinstance(tree, dict) and all(hasattr(x, "shape") for x in tree.values()):
         return str({path: tuple(x.shape) for path, x in tree.items()})
     return str(jax.tree.structure(tree))

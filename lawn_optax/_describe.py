@@ -40,7 +40,7 @@ class Summary(tuple[LeafSummary, ...]):
     """The leaves of a tree, as `describe` saw them; prints as a table."""
 
     def __str__(self) -> str:
-        """Returns a table with a row per leaf."""
+        """Return a table with a row per leaf."""
         header = ("parameter", "shape", "constrained", "axes", "norm", "captured", "why")
         rows = [header, *(_cells(leaf) for leaf in self)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
@@ -106,7 +106,7 @@ def describe(
 def _choices(
     params: optax.Params, held: dict[str, Any] | None, mask: Any, axes: Any, stacked: Any
 ) -> dict[str, Choice]:
-    """Returns what was chosen for each leaf; with norms in a state, these tell which leaves."""
+    """Return what was chosen for each leaf; with norms in a state, these tell which leaves."""
     if mask is not None or held is None:
         return choose(params, mask, axes, None, stacked)
     mask = replace_leaves(params, {path: path in held for path in leaves_by_path(params)})
@@ -133,7 +133,7 @@ def _check_agreement(path: str, norm: np.ndarray | None, held: tuple[Any, bool] 
 
 
 def _cells(leaf: LeafSummary) -> tuple[str, ...]:
-    """Returns one row of the table."""
+    """Return one row of the table."""
     captured = "-" if not leaf.constrained else "not yet"
     return (
         leaf.path,
@@ -147,7 +147,7 @@ def _cells(leaf: LeafSummary) -> tuple[str, ...]:
 
 
 def _range(values: np.ndarray) -> str:
-    """Returns one number as text, or the smallest and largest of several and how many they are."""
+    """Return one number as text, or the smallest and largest of several and how many they are."""
     if values.size == 0:
         return "none"
     low, high = f"{values.min():.4g}", f"{values.max():.4g}"

@@ -15,12 +15,12 @@ from jax.interpreters import ad, batching, mlir
 
 
 def together(numbers: list[jax.Array]) -> list[jax.Array]:
-    """Returns scalars as they are, complete on every device after one exchange per dtype."""
+    """Return scalars as they are, complete on every device after one exchange per dtype."""
     return _together.bind(*numbers)
 
 
 def as_one_array(*numbers: jax.Array) -> list[jax.Array]:
-    """Returns scalars taken from one array per dtype, which XLA does not see through."""
+    """Return scalars taken from one array per dtype, which XLA does not see through."""
     alike = collections.defaultdict(list)
     for i, x in enumerate(numbers):
         alike[x.dtype].append(i)

@@ -27,31 +27,31 @@ class Coefficients(NamedTuple):
 
 
 def safe_divide(x: jax.Array, y: jax.Array, otherwise: float = 0.0) -> jax.Array:
-    """Returns `x / y`, and `otherwise` where `y` is 0; its gradients are finite in either case."""
+    """Return `x / y`, and `otherwise` where `y` is 0; its gradients are finite in either case."""
     nonzero = y != 0
     return jnp.where(nonzero, x / jnp.where(nonzero, y, 1), otherwise)
 
 
 def safe_sqrt(x: jax.Array) -> jax.Array:
-    """Returns the square root, with the gradient 0 at 0."""
+    """Return the square root, with the gradient 0 at 0."""
     nonzero = x != 0
     return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, x, 1)), 0)
 
 
 def project(ww: jax.Array, wr: jax.Array) -> Coefficients:
-    """Removes from `r` what points along `w`; leaves `r` alone where `w` is 0."""
+    """Remove from `r` what points along `w`; leave `r` alone where `w` is 0."""
     return Coefficients(b=-safe_divide(wr, ww))
 
 
 def rescale(c: jax.Array, xx: jax.Array) -> Coefficients:
-    """Moves from `w` to `c x / ||x||` with `x = w + r`; stays where `||x||` is 0 or overflows."""
+    """Move from `w` to `c x / ||x||` with `x = w + r`; stay where `||x||` is 0 or overflows."""
     s = safe_divide(c, safe_sqrt(xx))
     taken = (xx != 0) & ~jnp.isinf(xx)
     return Coefficients(jnp.where(taken, s, 0), jnp.where(taken, s - 1, 0))
 
 
 def retract(c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array) -> Coefficients:
-    """Moves along the tangent part of `r` and back to the norm `c`, from inner products alone.
+    """Move along the tangent part of `r` and back to the norm `c`, from inner products alone.
 
     `||w + r_p||^2 = <w, w> + ||r_p||^2` with `||r_p||^2 = <r, r> - <w, r>^2 / <w, w>`, which loses
     its digits to rounding where `r` is many times longer than `w` and nearly parallel to it. So a
@@ -63,7 +63,7 @@ def retract(c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array) -> Coeffi
 
 
 def turn(c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array) -> Coefficients:
-    """Moves as `retract` does, with `r` turned into the tangent space: its length is kept."""
+    """Move as `retract` does, with `r` turned into the tangent space: its length is kept."""
     tangent = jnp.maximum(rr - safe_divide(wr, ww) * wr, 0)
     k = jnp.where(jnp.isinf(rr), 1, safe_sqrt(safe_divide(rr, tangent, otherwise=1.0)))
     a, b = _retraction(c, ww, k * wr, k**2 * rr)
@@ -73,7 +73,7 @@ def turn(c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array) -> Coefficie
 def _retraction(
     c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the numbers of `retract`."""
+    """Return the numbers of `retract`."""
     b = safe_divide(wr, ww)
     tangent = jnp.maximum(rr - b * wr, 0)
     k = 0.005 * jnp.finfo(rr.dtype).eps ** -0.5
@@ -86,11 +86,11 @@ def _retraction(
 
 
 def resize(c: jax.Array, rr: jax.Array) -> Coefficients:
-    """Gives `r` the norm `c`; leaves it 0 where it is."""
+    """Give `r` the norm `c`; leave it 0 where it is."""
     return Coefficients(a=safe_divide(c, safe_sqrt(rr)))
 
 
 def capped_trust_ratio(cap: jax.Array, ww: jax.Array, rr: jax.Array) -> Coefficients:
-    """Gives `r` the norm of `w`, its factor at most `cap`; it is 1 where either norm is 0."""
+    """Give `r` the norm of `w`, its factor at most `cap`; it is 1 where either norm is 0."""
     ratio = safe_divide(safe_sqrt(ww), safe_sqrt(rr), otherwise=1.0)
     return Coefficients(a=jnp.minimum(jnp.where(ww > 0, ratio, 1.0), cap))

@@ -204,7 +204,7 @@ def lawn(
 def _with_gradient_norm(
     extra_args: dict[str, Any], spheres: Spheres, g: optax.Updates
 ) -> dict[str, Any]:
-    """Adds the norm of the gradient over all constrained leaves, unless the caller gives it."""
+    """Add the norm of the gradient over all constrained leaves, unless the caller gives it."""
     (gg,) = spheres.inner_products((g, g))
     return {"gradient_norm": jnp.sqrt(sum(jnp.sum(x) for x in gg.values()))} | extra_args
 
@@ -215,7 +215,7 @@ def _reset(
     state: optax.OptState,
     when: jax.Array,
 ) -> optax.OptState:
-    """Returns `inner.init(params)` where `when` is true; schedules keep their place in any case."""
+    """Return `inner.init(params)` where `when` is true; schedules keep their place in any case."""
 
     def select(old: Any, new: Any) -> Any:
         if isinstance(old, optax.ScaleByScheduleState):

@@ -19,27 +19,27 @@ _VALUE = jax.tree_util.GetAttrKey("value")
 
 
 def leaves_by_path(tree: Any) -> dict[str, Any]:
-    """Returns each leaf of a tree like the parameters by its path, components joined by `/`."""
+    """Return each leaf of a tree like the parameters by its path, components joined by `/`."""
     leaves, structure = jax.tree.flatten(tree)
     return dict(zip(_joined_paths(structure), leaves, strict=True))
 
 
 def replace_leaves(tree: Any, leaves: dict[str, Any]) -> Any:
-    """Returns `tree` with some of its leaves, given by their paths, in place of its own."""
+    """Return `tree` with some of its leaves, given by their paths, in place of its own."""
     old, structure = jax.tree.flatten(tree)
     new = map(leaves.get, _joined_paths(structure), old)
     return jax.tree.unflatten(structure, new)
 
 
 def parameters(tree: Any) -> list[tuple[Path, Any]]:
-    """Returns the path and the value of each leaf, without `optax.MaskedNode`s."""
+    """Return the path and the value of each leaf, without `optax.MaskedNode`s."""
     return [(path, leaf) for path, leaf in leaves_with_paths(tree) if not is_masked(leaf)]
 
 
 def leaves_with_paths(
     tree: Any, is_leaf: Callable[[Any], bool] | None = None
 ) -> list[tuple[Path, Any]]:
-    """Returns the path and the value of each leaf, with `optax.MaskedNode`s as leaves."""
+    """Return the path and the value of each leaf, with `optax.MaskedNode`s as leaves."""
     stop = lambda x: is_masked(x) or (is_leaf is not None and is_leaf(x))
     flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)
     siblings = collections.Counter(path[:-1] for path, _ in flat)
@@ -58,17 +58,17 @@ def is_masked(x: Any) -> bool:
 
 
 def join(path: Path) -> str:
-    """Returns a path as text."""
+    """Return a path as text."""
     return "/".join(path)
 
 
 def components(path: Path) -> Path:
-    """Returns the components of a path, those within keys that hold a `/`, as Haiku's, split."""
+    """Return the components of a path, those within keys that hold a `/`, as Haiku's, split."""
     return tuple(join(path).split("/"))
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
-    """Returns names as text, the first few of many."""
+    """Return names as text, the first few of many."""
     quoted = [repr(name) for name in names]
     more = f" and {len(quoted) - most} more" if len(quoted) > most else ""
     return ", ".join(quoted[:most]) + more if quoted else "none"
@@ -81,7 +81,7 @@ def match_tree(
     paths: list[Path],
     is_leaf: Callable[[Any], bool] | None = None,
 ) -> list[Any]:
-    """Returns the entry of `tree`, itself or that of a prefix, for each of `paths`.
+    """Return the entry of `tree`, itself or that of a prefix, for each of `paths`.
 
     Raises:
       ValueError: for a path without an entry, and for an entry without a path.
@@ -112,7 +112,7 @@ def match_tree(
 
 
 def match_patterns(patterns: Iterable[str], paths: list[Path]) -> list[list[str]]:
-    """Returns, for each path, those patterns of which it has a run of whole components.
+    """Return, for each path, those patterns of which it has a run of whole components.
 
     Raises:
       ValueError: for a pattern that matches none of the paths.
@@ -130,7 +130,7 @@ def match_patterns(patterns: Iterable[str], paths: list[Path]) -> list[list[str]
 
 @functools.lru_cache(maxsize=64)
 def _joined_paths(structure: Any) -> tuple[str, ...]:
-    """Returns the paths of a tree's leaves; every update asks for them several times."""
+    """Return the paths of a tree's leaves; every update asks for them several times."""
     tree = jax.tree.unflatten(structure, range(structure.num_leaves))
     return tuple(join(path) for path, _ in parameters(tree))
 

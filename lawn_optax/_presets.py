@@ -284,7 +284,7 @@ def hyperball(
     target_scale: optax.ScalarOrSchedule = 1.0,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Fixed norms and relative steps from the first update, around any direction.
+    r"""Hold the norms from the first update on, with relative steps along any direction.
 
     .. math::
       w \leftarrow c \, N(w - \eta c \, N(u)), \qquad N(x) = x / \lVert x \rVert

@@ -54,7 +54,7 @@ def select_spheres(
     axis_name: AxisNameOrFn = None,
     stacked: StackedOrFn = None,
 ) -> Spheres:
-    """Returns the sphere of each constrained parameter, by its path.
+    """Return the sphere of each constrained parameter, by its path.
 
     Raises:
       ValueError: for a `mask`, `axes`, `axis_name` or `stacked` that does not fit `params`, or a
@@ -72,7 +72,7 @@ def choose(
     axis_name: AxisNameOrFn = None,
     stacked: StackedOrFn = None,
 ) -> dict[str, Choice]:
-    """Returns what is chosen for each parameter, and why; raises as `select_spheres` does."""
+    """Return what is chosen for each parameter, and why; raise as `select_spheres` does."""
     leaves = parameters(params)
     if not leaves:
         return {}
@@ -98,7 +98,7 @@ def choose(
 
 
 def select_and_warn(params: optax.Params, mask: MaskOrFn = None, **where: Any) -> Spheres:
-    """Returns what `select_spheres` does, and warns where the default rule constrains nothing."""
+    """Return what `select_spheres` does, and warn where the default rule constrains nothing."""
     spheres = select_spheres(params, mask, **where)
     if mask is None and not spheres and (paths := [path for path, _ in parameters(params)]):
         warnings.warn(
@@ -111,7 +111,7 @@ def select_and_warn(params: optax.Params, mask: MaskOrFn = None, **where: Any) -
 
 
 def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:
-    """Returns a mask: of the leaves constrained by default, those that a pattern matches.
+    """Return a mask: of the leaves constrained by default, those that a pattern matches.
 
     A pattern is one or more path components separated by `/`, each matched whole, with the shell's
     wildcards: `"head"` matches `head/kernel` and `decoder/head/kernel`, never `overhead/kernel`.
@@ -136,7 +136,7 @@ def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:
 
 
 def except_paths(*patterns: str) -> Callable[[optax.Params], Any]:
-    """Returns a mask: of the leaves constrained by default, those that no pattern matches.
+    """Return a mask: of the leaves constrained by default, those that no pattern matches.
 
     Args:
       *patterns: at least one pattern, as for `only_paths`.
@@ -164,7 +164,7 @@ class _PathMask:
     keep_matches: bool
 
     def __call__(self, params: optax.Params) -> Any:
-        """Returns a tree of bools, where no axis is stacked."""
+        """Return a tree of bools, where no axis is stacked."""
         leaves = parameters(params)
         chosen = [entry for entry, _ in self.entries(params, leaves, [0] * len(leaves))]
         return jax.tree.unflatten(jax.tree.structure(params), chosen)
@@ -172,7 +172,7 @@ class _PathMask:
     def entries(
         self, params: optax.Params, leaves: list, counts: list[int]
     ) -> list[tuple[bool, str]]:
-        """Returns whether each leaf is constrained, and why."""
+        """Return whether each leaf is constrained, and why."""
         default = _by_default(params, leaves, counts)
         matches = match_patterns(self.patterns, [path for path, _ in leaves])
         chosen = []
@@ -191,7 +191,7 @@ def _at_least_one(patterns: tuple[str, ...]) -> tuple[str, ...]:
 def _constrained(
     params: optax.Params, leaves: list, counts: list[int], mask: MaskOrFn
 ) -> list[tuple[bool, str]]:
-    """Returns whether each leaf is constrained, and why."""
+    """Return whether each leaf is constrained, and why."""
     if mask is None:
         chosen = _by_default(params, leaves, counts)
     elif isinstance(mask, _PathMask):
@@ -227,7 +227,7 @@ def _check_entry(path: Path, leaf: Any, entry: Any) -> None:
 
 
 def _by_default(params: optax.Params, leaves: list, counts: list[int]) -> list[tuple[bool, str]]:
-    """Returns whether each leaf is a kernel or an embedding by its rank and its name, and why."""
+    """Return whether each leaf is a kernel or an embedding by its rank and its name, and why."""
     modules = _normalisation_modules(params)
     paths = {components(path) for path, _ in leaves}
     chosen = []
@@ -244,7 +244,7 @@ def _by_default(params: optax.Params, leaves: list, counts: list[int]) -> list[t
 
 
 def _name_of_free(path: Path, paths: set[Path], normalisation_modules: set[Path]) -> str | None:
-    """Returns "bias" or "normalisation" where the frameworks' names say so, None elsewhere.
+    """Return "bias" or "normalisation" where the frameworks' names say so, None elsewhere.
 
     Flax calls them `bias` and `scale`, Haiku `b` (beside a `w`), `offset` and `scale`, Equinox
     `bias`, and `weight` within a normalisation layer, which its class tells. Words within a name
@@ -264,7 +264,7 @@ def _name_of_free(path: Path, paths: set[Path], normalisation_modules: set[Path]
 
 
 def _normalisation_modules(tree: Any, at: Path = ()) -> set[Path]:
-    """Returns the paths of the modules whose class is that of a normalisation layer."""
+    """Return the paths of the modules whose class is that of a normalisation layer."""
     is_normalisation = lambda x: type(x).__name__.endswith("Norm")
     found = {at} if is_normalisation(tree) else set()
     for path, node in leaves_with_paths(tree, lambda x: x is not tree and is_normalisation(x)):
@@ -274,7 +274,7 @@ def _normalisation_modules(tree: Any, at: Path = ()) -> set[Path]:
 
 
 def _stacked_axes(leaves: list, stacked: Any) -> list[int]:
-    """Returns how many leading axes of each leaf count layers or experts."""
+    """Return how many leading axes of each leaf count layers or experts."""
     if stacked is None:
         return [0] * len(leaves)
     if _is_count(stacked):
@@ -295,7 +295,7 @@ def _stacked_axes(leaves: list, stacked: Any) -> list[int]:
 
 
 def _patterns(stacked: Any) -> dict[str, Any]:
-    """Returns patterns and the leading axes that each speaks of, in whatever form they came."""
+    """Return patterns and the leading axes that each speaks of, in whatever form they came."""
     if isinstance(stacked, str):
         return {stacked: 1}
     if isinstance(stacked, (tuple, list, set, frozenset)):
@@ -317,7 +317,7 @@ def _is_count(stacked: Any) -> bool:
 
 
 def _stacked_count(pattern: str, n: Any) -> int:
-    """Returns a number of leading axes, also given as the axes `(0, 1, ...)` themselves."""
+    """Return a number of leading axes, also given as the axes `(0, 1, ...)` themselves."""
     if isinstance(n, tuple) and n and n == tuple(range(len(n))):
         return len(n)
     if isinstance(n, (int, np.integer)) and n >= 0:
@@ -329,7 +329,7 @@ def _stacked_count(pattern: str, n: Any) -> int:
 
 
 def _resolve_axes(path: Path, leaf: jax.Array, axes: Any, stacked: int) -> tuple[int, ...]:
-    """Returns `axes` of one leaf, sorted and counted from its first axis; None means all of them.
+    """Return `axes` of one leaf, sorted and counted from its first axis; None means all of them.
 
     Axes are those of a single layer: the stacked ones are not counted.
     """
@@ -367,7 +367,7 @@ def _resolve_axes(path: Path, leaf: jax.Array, axes: Any, stacked: int) -> tuple
 
 
 def _resolve_axis_name(path: Path, axes: tuple[int, ...], entry: Any) -> tuple[str, ...] | None:
-    """Returns the mesh axes over which a sum over `axes` of one leaf is spread; None for none."""
+    """Return the mesh axes over which a sum over `axes` of one leaf is spread; None for none."""
     if isinstance(entry, PartitionSpec):
         entry = tuple(
             name
@@ -398,12 +398,12 @@ def _is_axis_name(x: Any) -> bool:
 
 
 def _called(tree: Any, params: optax.Params) -> Any:
-    """Returns `tree`, or what it makes of `params`; a module is callable, and yet a tree."""
+    """Return `tree`, or what it makes of `params`; a module is callable, and yet a tree."""
     return tree(params) if callable(tree) and jax.tree_util.all_leaves([tree]) else tree
 
 
 def _name(mask: MaskOrFn) -> str:
-    """Returns what a mask is called in messages."""
+    """Return what a mask is called in messages."""
     if isinstance(mask, _PathMask):
         return f"{'only' if mask.keep_matches else 'except'}_paths{mask.patterns!r}"
     return getattr(mask, "__name__", type(mask).__name__) if callable(mask) else repr(mask)

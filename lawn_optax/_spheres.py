@@ -37,7 +37,7 @@ class Sphere:
     axis_name: AxisName | None = None
 
     def zero_norm(self, w: jax.Array) -> jax.Array:
-        """Returns zeros of the shape, dtype and sharding of `norm(w)`.
+        """Return zeros of the shape, dtype and sharding of `norm(w)`.
 
         They are summed over the mesh axes where these are bound: only so does JAX know that the
         zeros, like the norms, are the same on every device.
@@ -58,7 +58,7 @@ class Spheres(dict[str, Sphere]):
     """
 
     def inner_products(self, *pairs: tuple[optax.Params, optax.Updates]) -> list[Products]:
-        """Returns `<x, y>` on every sphere for each pair of trees.
+        """Return `<x, y>` on every sphere for each pair of trees.
 
         One sweep over memory yields all of them, and one exchange completes them on a mesh.
         """
@@ -75,7 +75,7 @@ class Spheres(dict[str, Sphere]):
         return [{p: sums[i, p] for p in self if (i, p) in sums} for i in range(len(pairs))]
 
     def _complete(self, sums: dict[tuple[int, str], jax.Array]) -> dict[tuple[int, str], jax.Array]:
-        """Returns the sums over all devices, exchanged at once."""
+        """Return the sums over all devices, exchanged at once."""
         for axis_name in dict.fromkeys(s.axis_name for s in self.values() if s.axis_name):
             spread = {k: x for k, x in sums.items() if self[k[1]].axis_name == axis_name}
             sums = sums | map_norms(functools.partial(_psum, axis_name), spread)
@@ -90,7 +90,7 @@ class Spheres(dict[str, Sphere]):
         *products: Products,
         where: Products | None = None,
     ) -> optax.Updates:
-        """Returns `a r + b w` with `(a, b) = rule(*products)`, in the dtype of `r`.
+        """Return `a r + b w` with `(a, b) = rule(*products)`, in the dtype of `r`.
 
         Leaves that are not constrained, and spheres where `where` is False, keep `r` itself.
         """
@@ -108,12 +108,12 @@ class Spheres(dict[str, Sphere]):
         return replace_leaves(r, moved)
 
     def norms(self, w: optax.Params) -> Norms:
-        """Returns `||w||` per sphere."""
+        """Return `||w||` per sphere."""
         (ww,) = self.inner_products((w, w))
         return {path: safe_sqrt(x) for path, x in ww.items()}
 
     def zero_norms(self, w: optax.Params) -> Norms:
-        """Returns what `capture` fills: a zero per norm."""
+        """Return what `capture` fills: a zero per norm."""
         leaves = leaves_by_path(w)
         if not leaves:
             # optax.tree.map_params initialises with a placeholder: one leaf stands for all norms.
@@ -124,7 +124,7 @@ class Spheres(dict[str, Sphere]):
 def map_norms(
     function: Callable[..., Iterable[Any]], *numbers: Mapping[Any, jax.Array]
 ) -> dict[Any, Any]:
-    """Returns an elementwise function of the numbers of every norm.
+    """Return an elementwise function of the numbers of every norm.
 
     Leaves with one norm of one type are taken together: `function` has their numbers in one tuple
     per argument. A leaf with several norms stays by itself, because they may be spread over devices
@@ -144,7 +144,7 @@ def map_norms(
 def capture(
     ww: Products, norms: Norms, captured: jax.Array | bool, wanted: jax.Array | bool
 ) -> Norms:
-    """Returns the norms to remember: `c = ||w||` of the first update that wants them, equation (1).
+    """Return the norms to remember: `c = ||w||` of the first update that wants them, equation (1).
 
     Args:
       ww: `<w, w>` per sphere.
@@ -159,7 +159,7 @@ def capture(
 
 
 def scale_norms(norms: Norms, target_scale: optax.ScalarOrSchedule, count: jax.Array) -> Norms:
-    """Returns `target_scale * norms`, with a schedule evaluated at `count`."""
+    """Return `target_scale * norms`, with a schedule evaluated at `count`."""
     if isinstance(target_scale, float) and target_scale == 1.0:
         return norms
     scale = target_scale(count) if callable(target_scale) else target_scale
@@ -179,7 +179,7 @@ def upcast(x: jax.Array) -> jax.Array:
 def _inner_products(
     pairs: tuple[tuple[jax.Array, jax.Array], ...], axes: tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
-    """Returns `<x, y>` over `axes` of each pair of leaves, all taken in one sweep over memory."""
+    """Return `<x, y>` over `axes` of each pair of leaves, all taken in one sweep over memory."""
     terms = [jnp.real(jnp.conj(upcast(x)) * upcast(y)) for x, y in pairs]
     if len(terms) != 2:
         return _sums(*terms, axes=axes)
@@ -195,7 +195,7 @@ def _sums(*terms: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
 
 
 def _sums_as_one(p: jax.Array, q: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
-    """Returns both sums as the real and the imaginary part of one complex sum.
+    """Return both sums as the real and the imaginary part of one complex sum.
 
     XLA for GPUs runs a second stage for each sum, and seldom takes two of them in a kernel with
     other results. On CPU it would write the complex terms out before it sums them.
@@ -207,7 +207,7 @@ def _sums_as_one(p: jax.Array, q: jax.Array, axes: tuple[int, ...]) -> tuple[jax
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
-    """Returns the coefficients of leaves with one norm each, or of one leaf with several.
+    """Return the coefficients of leaves with one norm each, or of one leaf with several.
 
     On an accelerator all leaves are taken at once, so that many of them do not mean many small
     kernels. On a CPU kernels are cheap to start, and those of leaves alike are compiled once.
@@ -220,13 +220,13 @@ def _apply(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, .
 
 
 def _one_by_one(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
-    """Returns the coefficients of each row of the columns."""
+    """Return the coefficients of each row of the columns."""
     rule = jax.jit(rule)
     return tuple(rule(*row) for row in zip(*columns, strict=True))
 
 
 def _all_at_once(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
-    """Returns the same, computed from one array per column."""
+    """Return the same, computed from one array per column."""
     if len(columns[-1]) == 1:
         return _one_by_one(rule, *columns)
     coefficients = rule(*map(jnp.stack, columns))
@@ -234,14 +234,14 @@ def _all_at_once(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficie
 
 
 def _psum(axis_name: AxisName, numbers: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    """Returns the sums of numbers over mesh axes, in one exchange."""
+    """Return the sums of numbers over mesh axes, in one exchange."""
     if len(numbers) == 1:
         return (jax.lax.psum(numbers[0], axis_name),)
     return _rows(jax.lax.psum(jnp.stack(numbers), axis_name), len(numbers))
 
 
 def _rows(arrays: Any, count: int) -> tuple[Any, ...]:
-    """Returns what is at each index of the first axis of arrays."""
+    """Return what is at each index of the first axis of arrays."""
     return tuple(jax.tree.map(lambda x, i=i: x[i], arrays) for i in range(count))
 
 
@@ -253,7 +253,7 @@ def _move(
     coefficients: Coefficients,
     where: jax.Array | bool,
 ) -> jax.Array:
-    """Returns `a r + b w` on the spheres where `where` is true, and `r` itself on the others."""
+    """Return `a r + b w` on the spheres where `where` is true, and `r` itself on the others."""
 
     def per_slice(x: jax.Array | bool) -> jax.Array:
         x = jnp.asarray(x)
@@ -272,5 +272,5 @@ def _move(
 def _capture(
     ww: jax.Array, norm: jax.Array, captured: jax.Array | bool, wanted: jax.Array | bool
 ) -> jax.Array:
-    """Returns one leaf's norms, as `capture` does."""
+    """Return one leaf's norms, as `capture` does."""
     return jnp.where(wanted, jnp.where(captured, norm, safe_sqrt(ww)), 0)

@@ -111,7 +111,7 @@ def at_epoch(
 
 
 def _to_steps(name: str, epochs: Any, per_epoch: int | jax.Array) -> int | jax.Array:
-    """Returns a number of epochs as the nearest number of steps."""
+    """Return a number of epochs as the nearest number of steps."""
     if isinstance(epochs, jax.core.Tracer) or isinstance(per_epoch, jax.core.Tracer):
         return jnp.round(epochs * per_epoch).astype(jnp.int32)
     epochs = number(name, epochs)
@@ -270,7 +270,7 @@ class HoldMedianMarginState(NamedTuple):
 def hold_median_margin(
     threshold: float = 3.0, decay: float = 0.9, rate: float = 0.005, least_scale: float = 0.5
 ) -> Switch:
-    r"""Keeps the median margin where the loss is not flat: no free phase to choose.
+    r"""Keep the median margin where the loss is not flat: no free phase to choose.
 
     The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
     weights, which the forward pass has at hand (see `metrics.logit_margin`). Their median
@@ -371,7 +371,7 @@ class GradientRiseState(NamedTuple):
 
 
 def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
-    r"""Holds the norms of the moment when the gradient begins to rise, and needs nothing to see it.
+    r"""Hold the norms of the moment when the gradient begins to rise, and needs nothing to see it.
 
     The norm :math:`x_t` of the gradient, over the constrained leaves, shoots up in the first steps,
     falls while the network learns what is common to all examples, and rises as it begins to tell
@@ -457,7 +457,7 @@ def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
 
 
 def _median_margin(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
-    """Returns the median of `margin=`, a float32 scalar."""
+    """Return the median of `margin=`, a float32 scalar."""
     if extra_args.get("margin") is None:
         raise ValueError(
             f"margin=None: {name} needs the minibatch's margins. Call"
@@ -467,7 +467,7 @@ def _median_margin(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
 
 
 def as_switch(switch: Switch | int | jax.Array, name: str = "switch") -> Switch:
-    """Returns a `Switch` as it is, an integer as `at_step` of it."""
+    """Return a `Switch` as it is, an integer as `at_step` of it."""
     if isinstance(switch, Switch):
         return switch
     if callable(switch) or isinstance(switch, (str, float, tuple)) or switch is None:

@@ -38,7 +38,7 @@ def project_to_tangent(
     stacked: StackedOrFn = None,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Removes the part of the updates that would change a weight norm.
+    r"""Remove the part of the updates that would change a weight norm.
 
     .. math::
       d \leftarrow d - \frac{\langle w, d\rangle}{\langle w, w\rangle} w
@@ -108,7 +108,7 @@ def rescale_to_norms(
     target_scale: optax.ScalarOrSchedule = 1.0,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Makes every step end on the spheres that its first update finds the weights on.
+    r"""Make every step end on the spheres that its first update finds the weights on.
 
     .. math::
       w_{next} = c \frac{w + r}{\lVert w + r \rVert}, \qquad c = \lVert w_0 \rVert
@@ -162,7 +162,7 @@ def steps_on_norms(
     target_scale: optax.ScalarOrSchedule,
     **where: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """Captures norms at its first update, and from then on ends each step on them.
+    """Capture norms at its first update, and from then on ends each step on them.
 
     Args:
       name: what the transformation is called in messages.

@@ -38,7 +38,7 @@ def is_constrained(state: Any) -> jax.Array:
 
 
 def captured_norms(state: Any) -> dict[str, jax.Array]:
-    """Returns the norms captured so far.
+    """Return the norms captured so far.
 
     Args:
       state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
@@ -59,7 +59,7 @@ def weight_norms(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> dict[str, jax.Array]:
-    """Returns `||w||` of each constrained leaf.
+    """Return `||w||` of each constrained leaf.
 
     Args:
       params: the parameters.
@@ -87,7 +87,7 @@ def norm_drift(
     stacked: StackedOrFn = None,
     target_scale: float = 1.0,
 ) -> dict[str, jax.Array]:
-    """Returns `||w|| / (target_scale c) - 1` of each leaf with captured norms; 0 where `c` is 0.
+    """Return `||w|| / (target_scale c) - 1` of each leaf with captured norms; 0 where `c` is 0.
 
     Args:
       params: the parameters after a constrained update.
@@ -115,7 +115,7 @@ def gradient_cosine(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> dict[str, jax.Array]:
-    """Returns `cos(w, g)` of each constrained leaf: the share of a gradient that line 4 takes away.
+    """Return `cos(w, g)` of each constrained leaf: the share of a gradient that line 4 takes away.
 
     At a minimum on the spheres the gradient vanishes or this is -1 or 1 (appendix D of the paper).
 
@@ -144,7 +144,7 @@ def angular_step(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> dict[str, jax.Array]:
-    """Returns the angle in radians by which an update turns each constrained leaf.
+    """Return the angle in radians by which an update turns each constrained leaf.
 
     Args:
       params: the parameters before the update.
@@ -185,7 +185,7 @@ def step_report(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> dict[str, jax.Array]:
-    r"""Returns all that a log should have of one update, as one flat dict; may be jitted.
+    r"""Return all that a log should have of one update, as one flat dict; may be jitted.
 
     Args:
       params: the parameters before the update.
@@ -199,8 +199,8 @@ def step_report(
 
     Returns:
       A flat dict. Each constrained leaf has one number per norm in `norm/PATH`, `share/PATH` (of
-      the sum of all squared norms), `held/PATH` (with a state; 0 before there is one), `cos_wg/PATH`,
-      `angle/PATH` in radians, `relative_step/PATH`, and the terms of the squared norm's change,
+      the sum of all squared norms), `held/PATH` (with a state; 0 before there is one),
+      `cos_wg/PATH`, `angle/PATH` in radians, `relative_step/PATH`, and the terms of the squared norm's change,
       :math:`\lVert w + u\rVert^2 - \lVert w\rVert^2 = 2 \langle w, u\rangle + \lVert u\rVert^2`,
       `radial/PATH` and `squared_step/PATH`. Of the whole: `gradient_norm`, over all leaves; with
       margins `margin_p10`, `margin_p50`, `margin_p90` and `flat_share`.
@@ -246,7 +246,7 @@ def step_report(
 
 
 def flat_zone_share(margins: jax.Array, *, threshold: float = 2.5) -> jax.Array:
-    """Returns the share of examples whose loss is flat: with a margin of at least `threshold`.
+    """Return the share of examples whose loss is flat: with a margin of at least `threshold`.
 
     Args:
       margins: `(examples,)`, from `metrics.logit_margin`.
@@ -276,7 +276,7 @@ def escape_value(
     key: jax.Array,
     iterations: int = 30,
 ) -> jax.Array:
-    r"""Returns the left side of the paper's escape condition (4): above 1, SGD leaves this minimum.
+    r"""Return the left side of the paper's escape condition (4): above 1, SGD leaves this minimum.
 
     .. math::
       \lambda_{max}\left\{ (I - \eta H)^2 + \frac{\eta^2 (m - B)}{B (m - 1)} \Sigma \right\}
@@ -343,7 +343,7 @@ def sharpness(
     count: int = 1,
     iterations: int = 30,
 ) -> jax.Array:
-    """Returns the largest eigenvalues of the Hessian of a loss, by Lanczos's method.
+    """Return the largest eigenvalues of the Hessian of a loss, by Lanczos's method.
 
     Of a scale-invariant measure, give weights of given norms: `scale_to_norms` before.
 
@@ -396,7 +396,7 @@ def sharpness(
 
 
 def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
-    """Returns the norms that a state holds, and whether they are captured yet.
+    """Return the norms that a state holds, and whether they are captured yet.
 
     Args:
       state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
@@ -421,12 +421,12 @@ def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
 
 
 def _states(state: Any) -> list:
-    """Returns every state that holds norms, wherever it is."""
+    """Return every state that holds norms, wherever it is."""
     holds_norms = lambda x: isinstance(x, (LawnState, RescaleToNormsState))
     found = [x for x in jax.tree.leaves(state, is_leaf=holds_norms) if holds_norms(x)]
     return found + [s for x in found if isinstance(x, LawnState) for s in _states(x.inner)]
 
 
 def _array(x: Any) -> jax.Array:
-    """Returns a scalar out of whatever box a training framework puts it in."""
+    """Return a scalar out of whatever box a training framework puts it in."""
     return jnp.asarray(jax.tree.leaves(x)[0])

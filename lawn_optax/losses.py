@@ -42,7 +42,7 @@ def softmax_focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2
 
 
 def flooding(loss: jax.Array, level: float) -> jax.Array:
-    r"""Keeps a mean loss from falling below a level: :math:`|L - b| + b`.
+    r"""Keep a mean loss from falling below a level: :math:`|L - b| + b`.
 
     Args:
       loss: scalar, the mean loss of a batch.

@@ -51,7 +51,7 @@ def logit_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def expected_calibration_error(
     probabilities: jax.Array, labels: jax.Array, *, bins: int = 15
 ) -> jax.Array:
-    r"""Expected calibration error: how far confidence is from accuracy.
+    r"""Return the expected calibration error: how far confidence is from accuracy.
 
     .. math::
       \sum_b \frac{|B_b|}{n} \left| \mathrm{acc}(B_b) - \mathrm{conf}(B_b) \right|
