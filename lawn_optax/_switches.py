@@ -371,7 +371,7 @@ class GradientRiseState(NamedTuple):
 
 
 def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
-    r"""Hold the norms of the moment when the gradient begins to rise, and needs nothing to see it.
+    r"""Hold the norms of the moment when the gradient begins to rise, and need nothing to see it.
 
     The norm :math:`x_t` of the gradient, over the constrained leaves, shoots up in the first steps,
     falls while the network learns what is common to all examples, and rises as it begins to tell

@@ -200,7 +200,8 @@ def step_report(
     Returns:
       A flat dict. Each constrained leaf has one number per norm in `norm/PATH`, `share/PATH` (of
       the sum of all squared norms), `held/PATH` (with a state; 0 before there is one),
-      `cos_wg/PATH`, `angle/PATH` in radians, `relative_step/PATH`, and the terms of the squared norm's change,
+      `cos_wg/PATH`, `angle/PATH` in radians, `relative_step/PATH`, and the terms of the squared
+      norm's change,
       :math:`\lVert w + u\rVert^2 - \lVert w\rVert^2 = 2 \langle w, u\rangle + \lVert u\rVert^2`,
       `radial/PATH` and `squared_step/PATH`. Of the whole: `gradient_norm`, over all leaves; with
       margins `margin_p10`, `margin_p50`, `margin_p90` and `flat_share`.
