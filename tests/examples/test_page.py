@@ -1,0 +1,61 @@
+"""A page of curves: one file, its pictures beside it."""
+
+import re
+
+import pytest
+
+from examples import page
+from examples.results import records
+
+
+def record(method, optimizer, epochs, seed, switched=None):
+    curve = {
+        "train_loss": [1.0 / (e + 1) for e in range(epochs)],
+        "hr_at_10": [0.1 * e for e in range(epochs)],
+        "margin_p50": [float(e) for e in range(epochs)],
+        "flat_share": [0.5] * epochs,
+        "norm/kernel": [2.0] * epochs,
+        "norm/other": [1.0] * epochs,
+    }
+    if switched is not None:
+        curve["constrained_epochs"] = [max(0.0, e + 1 - switched) for e in range(epochs)]
+    config = {"optimizer": optimizer, "learning_rate": 0.01, "weight_decay": 0.0}
+    config |= {"free_epochs": "rise"} | ({"method": method} if method else {})
+    final = {name: values[-1] for name, values in curve.items()}
+    found = {"config": config, "seed": seed, "curve": curve, "final": final}
+    return found | ({"switched_at_epoch": switched} if switched is not None else {})
+
+
+RUNS = [
+    *(record("Adam", "adam", 4, seed) for seed in (0, 1)),
+    *(record(None, "adam_lawn", 4, seed, switched=2.0) for seed in (0, 1)),
+    record("Adam", "adam", 8, 0),
+]
+
+
+def test_a_page_is_one_file_with_a_section_per_length(tmp_path, capsys):
+    records.append_records(tmp_path / "runs.jsonl", RUNS)
+    out = tmp_path / "out" / "page.html"
+    page.main(page.Config(runs=(tmp_path / "runs.jsonl",), write_to=out))
+    text = out.read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", text) == ["4 epochs", "8 epochs"]
+    assert "adam_lawn, peak 0.01, free rise<td>0.250 ± 0.000" in text
+    assert "<td>2.0<" in text  # where it switched
+    assert not re.findall(r'(?:src|href)="(?!data:)', text)  # nothing from a network
+    pictures = sorted(path.name for path in out.parent.glob("*.png"))
+    assert pictures == [
+        f"page-{epochs}-{part}.png" for epochs in (4, 8) for part in ("course", "norms")
+    ]
+    assert "5 runs" in capsys.readouterr().out
+
+
+def test_the_largest_norms_are_drawn():
+    assert page.largest_norms(RUNS) == ["norm/kernel", "norm/other"]
+
+
+def test_files_without_records_are_refused(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(ValueError, match=r"empty.jsonl: no records"):
+        page.main(page.Config(runs=(tmp_path / "empty.jsonl",), write_to=tmp_path / "page.html"))
+    with pytest.raises(ValueError, match="at least one file"):
+        page.Config(runs=())
