@@ -73,7 +73,8 @@ def scale_to_margin(
     """Shrinks a model whose loss has flattened, so that its median margin is the threshold.
 
     All norms are multiplied by one factor from 0 to 1, found by bisection of its logarithm, with a
-    forward pass each. To be followed by training on these norms: `switch=0`.
+    forward pass each. Training may go on on these norms, with `switch=0`; layers that have grown by
+    different factors keep their proportions.
 
     Args:
       params: the parameters of a trained model.
