@@ -20,6 +20,7 @@ from optuna.storages import journal
 
 from benchmarks.paper import studies
 from benchmarks.paper.catalog import STUDIES
+from benchmarks.paper.studies import Study
 from benchmarks.tools.records import newest_or_new
 from examples import training
 from examples.results import records, tables
@@ -70,30 +71,34 @@ class SweepConfig:
 
 def main(config: SweepConfig) -> None:
     """Tunes, chooses and reports one optimizer after the other."""
+    for name in config.study:
+        run_study(STUDIES[name], config)
+
+
+def run_study(study: Study, config: SweepConfig) -> None:
+    """Tunes, chooses and reports the optimizers of one study."""
     config.storage.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for name in config.study:
-        study = STUDIES[name]
-        folder = config.records or newest_or_new(study.base.dataset)
-        tuning, reported = folder / "tuning.jsonl", folder / "reported.jsonl"
-        of_study = dataclasses.replace(study.base, data_dir=config.data_dir)
-        reported_on = study.example.load(of_study)
-        tried_on = study.example.load(study.tried(of_study)) if study.tuning else reported_on
-        for optimizer in config.optimizers or study.learning_rates:
-            for settings in study.to_try(optimizer):
-                runs = [study.tried(setting) for setting in settings]
-                explore(config, tried_on, name, runs, tuning)
-            grids = study.grids(optimizer).values()
-            choices = [study.choose(settings, read(tuning)) for settings in grids]
-            for chosen in dict.fromkeys(choices):  # Two may be one.
-                if chosen is not None:  # All were tried.
-                    explore(config, reported_on, name, study.reported(chosen), reported)
+    folder = config.records or newest_or_new(study.base.dataset)
+    tuning, reported = folder / "tuning.jsonl", folder / "reported.jsonl"
+    of_study = dataclasses.replace(study.base, data_dir=config.data_dir)
+    reported_on = study.example.load(of_study)
+    tried_on = study.example.load(study.tried(of_study)) if study.tuning else reported_on
+    for optimizer in config.optimizers or study.learning_rates:
+        for settings in study.to_try(optimizer):
+            runs = [study.tried(setting) for setting in settings]
+            explore(config, tried_on, study, runs, tuning)
+        grids = study.grids(optimizer).values()
+        choices = [study.choose(settings, read(tuning)) for settings in grids]
+        for chosen in dict.fromkeys(choices):  # Two may be one.
+            if chosen is not None:  # All were tried.
+                explore(config, reported_on, study, study.reported(chosen), reported)
 
 
 def explore(
     config: SweepConfig,
     task: training.Task,
-    name: str,
+    study: Study,
     runs: Sequence[studies.AnyConfig],
     path: Path,
 ) -> None:
@@ -104,12 +109,12 @@ def explore(
         has done.
     """
     data = checksum(task)
-    there = [run["config"] for run in read(path).values() if run["config"]["study"] == name]
+    there = [run["config"] for run in read(path).values() if run["config"]["study"] == study.name]
     others = {about.get("data", data) for about in there} - {data}
     if others:
         raise ValueError(
             f"data_dir={str(config.data_dir)!r} has data with checksum {data}, but {path} has runs"
-            f" of {name} on {', '.join(sorted(others))}: give the same files, or another"
+            f" of {study.name} on {', '.join(sorted(others))}: give the same files, or another"
             " folder as records."
         )
     size = config.chunk or (1 if jax.default_backend() == "cpu" else ON_ACCELERATOR)
@@ -122,7 +127,7 @@ def explore(
     shared = optuna.create_study(
         storage=optuna.storages.JournalStorage(backend),
         sampler=sampler,
-        study_name=f"{name} {path.stem} {runs[0].optimizer}, {grid}",
+        study_name=f"{study.name} {path.stem} {runs[0].optimizer}, {grid}",
         load_if_exists=True,
     )
 
@@ -131,7 +136,7 @@ def explore(
         missing = [run for run in chunk if studies.identity(run.config()) not in done]
         try:
             if missing:
-                train(task, name, data, missing, path)
+                train(task, study, data, missing, path)
         except (Exception, KeyboardInterrupt) as error:
             # As failed, GridSampler would count it as done; as it is, it is given out again.
             raise CutShortError(f"{path.stem}: {describe(missing)}") from error
@@ -148,7 +153,7 @@ def explore(
 
 
 def train(
-    task: training.Task, name: str, data: str, runs: Sequence[studies.AnyConfig], path: Path
+    task: training.Task, study: Study, data: str, runs: Sequence[studies.AnyConfig], path: Path
 ) -> None:
     """Does runs side by side, and appends those that no other process has done meanwhile."""
     hyperparameters = jax.tree.map(
@@ -161,9 +166,9 @@ def train(
     )
     found = []
     for i, run in enumerate(runs):
-        about = {"benchmark": "sweep", "study": name, "data": data, "side_by_side": len(runs)}
+        about = {"benchmark": "sweep", "study": study.name, "data": data, "side_by_side": len(runs)}
         about |= run.config()
-        curve = {curve: result.curve[curve][i : i + 1] for curve in STUDIES[name].example.curves}
+        curve = {curve: result.curve[curve][i : i + 1] for curve in study.example.curves}
         found += records.make_records(about, [run.first_seed], result._replace(curve=curve))
     # At the end of a grid two processes may run the same.
     done = read(path)
