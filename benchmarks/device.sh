@@ -12,7 +12,7 @@ set -euo pipefail
 # Without their dependencies: of these, nothing but what stands here is imported.
 WHEELS=(
   array_record colorlog dm-tree docstring_parser etils fsspec googleapis-common-protos immutabledict
-  importlib_resources optuna pillow protobuf simplejson six tensorboardX
+  importlib_resources optuna packaging pillow protobuf simplejson six tensorboardX
   tensorflow-datasets tensorflow-metadata toml tqdm tyro typeguard wrapt zipp
 )
 
@@ -31,12 +31,7 @@ case "${1:-}" in
     python -m pip install --quiet --no-index --no-deps --upgrade --target "$packages" "$cargo"/wheels/*.whl
     if [ -e "$cargo/unpack_data.sh" ]; then (cd "$cargo" && bash unpack_data.sh); fi
     cd "$(dirname "$0")/.."
-    # After what the machine has, so that its own versions count.
-    echo "import sys; sys.path.append('$packages')" > "$cargo/after.py"
-    exec python -c "exec(open('$cargo/after.py').read()); import runpy, sys
-sys.argv[0] = 'benchmarks.device'
-runpy.run_module('benchmarks.device', run_name='__main__', alter_sys=True)" \
-      --data-dir "$cargo/data" --out "$out" "$@"
+    PYTHONPATH=$packages exec python -m benchmarks.device --data-dir "$cargo/data" --out "$out" "$@"
     ;;
   *)
     sed -n '2,9p' "$0" >&2
