@@ -101,7 +101,7 @@ class DeviceConfig:
 
 
 def main(config: DeviceConfig) -> None:
-    """Lists, or measures and prints what came of it."""
+    """List, or measure and print what came of it."""
     chosen = [item for item in ITEMS if not config.only or item.name in config.only]
     if config.show:
         cells = [(i.name, f"{i.seconds:,.0f}", "yes" if i.can_be_cut else "") for i in chosen]
@@ -124,7 +124,7 @@ def main(config: DeviceConfig) -> None:
 
 
 def attempt(item: Item, place: Place, deadline: float) -> str:
-    """Runs an item if it fits; says what came of it."""
+    """Run an item if it fits; say what came of it."""
     begun = time.monotonic()
     left = deadline - begun
     estimate = item.seconds if not place.tiny else 1.0
@@ -145,7 +145,7 @@ def attempt(item: Item, place: Place, deadline: float) -> str:
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raises `OutOfTimeError` within, once the seconds are over."""
+    """Raise `OutOfTimeError` within, once the seconds are over."""
 
     def ring(*_: Any) -> None:
         raise OutOfTimeError
@@ -160,13 +160,13 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _done(log: Path) -> set[str]:
-    """Returns what a log says is done."""
+    """Return what a log says is done."""
     entries = records.read_records(log) if log.exists() else []
     return {entry["item"] for entry in entries if entry["outcome"].startswith("done")}
 
 
 def step(place: Place, **changes: Any) -> None:
-    """Measures the optimizer step."""
+    """Measure the optimizer step."""
     tiny = {"trees": ("ncf",), "optimizers": ("adam_lawn",), "windows": 1, "steps": 1}
     given = changes | (tiny | {"torch": False} if place.tiny else {})
     optimizer_step.main(
@@ -175,7 +175,7 @@ def step(place: Place, **changes: Any) -> None:
 
 
 def whole_step(place: Place, model: str, batches: tuple[int, ...]) -> None:
-    """Measures the training step."""
+    """Measure the training step."""
     tiny = {"workloads": ("ncf",), "batches": (8,), "windows": 1, "steps": 1}
     given: Any = {"workloads": (model,), "batches": batches, "optimizers": BOTH}
     out = place.out / "training_step.jsonl"
@@ -185,14 +185,14 @@ def whole_step(place: Place, model: str, batches: tuple[int, ...]) -> None:
 
 
 def image_speed(place: Place, model: Any) -> None:
-    """Measures the share of the peak."""
+    """Measure the share of the peak."""
     tiny: Any = {"models": ("vgg5",), "width": 1 / 16, "batch_size": 8, "steps": 1, "windows": 1}
     given: Any = tiny | {"dtype": "float32"} if place.tiny else {"models": (model,)}
     images.main(images.ImageSpeedConfig(**given, out=place.out / "image-speed.jsonl"))
 
 
 def epochs(place: Place) -> None:
-    """Measures an epoch of MovieLens-1M."""
+    """Measure an epoch of MovieLens-1M."""
     tiny = {"batch_sizes": (64,), "epochs": 1}
     given: Any = {"batch_sizes": (10_000,), "optimizers": BOTH} | (tiny if place.tiny else {})
     epoch.main(
@@ -203,7 +203,7 @@ def epochs(place: Place) -> None:
 
 
 def small(study: Study) -> Study:
-    """Returns a study of one setting for each optimizer, which trains in seconds."""
+    """Return a study of one setting for each optimizer, which trains in seconds."""
     changes: dict[str, Any] = {"batch_size": 64, "epochs": 1, "warmup_epochs": 0.0}
     if isinstance(study.base, ncf.Config):
         changes |= {"tower": (8, 4)}
@@ -221,7 +221,7 @@ def small(study: Study) -> Study:
 
 
 def tuned(place: Place, study: Study, optimizers: Sequence[OptimizerName]) -> None:
-    """Tunes and reports a study, side by side."""
+    """Tune and report a study, side by side."""
     sweep.run_study(
         small(study) if place.tiny else study,
         sweep.SweepConfig(
@@ -237,7 +237,7 @@ def tuned(place: Place, study: Study, optimizers: Sequence[OptimizerName]) -> No
 def untuned(
     place: Place, study: Study, optimizers: Sequence[OptimizerName], seeds: int = 1
 ) -> None:
-    """Trains the setting in the middle of each optimizer's grid."""
+    """Train the setting in the middle of each optimizer's grid."""
     study = small(study) if place.tiny else study
     task = load(dataclasses.replace(study.base, data_dir=place.data_dir))
     for optimizer in optimizers:
@@ -250,7 +250,7 @@ def untuned(
 
 
 def load(run: AnyConfig) -> Any:
-    """Loads the task of a run, CIFAR-10 from its published binaries."""
+    """Load the task of a run, CIFAR-10 from its published binaries."""
     if isinstance(run, ncf.Config):
         return ncf.load(run)
     split = read_cifar10(run.data_dir or Path())
@@ -260,7 +260,7 @@ def load(run: AnyConfig) -> Any:
 
 
 def read_cifar10(data_dir: Path) -> data.Split:
-    """Reads `cifar-10-batches-bin`: a byte of label, then the planes of red, green and blue."""
+    """Read `cifar-10-batches-bin`: a byte of label, then the planes of red, green and blue."""
     folder = data_dir / "cifar-10-batches-bin"
     parts = {"train": sorted(folder.glob("data_batch_*.bin")), "test": [folder / "test_batch.bin"]}
 
@@ -276,7 +276,7 @@ def read_cifar10(data_dir: Path) -> data.Split:
 
 
 def make_up(folder: Path) -> Path:
-    """Writes small files of all datasets, in the form of those published; returns their folder."""
+    """Write small files of all datasets, as those published, into a folder; return it."""
     rng = np.random.default_rng(0)
     (folder / "cifar-10-batches-bin").mkdir(parents=True, exist_ok=True)
     items = lambda: 1 + rng.choice(200, 24, replace=False)
@@ -292,7 +292,7 @@ def make_up(folder: Path) -> Path:
 
 
 def estimate(study: Study, optimizers: Sequence[OptimizerName]) -> float:
-    """Estimates the seconds of a tuned study of item recommendation by counting."""
+    """Estimate the seconds of a tuned study of item recommendation by counting."""
     runs = sum(sum(map(len, study.to_try(o))) + 3 * len(study.grids(o)) for o in optimizers)
     base, examples = study.base, EXAMPLES[study.base.dataset]
     steps = math.ceil(examples / base.batch_size)

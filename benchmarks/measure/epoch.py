@@ -71,7 +71,7 @@ class EpochConfig:
 
 
 def main(config: EpochConfig) -> None:
-    """Measures, prints the table, appends the records."""
+    """Measure, print the table; append the records."""
     folder = config.records or newest_or_new("epoch-time")
     data_dir = str(config.data_dir) if config.data_dir else None
     data = recommendation.load(config.dataset, data_dir)
@@ -128,7 +128,7 @@ class Epochs:
         self.of_cpu_s.clear()
 
     def window(self) -> float:
-        """Returns the seconds of the next."""
+        """Return the seconds of the next."""
         start, cpu_start = time.perf_counter(), time.process_time()
         self._state, metrics = self._train(self._state)
         jax.device_get(metrics | self._evaluate(self._state))
@@ -137,7 +137,7 @@ class Epochs:
 
 
 def parts(task: ranking.Ranking, run: ncf.Config, windows: int) -> dict[str, float]:
-    """Returns the milliseconds that each part of a step takes, by name."""
+    """Return the milliseconds that each part of a step takes, by name."""
     users, items, labels, _ = (x[0] for x in jax.jit(task.batches)(jax.random.key(0)))
     model = nnx.jit(lambda: task.model(nnx.Rngs(0)))()
     structure, tables_, tower = nnx.split(model, _of_tables, ...)
@@ -188,7 +188,7 @@ def parts(task: ranking.Ranking, run: ncf.Config, windows: int) -> dict[str, flo
 
 
 def minutes_of(epochs: Mapping[int, int], runs: Sequence[records.Record]) -> float | None:
-    """Returns the minutes of some epochs by batch size, None where a batch size was not run."""
+    """Return the minutes of some epochs by batch size, None where a batch size was not run."""
     by_size = {run["config"]["batch_size"]: run for run in runs}
     if not epochs.keys() <= by_size.keys():
         return None
@@ -200,7 +200,7 @@ def minutes_of(epochs: Mapping[int, int], runs: Sequence[records.Record]) -> flo
 
 
 def table(found: Sequence[records.Record]) -> str:
-    """Returns a row per record."""
+    """Return a row per record."""
     rows = []
     for record in found:
         config, epochs = record["config"], record["epoch_s"]
@@ -228,12 +228,12 @@ def _of_tables(path: Sequence[Any], _: Any) -> bool:
 
 
 def _spread(hyperparameters: Hyperparameters, runs: int) -> Hyperparameters:
-    """Returns arrays `(runs,)` of them."""
+    """Return arrays `(runs,)` of them."""
     return jax.tree.map(lambda x: jnp.full(runs, x, jnp.float32), hyperparameters)
 
 
 def _seconds(step: Callable[[], Any]) -> float:
-    """Returns the seconds per call, of CPU time on a CPU."""
+    """Return the seconds per call, of CPU time on a CPU."""
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     start = clock()
     for _ in range(CALLS):

@@ -96,7 +96,7 @@ class ImageSpeedConfig:
 
 
 def main(config: ImageSpeedConfig) -> None:
-    """Measures, prints a table per network, appends the records."""
+    """Measure, print a table per network; append the records."""
     for model in config.models:
         record = measure(model, config)
         print(f"\n{heading(record)}\n\n{table([record])}")
@@ -110,7 +110,7 @@ class AsTheyAre(classification.Classification):
     """Leaves out augmentation of the same task."""
 
     def pixels(self, batch: classification.Batch) -> jax.Array:
-        """Returns the images of a batch: `(batch, size, size, 3)` uint8."""
+        """Return the images of a batch: `(batch, size, size, 3)` uint8."""
         return self.images[batch.images]
 
 
@@ -130,7 +130,7 @@ class EpochProgram:
         self.window()
 
     def window(self) -> float:
-        """Returns the seconds of a step."""
+        """Return the seconds of a step."""
         begun = time.perf_counter()
         self.state, metrics = self._epoch(self.state)
         jax.device_get(metrics)
@@ -138,7 +138,7 @@ class EpochProgram:
 
 
 def measure(model: ModelName, config: ImageSpeedConfig) -> records.Record:
-    """Returns a record of one network."""
+    """Return a record of one network."""
     work = WORKLOADS[model]
     batch_size = config.batch_size or work.batch_size
     task = make_task(model, batch_size, config)
@@ -183,7 +183,7 @@ def measure(model: ModelName, config: ImageSpeedConfig) -> records.Record:
 def make_task(
     model: ModelName, batch_size: int, config: ImageSpeedConfig
 ) -> classification.Classification:
-    """Makes noise, as many images of it as an epoch of the steps of a window takes."""
+    """Make noise, as many images of it as an epoch of the steps of a window takes."""
     work, n = WORKLOADS[model], config.steps * batch_size
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (n, work.pixels, work.pixels, 3), np.uint8)
@@ -203,12 +203,12 @@ def make_task(
 
 
 def as_they_are(task: classification.Classification) -> AsTheyAre:
-    """Returns the same images without augmentation."""
+    """Return the same images without augmentation."""
     return AsTheyAre(**{f.name: getattr(task, f.name) for f in dataclasses.fields(task)})
 
 
 def evaluation(task: classification.Classification, trained: EpochProgram) -> Callable[[], float]:
-    """Returns a clock of evaluation: seconds per image."""
+    """Return a clock of evaluation: seconds per image."""
 
     def window() -> float:
         begun = time.perf_counter()
@@ -220,19 +220,19 @@ def evaluation(task: classification.Classification, trained: EpochProgram) -> Ca
 
 
 def peak_tflops(config: ImageSpeedConfig) -> float | None:
-    """Returns the peak of the device, None where it is not known."""
+    """Return the peak of the device, None where it is not known."""
     if config.peak_tflops or config.dtype != "bfloat16":
         return config.peak_tflops
     return flops.PEAKS.get(jax.devices()[0].device_kind)
 
 
 def images_per_second(record: records.Record, run: str) -> float:
-    """Returns the images trained on per second."""
+    """Return the images trained on per second."""
     return float(record["batch_size"] / np.median(record["seconds"][run]))
 
 
 def share_of_peak(record: records.Record) -> float | None:
-    """Returns the share of the device's peak that model FLOPs are, from 0 to 1."""
+    """Return the share of the device's peak that model FLOPs are, from 0 to 1."""
     if record["peak_tflops"] is None:
         return None
     needed = flops.of_training(record["multiply_adds"]) * images_per_second(record, LAWN)
@@ -240,7 +240,7 @@ def share_of_peak(record: records.Record) -> float | None:
 
 
 def share(record: records.Record, part: str) -> np.ndarray | None:
-    """Returns what LAWN or augmentation takes of the step that has it: `(windows,)`."""
+    """Return what LAWN or augmentation takes of the step that has it: `(windows,)`."""
     whole, without = {"LAWN": (LAWN, ADAM), "augmentation": (ADAM, AS_THEY_ARE)}[part]
     seconds = record["seconds"]
     if without not in seconds:
@@ -249,7 +249,7 @@ def share(record: records.Record, part: str) -> np.ndarray | None:
 
 
 def seconds_of_epochs(record: records.Record) -> float | None:
-    """Returns what 300 epochs of CIFAR-10 take, None for other networks and larger batches."""
+    """Return what 300 epochs of CIFAR-10 take, None for other networks and larger batches."""
     if EVALUATION not in record["seconds"] or record["batch_size"] > TRAINING_IMAGES:
         return None
     step, image = (np.median(record["seconds"][run]) for run in (LAWN, EVALUATION))
@@ -258,7 +258,7 @@ def seconds_of_epochs(record: records.Record) -> float | None:
 
 
 def heading(record: records.Record) -> str:
-    """Says what was measured, and where."""
+    """Say what was measured, and where."""
     return (
         f"On {record['backend'].upper()}, {record['device']}: {record['windows']} windows of"
         f" {record['steps']} steps, {record['dtype']}."
@@ -266,7 +266,7 @@ def heading(record: records.Record) -> str:
 
 
 def table(found: Sequence[records.Record]) -> str:
-    """Returns a row per network."""
+    """Return a row per network."""
     rows = []
     for record in found:
         name = record["model"]
@@ -289,19 +289,19 @@ def table(found: Sequence[records.Record]) -> str:
 
 
 def spread(shares: np.ndarray | None) -> str:
-    """Returns a median with its spread, in percent."""
+    """Return a median with its spread, in percent."""
     if shares is None:
         return ""
     return f"{np.median(shares):z.1%} ({shares.min():z.1%} to {shares.max():z.1%})"
 
 
 def percent(share: float | None) -> str:
-    """Returns a share in percent, nothing where it is not known."""
+    """Return a share in percent, nothing where it is not known."""
     return "" if share is None else f"{share:.1%}"
 
 
 def clock(seconds: float | None) -> str:
-    """Returns hours, minutes and seconds."""
+    """Return hours, minutes and seconds."""
     return "" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
 
 

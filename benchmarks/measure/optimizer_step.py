@@ -85,7 +85,7 @@ class OptimizerStepConfig:
 
 
 def main(config: OptimizerStepConfig) -> None:
-    """Measures, prints a table per tree, appends the records."""
+    """Measure, print a table per tree; append the records."""
     device = xla.describe(config.compile_for) if config.compile_for else None
     for tree in config.trees:
         rows = compile_only(tree, config, device) if device else measure(tree, config)
@@ -95,7 +95,7 @@ def main(config: OptimizerStepConfig) -> None:
 
 
 def measure(tree: str, config: OptimizerStepConfig) -> list[records.Record]:
-    """Returns a record per optimizer."""
+    """Return a record per optimizer."""
     shapes = trees.TREES[tree]()
     params = trees.fill(shapes, jax.random.key(0))
     about = describe(tree, params)
@@ -132,7 +132,7 @@ def measure(tree: str, config: OptimizerStepConfig) -> list[records.Record]:
 def compile_only(
     tree: str, config: OptimizerStepConfig, device: jax.Device
 ) -> list[records.Record]:
-    """Returns what the programs for a device that is not there say, a record per optimizer."""
+    """Return what the programs for a device that is not there say, a record per optimizer."""
     params = jax.eval_shape(lambda key: trees.fill(trees.TREES[tree](), key), jax.random.key(0))
     shared = describe(tree, params) | {"backend": COMPILED, "device": device.device_kind}
     rows = []
@@ -146,7 +146,7 @@ def compile_only(
 
 
 def describe(tree: str, params: dict[str, jax.Array]) -> records.Record:
-    """Says what is measured, and with which code."""
+    """Say what is measured, and with which code."""
     sizes = [w.size for w in params.values()]
     return {
         "benchmark": "overhead",
@@ -159,7 +159,7 @@ def describe(tree: str, params: dict[str, jax.Array]) -> records.Record:
 
 
 def every(config: OptimizerStepConfig, tree: str) -> Iterable[str]:
-    """Yields the optimizers, Adam first, with a bar that shows how far their compilation is."""
+    """Yield the optimizers, Adam first, with a bar that shows how far their compilation is."""
     return tqdm.tqdm(dict.fromkeys((BASELINE, *config.optimizers)), desc=f"{tree}, compiling")
 
 
@@ -178,7 +178,7 @@ class StepProgram:
         )
 
     def counts(self, size: int) -> dict[str, float]:
-        """Returns what a step takes, per parameter where that makes sense."""
+        """Return what a step takes, per parameter where that makes sense."""
         step, loop = xla.count(self.step), xla.count(self.loop.compiled)
         return of_step(step, size) | {
             "temporary_in_loop": loop.temporary / size,
@@ -187,7 +187,7 @@ class StepProgram:
 
 
 def of_step(step: xla.Counts, size: int) -> dict[str, float]:
-    """Returns the counts of one step, per parameter where that makes sense."""
+    """Return the counts of one step, per parameter where that makes sense."""
     flops = {} if step.flops is None else {"flops": step.flops / size}
     return flops | {
         "bytes": step.bytes / size,
@@ -198,13 +198,13 @@ def of_step(step: xla.Counts, size: int) -> dict[str, float]:
 
 
 def compile_step(optimizer: Stepper, grads: Any, params: Any) -> jax.stages.Compiled:
-    """Compiles one step, nothing donated, whose bytes are counted."""
+    """Compile one step, nothing donated, whose bytes are counted."""
     state = jax.eval_shape(optimizer.init, params)
     return jax.jit(optimizer.step).lower(grads, state, params).compile()
 
 
 def heading(rows: Sequence[records.Record]) -> str:
-    """Says what was measured, and where."""
+    """Say what was measured, and where."""
     row = rows[0]
     how = (
         "compiled for, not run"
@@ -220,7 +220,7 @@ def heading(rows: Sequence[records.Record]) -> str:
 
 
 def table(rows: Sequence[records.Record]) -> str:
-    """Returns a row per optimizer, PyTorch's in a table of their own."""
+    """Return a row per optimizer, PyTorch's in a table of their own."""
     theirs = [row for row in rows if "bytes" not in row]
     ours = [row for row in rows if "bytes" in row]
     timed = [(*counted(row, ours[0]["bytes"]), *clocked(row)) for row in ours if "ms" in row]
@@ -238,7 +238,7 @@ def table(rows: Sequence[records.Record]) -> str:
 
 
 def counted(row: Mapping[str, Any], adam: float) -> tuple[str, ...]:
-    """Returns what a row shows of a program; `adam` is the bytes of Adam's step."""
+    """Return what a row shows of a program; `adam` is the bytes of Adam's step."""
     return (
         row["optimizer"],
         f"{row['bytes']:.0f}",
@@ -251,7 +251,7 @@ def counted(row: Mapping[str, Any], adam: float) -> tuple[str, ...]:
 
 
 def clocked(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns what a row shows of running a program."""
+    """Return what a row shows of running a program."""
     share = share_of_copy(row)
     return (
         f"{row['flops']:.0f}",
@@ -264,7 +264,7 @@ def clocked(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def share_of_copy(row: Mapping[str, Any]) -> float | None:
-    """Returns the floor's bytes per second beside a copy's, None where one of them is not known."""
+    """Return the floor's bytes per second beside a copy's, None where one of them is not known."""
     if row["floor"] is None or "copy_bytes_per_s" not in row:
         return None
     moved = row["floor"] * row["parameters"] / (row["ms"] / 1e3)
@@ -272,7 +272,7 @@ def share_of_copy(row: Mapping[str, Any]) -> float | None:
 
 
 def ratio(row: Mapping[str, Any]) -> str:
-    """Returns a median with its spread."""
+    """Return a median with its spread."""
     return f"{row['time']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
 

@@ -50,7 +50,7 @@ class ModelWorkload(NamedTuple):
 
 
 def recommender(users: int, items: int, tower: tuple[int, ...]) -> ModelWorkload:
-    """Makes neural collaborative filtering, on pairs drawn at random."""
+    """Make neural collaborative filtering, on pairs drawn at random."""
 
     def batch(key: jax.Array, size: int) -> tuple[jax.Array, ...]:
         of_users, of_items, of_labels = jax.random.split(key, 3)
@@ -67,7 +67,7 @@ def recommender(users: int, items: int, tower: tuple[int, ...]) -> ModelWorkload
 def classifier(
     model: Callable[[nnx.Rngs], nnx.Module], shape: tuple[int, int, int], classes: int
 ) -> ModelWorkload:
-    """Makes a model of images `(batch, *shape)`, on noise."""
+    """Make a model of images `(batch, *shape)`, on noise."""
 
     def batch(key: jax.Array, size: int) -> tuple[jax.Array, ...]:
         of_images, of_labels = jax.random.split(key)
@@ -131,7 +131,7 @@ class TrainingStepConfig:
 
 
 def main(config: TrainingStepConfig) -> None:
-    """Measures, prints a table per batch size, appends the records."""
+    """Measure, print a table per batch size; append the records."""
     for workload in config.workloads:
         for size in config.batches:
             rows = measure(workload, size, config)
@@ -141,7 +141,7 @@ def main(config: TrainingStepConfig) -> None:
 
 
 def measure(workload: str, size: int, config: TrainingStepConfig) -> list[records.Record]:
-    """Returns a record per optimizer."""
+    """Return a record per optimizer."""
     work = WORKLOADS[workload]
     batch = work.batch(jax.random.key(0), size)
     structure, params, rest = nnx.split(work.model(nnx.Rngs(0)), nnx.Param, ...)
@@ -183,7 +183,7 @@ def training_loop(
     optimizer: Stepper,
     steps: int,
 ) -> Loop:
-    """Compiles training on one batch again and again; `rest` is what else the model holds."""
+    """Compile training on one batch again and again; `rest` is what else the model holds."""
 
     def loss(params: Any, rest: Any, batch: Any) -> tuple[jax.Array, Any]:
         model = nnx.merge(structure, params, rest)
@@ -201,7 +201,7 @@ def training_loop(
 
 
 def heading(rows: Sequence[records.Record]) -> str:
-    """Says what was measured, and where."""
+    """Say what was measured, and where."""
     row = rows[0]
     return (
         f"{row['workload']}, batch {row['batch_size']:,}: {row['parameters']:,} parameters."
@@ -210,7 +210,7 @@ def heading(rows: Sequence[records.Record]) -> str:
 
 
 def table(rows: Sequence[records.Record]) -> str:
-    """Returns a row per optimizer."""
+    """Return a row per optimizer."""
     columns = ("optimizer", "ms a training step", "to the same with Adam", "share of the update")
     return tables.markdown(
         columns,

@@ -96,24 +96,24 @@ class Attenuated(ranking.Ranking):
     factor: float = dataclasses.field(default=FACTOR, metadata={"static": True})
 
     def loss(self, model: Any, batch: ranking.Batch) -> tuple[jax.Array, jax.Array]:
-        """Returns losses and margins of the logits times the factor, `(batch,)` each."""
+        """Return losses and margins of the logits times the factor, `(batch,)` each."""
         attenuated: Any = lambda users, items: self.factor * model(users, items)
         return super().loss(attenuated, batch)
 
 
 def of_defaults(found: Sequence[records.Record]) -> list[records.Record]:
-    """Returns the runs of the experiment that the defaults are, which the picture shows."""
+    """Return the runs of the experiment that the defaults are, which the picture shows."""
     wanted = {name: getattr(AttenuationConfig(), name) for name in EXPERIMENT}
     return [run for run in found if wanted.items() <= run["config"].items()]
 
 
 def attenuate(task: ranking.Ranking, factor: float) -> Attenuated:
-    """Puts a factor on the logits of a task."""
+    """Put a factor on the logits of a task."""
     return Attenuated(**vars(task), factor=factor)
 
 
 def main(config: AttenuationConfig) -> None:
-    """Runs each learning rate and seed that the records lack."""
+    """Run each learning rate and seed that the records lack."""
     data_dir = str(config.data_dir) if config.data_dir else None
     data = recommendation.load(config.dataset, data_dir, negatives_seed=0)
     out = (config.records or newest_or_new("attenuation")) / "attenuation.jsonl"
@@ -132,7 +132,7 @@ def main(config: AttenuationConfig) -> None:
 
 
 def runs(config: AttenuationConfig) -> list[ncf.Config]:
-    """Returns how experiments start: Adam without weight decay, an Adam-LAWN that is free."""
+    """Return how experiments start: Adam without weight decay, an Adam-LAWN that is free."""
     base = ncf.Config(
         dataset=config.dataset,
         batch_size=config.batch_size,
@@ -149,7 +149,7 @@ def runs(config: AttenuationConfig) -> list[ncf.Config]:
 
 
 def experiment(task: ranking.Ranking, run: ncf.Config, onset: int) -> dict[str, training.Result]:
-    """Trains all the epochs of each branch; those before the onset are the same."""
+    """Train all the epochs of each branch; those before the onset are the same."""
     static = run.static_options(task.steps_per_epoch)
     title = f"peak {run.learning_rate:g}, seed {run.first_seed}"
     state = training.init(task, static, _hyperparameters(run), jnp.asarray(run.all_seeds))
@@ -176,7 +176,7 @@ def go_on(
     epochs: Iterable[int],
     title: str,
 ) -> training.Result:
-    """Trains from a state, which it uses up, for some epochs."""
+    """Train from a state, which it uses up, for some epochs."""
     start, rows = time.perf_counter(), []
     for _ in tqdm.tqdm(epochs, desc=title, leave=False):
         state, metrics = training.train_epoch(task, static, _hyperparameters(run), state)
@@ -186,7 +186,7 @@ def go_on(
 
 
 def _hyperparameters(run: ncf.Config) -> Any:
-    """Returns the hyperparameters of the run's seeds, as arrays."""
+    """Return the hyperparameters of the run's seeds, as arrays."""
     return jax.tree.map(lambda x: jnp.full(run.seeds, x, jnp.float32), run.hyperparameters())
 
 

@@ -22,17 +22,17 @@ PAPER, SOME, WIDE = "the paper's decays", "some of the paper's decays", "the wid
 
 
 def decays(paper: Sequence[float], wider: Sequence[float]) -> dict[str, tuple[float, ...]]:
-    """Returns what the paper lists, and that with larger ones: its convention may be another."""
+    """Return what the paper lists, and that with larger ones: its convention may be another."""
     return {PAPER: tuple(paper), WIDE: (*paper, *wider)}
 
 
 def peaks(adam: Sequence[float], lamb: Sequence[float], sgd: Sequence[float]) -> Peaks:
-    """Returns the paper's five optimizers; LAWN's have the peaks of what they are built on."""
+    """Return the paper's five optimizers; LAWN's have the peaks of what they are built on."""
     return {"adam": adam, "adam_lawn": adam, "lamb": lamb, "lamb_lawn": lamb, "sgd": sgd}
 
 
 def vary(study: Study, suffix: str, paper: Mapping[OptimizerName, str], **changes: Any) -> Study:
-    """Returns a study with another loss or model, of the optimizers that the paper reports."""
+    """Return a study with another loss or model, of the optimizers that the paper reports."""
     return dataclasses.replace(
         study,
         name=f"{study.name}-{suffix}",
@@ -43,7 +43,7 @@ def vary(study: Study, suffix: str, paper: Mapping[OptimizerName, str], **change
 
 
 def without_decay(study: Study) -> Study:
-    """Returns a study of what stands in place of weight decay, and is tried beside it too."""
+    """Return a study of what stands in place of weight decay, and is tried beside it too."""
     beside = tuple(dict.fromkeys((0.0, *study.decays[WIDE])))
     return dataclasses.replace(study, decays={"no decay": (0.0,), WIDE: beside})
 
@@ -61,7 +61,7 @@ HIGH = peaks((3e-3, 1e-2, 3e-2), (1e-2, 3e-2, 1e-1), (0.3, 1.0, 3.0))
 
 
 def short(size: str, epochs: int) -> ncf.Config:
-    """Returns MovieLens-100k with fewer epochs than the paper, and a warm-up cut alike."""
+    """Return MovieLens-100k with fewer epochs than the paper, and a warm-up cut alike."""
     return ncf.Config(
         dataset="movielens-100k",
         batch_size=BATCHES[size],
@@ -77,7 +77,7 @@ def coarse(
     some: Sequence[float] = (0.0, 0.1),
     larger: Sequence[float] = (1.0, 3.0),
 ) -> Study:
-    """Returns a hundred epochs and twelve settings: the paper's grid would take a CPU days.
+    """Return a hundred epochs and twelve settings: the paper's grid would take a CPU days.
 
     All updates together, decay shrinks weights by some exp(-updates * peak / 2 * decay), so that
     small batches, of which an epoch has more, take smaller decays. SGD has smaller ones still: with
@@ -102,7 +102,7 @@ def full(
     learning_rates: Peaks,
     table: reported.Figures,
 ) -> Study:
-    """Returns the paper's epochs, warm-up and free epochs."""
+    """Return the paper's epochs, warm-up and free epochs."""
     name = f"{dataset}-{size}"
     return Study(
         name=name,
@@ -119,7 +119,7 @@ def full(
 def whole(
     dataset: recommendation.DatasetName, table: reported.Figures, largest: str, *by_size: Peaks
 ) -> tuple[Study, ...]:
-    """Returns four batch sizes, 300 epochs of the smaller two and 500 of the others."""
+    """Return four batch sizes, 300 epochs of the smaller two and 500 of the others."""
     sizes = zip(("1k", "10k", "100k", largest), (300, 300, 500, 500), by_size, strict=True)
     return tuple(full(dataset, size, epochs, rates, table) for size, epochs, rates in sizes)
 
@@ -159,7 +159,7 @@ IMAGE_BATCHES = {
 
 
 def images(dataset: data.DatasetName) -> tuple[Study, ...]:
-    """Returns VGG-19, tuned with a fifth of the paper's epochs, on the last training images."""
+    """Return VGG-19, tuned with a fifth of the paper's epochs, on the last training images."""
     return tuple(
         Study(
             name=f"{dataset}-{size}",
@@ -206,7 +206,7 @@ class Alternatives(NamedTuple):
 
 
 def alternatives(study: Study) -> Alternatives:
-    """Returns a study with label smoothing, as it is, and with bounded weight norms."""
+    """Return a study with label smoothing, as it is, and with bounded weight norms."""
     smoothed, bounded = (table[study.name] for table in (reported.SMOOTHED, reported.BOUNDED))
     return Alternatives(
         without_decay(vary(study, "smoothed", smoothed, label_smoothing=0.05)),
@@ -216,7 +216,7 @@ def alternatives(study: Study) -> Alternatives:
 
 
 def focal(study: Study) -> tuple[Study, ...]:
-    """Returns a study with the focal losses of the paper's Table 5."""
+    """Return a study with the focal losses of the paper's Table 5."""
     by_gamma = {gamma: f"focal-{gamma:g}" for gamma in (0.5, 2.0, 5.0)}
     return tuple(
         vary(study, suffix, reported.TABLE_5[f"{study.name}-{suffix}"], loss="focal", gamma=gamma)

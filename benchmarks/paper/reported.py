@@ -13,7 +13,7 @@ Figures = dict[str, dict[OptimizerName, str]]  # By column, then by row.
 
 
 def _read(table: str) -> Figures:
-    """Reads a table whose cells are two spaces apart or more."""
+    """Read a table whose cells are two spaces apart or more."""
     header, *rows = (re.split(r"\s{2,}", line.strip()) for line in table.strip().splitlines())
     figures: Any = {
         column: {row: cells[i] for row, *cells in rows} for i, column in enumerate(header[1:])
@@ -22,7 +22,7 @@ def _read(table: str) -> Figures:
 
 
 def _by_row(table: str) -> Figures:
-    """Reads a table by row, then by column."""
+    """Read a table by row, then by column."""
     by_column: Any = _read(table)
     rows = dict.fromkeys(row for cells in by_column.values() for row in cells)
     return {row: {name: cells[row] for name, cells in by_column.items()} for row in rows}

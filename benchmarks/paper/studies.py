@@ -86,11 +86,11 @@ class Study:
 
     @property
     def example(self) -> Example:
-        """Returns what its runs have in common."""
+        """Return what its runs have in common."""
         return EXAMPLES[type(self.base)]
 
     def grids(self, optimizer: OptimizerName) -> dict[str, list[AnyConfig]]:
-        """Returns the settings by what an optimizer may choose from."""
+        """Return the settings by what an optimizer may choose from."""
         if optimizer in WITH_DECAY:
             return {
                 name: self._settings(optimizer, "weight_decay", values)
@@ -102,19 +102,19 @@ class Study:
         }
 
     def to_try(self, optimizer: OptimizerName) -> list[list[AnyConfig]]:
-        """Returns all its settings: the grids that lie within no other."""
+        """Return all its settings: the grids that lie within no other."""
         grids = self.grids(optimizer).values()
         return [grid for grid in grids if not any(set(grid) < set(other) for other in grids)]
 
     def decays_of(self, optimizer: OptimizerName) -> Mapping[str, Sequence[float]]:
-        """Returns the sets of weight decays that it may choose from."""
+        """Return the sets of weight decays that it may choose from."""
         own = self.sgd_decays if optimizer == "sgd" else None
         return own or self.decays
 
     def _settings(
         self, optimizer: OptimizerName, hyperparameter: str, values: Sequence[float | str]
     ) -> list[AnyConfig]:
-        """Returns one for each learning rate and value of the hyperparameter."""
+        """Return one for each learning rate and value of the hyperparameter."""
         points: Any = itertools.product(self.learning_rates[optimizer], values)
         return [
             dataclasses.replace(
@@ -128,7 +128,7 @@ class Study:
         ]
 
     def tried(self, setting: AnyConfig) -> AnyConfig:
-        """Returns the run that decides about a setting."""
+        """Return the run that decides about a setting."""
         epochs = self.tuning.get("epochs", setting.epochs)
         cut = lambda x: x * epochs / setting.epochs
         free = setting.free_epochs
@@ -140,13 +140,13 @@ class Study:
         )
 
     def reported(self, setting: AnyConfig) -> list[AnyConfig]:
-        """Returns the runs by which a setting is reported."""
+        """Return the runs by which a setting is reported."""
         return [dataclasses.replace(setting, first_seed=seed) for seed in REPORTING_SEEDS]
 
     def choose(
         self, settings: Sequence[AnyConfig], found: Mapping[str, records.Record]
     ) -> AnyConfig | None:
-        """Returns the best setting, the first of equals; None where a run is missing."""
+        """Return the best setting, the first of equals; None where a run is missing."""
         runs = [found.get(identity(self.tried(setting).config())) for setting in settings]
         ties, sign = self.example.ties
         finals = [run["final"] for run in runs if run]
@@ -157,12 +157,12 @@ class Study:
 
 
 def index(found: Sequence[records.Record]) -> dict[str, records.Record]:
-    """Returns records by what they are of, the first of each."""
+    """Return records by what they are of, the first of each."""
     return {identity(record["config"]): record for record in reversed(found)}
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """Returns what tells one run from another: all but how many seeds ran beside it."""
+    """Return what tells one run from another: all but how many seeds ran beside it."""
     kind = cifar.Config if config["dataset"] in get_args(data.DatasetName) else ncf.Config
     # An option that a record is too old to have was its default.
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}

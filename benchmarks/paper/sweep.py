@@ -70,13 +70,13 @@ class SweepConfig:
 
 
 def main(config: SweepConfig) -> None:
-    """Tunes, chooses and reports one optimizer after the other."""
+    """Tune, choose and report one optimizer after the other."""
     for name in config.study:
         run_study(STUDIES[name], config)
 
 
 def run_study(study: Study, config: SweepConfig) -> None:
-    """Tunes, chooses and reports the optimizers of one study."""
+    """Tune, choose and report the optimizers of one study."""
     config.storage.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = config.records or newest_or_new(study.base.dataset)
@@ -102,7 +102,7 @@ def explore(
     runs: Sequence[studies.AnyConfig],
     path: Path,
 ) -> None:
-    """Does each of the runs, which differ in hyperparameters and seed, that nobody has done.
+    """Do each of the runs, which differ in hyperparameters and seed, that nobody has done.
 
     Raises:
       ValueError: if the file has runs of this study on other data, or lacks some that the storage
@@ -155,7 +155,7 @@ def explore(
 def train(
     task: training.Task, study: Study, data: str, runs: Sequence[studies.AnyConfig], path: Path
 ) -> None:
-    """Does runs side by side, and appends those that no other process has done meanwhile."""
+    """Do runs side by side, and append those that no other process has done meanwhile."""
     hyperparameters = jax.tree.map(
         lambda *x: jnp.array(x), *(run.hyperparameters() for run in runs)
     )
@@ -176,7 +176,7 @@ def train(
 
 
 def describe(runs: Sequence[studies.AnyConfig]) -> str:
-    """Names the first run, and says how many follow it."""
+    """Name the first run, and say how many follow it."""
     run, others = runs[0], len(runs) - 1
     hyperparameters = run.learning_rate, run.weight_decay, run.free_epochs, run.first_seed
     return " ".join([run.optimizer, *map(str, hyperparameters)]) + (
@@ -185,7 +185,7 @@ def describe(runs: Sequence[studies.AnyConfig]) -> str:
 
 
 def read(path: Path) -> dict[str, records.Record]:
-    """Returns the runs of a file, none where there is no file."""
+    """Return the runs of a file, none where there is no file."""
     return studies.index(records.read_records(path) if path.exists() else [])
 
 

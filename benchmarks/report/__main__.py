@@ -36,7 +36,7 @@ class ReportConfig:
 
 
 def main(config: ReportConfig) -> None:
-    """Writes, or checks, the sections."""
+    """Write, or check, the sections."""
     readme, results = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
     first_run = newest("quickstart")
     refresh(readme, "quickstart", quickstart.table(first_run), check=config.check)
@@ -50,7 +50,7 @@ def main(config: ReportConfig) -> None:
 
 
 def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
-    """Returns what each section of RESULTS.md says, "" where it has no records; draws if asked."""
+    """Return what each section of RESULTS.md says, "" where it has no records; draw if asked."""
     datasets = {study.base.dataset for study in STUDIES.values()}
     found = studies.index([record for name in datasets for record in records_of(name)])
     costs, photographs = cost_tables.load(), records_of("imagenet")
@@ -83,7 +83,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
 
 
 def pictures(found: study_tables.Found, *, draw: bool) -> dict[str, str]:
-    """Returns the captions of Figures 2 and 4; draws them if asked."""
+    """Return the captions of Figures 2 and 4; draw them if asked."""
     bodies = {}
     for comparison in figures.COMPARISONS:
         panels = comparison.panels
@@ -103,7 +103,7 @@ def pictures(found: study_tables.Found, *, draw: bool) -> dict[str, str]:
 
 
 def placed(bodies: Mapping[str, str], document: str) -> dict[str, str]:
-    """Returns bodies by the section of a document that takes them.
+    """Return bodies by the section of a document that takes them.
 
     Raises:
       ValueError: if a section has lost its records.
@@ -118,7 +118,7 @@ def placed(bodies: Mapping[str, str], document: str) -> dict[str, str]:
 
 
 def refresh(document: Path, name: str, body: str, *, check: bool = False) -> None:
-    """Writes a section, or fails if it is not up to date."""
+    """Write a section, or fail if it is not up to date."""
     text = document.read_text(encoding="utf-8")
     updated = fill(text, name, body)
     if check and updated != text:
@@ -128,7 +128,7 @@ def refresh(document: Path, name: str, body: str, *, check: bool = False) -> Non
 
 
 def printed(readme: str) -> str:
-    """Returns what the first block of code prints."""
+    """Return what the first block of code prints."""
     code = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)[0]
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(code, {})
@@ -136,7 +136,7 @@ def printed(readme: str) -> str:
 
 
 def newest(name: str) -> list[Record]:
-    """Returns the records of the newest folder called `<date>-<name>`."""
+    """Return the records of the newest folder called `<date>-<name>`."""
     found = records_of(name)
     if not found:
         raise FileNotFoundError(f"no folder <date>-{name} in {RECORDS}: make its records.")
@@ -144,7 +144,7 @@ def newest(name: str) -> list[Record]:
 
 
 def fill(text: str, name: str, body: str) -> str:
-    """Returns `text` with `body` between the markers of `name`."""
+    """Return `text` with `body` between the markers of `name`."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     if not re.search(pattern, text, flags=re.DOTALL):
         raise ValueError(f"no section <!-- {name} --> ... <!-- /{name} --> to fill.")

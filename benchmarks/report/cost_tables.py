@@ -12,12 +12,12 @@ FOLDERS = ("overhead", "epoch-time", "image-speed")
 
 
 def load() -> list[Record]:
-    """Returns all records of costs."""
+    """Return all records of costs."""
     return [record for folder in FOLDERS for record in records_of(folder)]
 
 
 def sections(found: Sequence[Record]) -> dict[str, str]:
-    """Returns the sections of RESULTS.md, by name."""
+    """Return the sections of RESULTS.md, by name."""
     of = lambda benchmark: [record for record in found if record["benchmark"] == benchmark]
     return {
         "goals": goals.table(found),
@@ -29,11 +29,12 @@ def sections(found: Sequence[Record]) -> dict[str, str]:
 
 
 def steps(found: Sequence[Record], *devices: goals.Device) -> str:
-    """Returns a table per tree and model, of what was run on some devices."""
+    """Return a table per tree and model, of what was run on some devices."""
     parts = []
     for device in devices:
-        runs = goals.index([record for record in found if device.has(record)])
-        for (_, batch_size), run in runs.items():
+        here = [record for record in found if device.has(record)]
+        indexed = (goals.index(here, command_buffers=given) for given in (True, False))
+        for (_, batch_size), run in (item for runs in indexed for item in runs.items()):
             program = training_step if batch_size else optimizer_step
             rows = list(run.values())
             parts += [program.heading(rows), program.table(rows)]
@@ -41,7 +42,7 @@ def steps(found: Sequence[Record], *devices: goals.Device) -> str:
 
 
 def compiled(found: Sequence[Record]) -> str:
-    """Returns one table of what was compiled and not run: bytes per parameter (kernels, sums)."""
+    """Return one table of what was compiled and not run: bytes per parameter (kernels, sums)."""
     runs = goals.index([record for record in found if goals.COMPILED.has(record)])
     names = dict.fromkeys(name for run in runs.values() for name in run)
     rows = []
@@ -60,7 +61,7 @@ def compiled(found: Sequence[Record]) -> str:
 
 
 def image_speed(found: Sequence[Record]) -> str:
-    """Returns a table per device."""
+    """Return a table per device."""
     parts = []
     for title, rows in tables.group(found, images.heading).items():
         parts += [title, images.table(rows)]

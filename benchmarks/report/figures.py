@@ -96,7 +96,7 @@ class Line(NamedTuple):
 
 
 def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
-    """Returns Figure 2: what the paper's five optimizers reach at each batch size that was run."""
+    """Return Figure 2: what the paper's five optimizers reach at each batch size that was run."""
     lines = []
     for panel, section in _of_batch_sizes(panels).items():
         for optimizer, name in NAMES.items():
@@ -115,7 +115,7 @@ def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
 
 
 def by_free(panels: Mapping[str, Section], found: Found) -> list[Line]:
-    """Returns Figure 4: LAWN's tuning runs at the peak that it chose, one seed each."""
+    """Return Figure 4: LAWN's tuning runs at the peak that it chose, one seed each."""
     lines = []
     for panel, section in panels.items():
         for table, optimizer in itertools.product(section.tables, LAWN):
@@ -137,13 +137,13 @@ def by_free(panels: Mapping[str, Section], found: Found) -> list[Line]:
 
 
 def score(panels: Mapping[str, Section]) -> str:
-    """Names what the studies of some panels are judged by."""
+    """Name what the studies of some panels are judged by."""
     (score,) = {_study(table).example.score for s in panels.values() for table in s.tables}
     return SCORES[score]
 
 
 def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> None:
-    """Draws scores over a logarithmic axis, a panel beside the other, bars where there are seeds.
+    """Draw scores over a logarithmic axis, a panel beside the other, bars where there are seeds.
 
     Args:
       path: the picture to write, if there is a line.
@@ -179,7 +179,7 @@ def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> N
 
 
 def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
-    """Draws Figure 1: HR@10 and the median margin over the epochs, a column per peak."""
+    """Draw Figure 1: HR@10 and the median margin over the epochs, a column per peak."""
     if not runs:
         return
     rate_of = lambda run: run["config"]["learning_rate"]
@@ -202,7 +202,7 @@ def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
 def caption_batch_sizes(
     link: str, panels: Mapping[str, Section], lines: Sequence[Line], found: Found
 ) -> str:
-    """Returns the picture, what it shows, and how much of it is there."""
+    """Return the picture, what it shows, and how much of it is there."""
     panels = _of_batch_sizes(panels)
     used = [_study(table) for section in panels.values() for table in section.tables]
     possible = sum(len(study.grids(o)) for study, o in itertools.product(used, NAMES))
@@ -219,7 +219,7 @@ def caption_batch_sizes(
 def caption_free_epochs(
     link: str, panels: Mapping[str, Section], lines: Sequence[Line], found: Found
 ) -> str:
-    """Returns the picture, what it shows, and how much of it is there."""
+    """Return the picture, what it shows, and how much of it is there."""
     used = [_study(table) for section in panels.values() for table in section.tables]
     possible = len(LAWN) * sum(len(study.free_epochs) for study in used)
     runs = [
@@ -242,7 +242,7 @@ def caption_free_epochs(
 
 
 def caption_branches(link: str, runs: Sequence[records.Record]) -> str:
-    """Returns the picture, what it shows, and a table of where it ends, "" without runs."""
+    """Return the picture, what it shows, and a table of where it ends, "" without runs."""
     if not runs:
         return ""
     config, seeds = runs[0]["config"], sorted({run["seed"] for run in runs})
@@ -257,7 +257,7 @@ def caption_branches(link: str, runs: Sequence[records.Record]) -> str:
 
 
 def table_branches(runs: Sequence[records.Record]) -> str:
-    """Returns what each way from the onset on comes to."""
+    """Return what each way from the onset on comes to."""
     columns = (
         *("peak", "from the onset on", "HR@10 at the onset", "last epoch", "to Adam, by seed"),
         *("best epoch since", "median margin, last epoch", "n"),
@@ -281,7 +281,7 @@ def table_branches(runs: Sequence[records.Record]) -> str:
 def _caption(
     picture: str, text: str, points: int, possible: int, runs: Sequence[records.Record]
 ) -> str:
-    """Returns the picture above the text, "" where it has no point."""
+    """Return the picture above the text, "" where it has no point."""
     if not points:
         return ""
     absent = possible - points
@@ -290,7 +290,7 @@ def _caption(
 
 
 def _of_batch_sizes(panels: Mapping[str, Section]) -> dict[str, Section]:
-    """Returns those with more than one batch size, which can be compared."""
+    """Return those with more than one batch size, which can be compared."""
     return {panel: section for panel, section in panels.items() if len(section.tables) > 1}
 
 
@@ -299,7 +299,7 @@ def _study(table: Table) -> studies.Study:
 
 
 def _plot(axes: Axes, line: Line) -> Any:
-    """Draws one line with its bars."""
+    """Draw one line with its bars."""
     color, marker = MARKS[line.optimizer]
     look: dict[str, Any] = {"color": color, "marker": marker, "capsize": 2}
     if line.hollow:
@@ -311,7 +311,7 @@ def _plot(axes: Axes, line: Line) -> Any:
 
 
 def _crop(axes: Axes, lines: Sequence[Line]) -> None:
-    """Ends a panel where scores are too low to compare; what lies below is written at its edge."""
+    """End a panel where scores are too low to compare; what lies below is written at its edge."""
     means = [(line, *point) for line in lines for point in zip(line.x, line.y.mean(1), strict=True)]
     best = max(y for _, _, y in means)
     floor = best - SHOWN
@@ -327,7 +327,7 @@ def _crop(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _branches(axes: Axes, name: str, runs: Sequence[records.Record]) -> dict[str, Any]:
-    """Draws a line and a band for each branch; returns the lines."""
+    """Draw a line and a band for each branch; return the lines."""
     scale = 100 if name == "hr_at_10" else 1
     found = tables.group(runs, lambda run: run["config"]["branch"])
     lines = {}
@@ -343,14 +343,14 @@ def _branches(axes: Axes, name: str, runs: Sequence[records.Record]) -> dict[str
 
 
 def _errors(values: np.ndarray) -> np.ndarray:
-    """Returns standard errors of `(seeds, ...)`, 0 for one seed."""
+    """Return standard errors of `(seeds, ...)`, 0 for one seed."""
     if len(values) < 2:
         return np.zeros(values.shape[1:])
     return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
 def _finish(figure: Figure, path: Path, legend: Mapping[str, Any]) -> None:
-    """Puts the legend below, then writes the file."""
+    """Put the legend below, then write the file."""
     columns = min(len(legend), int(figure.get_figwidth() // 2.7))
     place: Any = {"loc": "outside lower center", "ncols": columns, "frameon": False}
     figure.legend(legend.values(), legend.keys(), **place)

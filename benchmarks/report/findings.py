@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 
 def table(entries: Sequence[Finding]) -> str:
-    """Returns a row per finding."""
+    """Return a row per finding."""
     rows = [
         (f.what, f.figure, f.beside, f.n, f"[{f.section}](#{_anchor(f.section)})") for f in entries
     ]
@@ -41,7 +41,7 @@ def table(entries: Sequence[Finding]) -> str:
 
 
 def of_studies(found: Found) -> Iterator[Finding]:
-    """Yields where the scores of studies end: Adam-LAWN beside Adam, each as it was tuned."""
+    """Yield where the scores of studies end: Adam-LAWN beside Adam, each as it was tuned."""
     sections = {
         "MovieLens-100k, 100 epochs": catalog.MOVIELENS_100K,
         "MovieLens-100k, 40 epochs on a finer grid": catalog.MOVIELENS_100K_FINER,
@@ -80,7 +80,7 @@ def _percent(study: Study, curves: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def of_first_run(found: Sequence[Record]) -> Iterator[Finding]:
-    """Yields what the quickstart shows after its longest runs."""
+    """Yield what the quickstart shows after its longest runs."""
     longest = max(record["config"]["epochs"] for record in found)
     runs = tables.group(
         [record for record in found if record["config"]["epochs"] == longest],
@@ -103,7 +103,7 @@ def of_first_run(found: Sequence[Record]) -> Iterator[Finding]:
 
 
 def of_attenuation(found: Sequence[Record]) -> Iterator[Finding]:
-    """Yields where smaller logits on fixed norms end, at each peak learning rate."""
+    """Yield where smaller logits on fixed norms end, at each peak learning rate."""
     adam, attenuated = next(iter(attenuation.BRANCHES)), "logits times 0.2, norms fixed"
     by_rate = tables.group(found, lambda run: run["config"]["learning_rate"])
     for rate, runs in by_rate.items():
@@ -121,7 +121,7 @@ def of_attenuation(found: Sequence[Record]) -> Iterator[Finding]:
 
 
 def of_costs(found: Sequence[Record]) -> Iterator[Finding]:
-    """Yields what a constrained step takes beside Adam's, where that was measured."""
+    """Yield what a constrained step takes beside Adam's, where that was measured."""
     for goal in goals.GOALS:
         if measured := goal.measured(found):
             what = f"{goal.what}, on {goal.device.name}"
@@ -140,6 +140,6 @@ def of_costs(found: Sequence[Record]) -> Iterator[Finding]:
 
 
 def _anchor(heading: str) -> str:
-    """Returns the anchor that a Markdown heading gets."""
+    """Return the anchor that a Markdown heading gets."""
     kept = "".join(x for x in heading.lower() if x.isalnum() or x in " -_")
     return kept.replace(" ", "-")

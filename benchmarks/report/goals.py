@@ -48,14 +48,16 @@ class Goal(NamedTuple):
     command: str
 
     def measured(self, found: Sequence[Record]) -> str | None:
-        """Shows what is reached, None where it was not measured."""
+        """Show what is reached, None where it was not measured."""
         return self.of([record for record in found if self.device.has(record)])
 
 
-def index(found: Sequence[Record]) -> Runs:
-    """Returns the last record of each optimizer on each tree or model."""
+def index(found: Sequence[Record], *, command_buffers: bool = True) -> Runs:
+    """Return the last record of each optimizer on each tree or model."""
     runs: Runs = {}
     for record in found:
+        if record.get("command_buffers", True) != command_buffers:
+            continue
         if record["benchmark"] in ("overhead", "training_step"):
             name = record["tree"] if record["benchmark"] == "overhead" else record["workload"]
             runs.setdefault((name, record.get("batch_size", 0)), {})[record["optimizer"]] = record
@@ -63,7 +65,7 @@ def index(found: Sequence[Record]) -> Runs:
 
 
 def table(found: Sequence[Record]) -> str:
-    """Returns a row per goal that was measured."""
+    """Return a row per goal that was measured."""
     rows = [
         (goal.what, goal.device.name, goal.reach, measured)
         for goal in GOALS
@@ -73,7 +75,7 @@ def table(found: Sequence[Record]) -> str:
 
 
 def missing(found: Sequence[Record]) -> list[Missing]:
-    """Returns the goals that were not measured."""
+    """Return the goals that were not measured."""
     return [
         Missing(f"{goal.what}, on {goal.device.name}", goal.reach, goal.command)
         for goal in GOALS
@@ -87,7 +89,7 @@ Pairs = list[tuple[Record, Record]]
 def _worst(
     of: Callable[[Record, Record], float],
 ) -> Callable[[Sequence[Record]], str | None]:
-    """Shows the largest ratio of Adam-LAWN's record and Adam's, over all trees."""
+    """Show the largest ratio of Adam-LAWN's record and Adam's, over all trees."""
 
     def worst(found: Sequence[Record]) -> str | None:
         pairs: Pairs = [
@@ -101,13 +103,13 @@ def _worst(
 
 
 def _beyond_adam(lawn: Record, adam: Record) -> float:
-    """Returns the temporary memory beyond Adam's, in largest leaves of float32."""
+    """Return the temporary memory beyond Adam's, in largest leaves of float32."""
     more = (lawn["temporary"] - adam["temporary"]) * lawn["parameters"]
     return float(more / (4 * lawn["largest_leaf"]))
 
 
 def _time(name: str, batch_size: int = 0) -> Callable[[Sequence[Record]], str | None]:
-    """Shows the time to Adam's, on one tree or in one training step, with its spread."""
+    """Show the time to Adam's, on one tree or in one training step, with its spread."""
 
     def time(found: Sequence[Record]) -> str | None:
         lawn = index(found).get((name, batch_size), {}).get("adam_lawn")
@@ -117,14 +119,14 @@ def _time(name: str, batch_size: int = 0) -> Callable[[Sequence[Record]], str | 
 
 
 def _of_copy(found: Sequence[Record]) -> str | None:
-    """Shows the share of a copy's bandwidth that Adam-LAWN's step reaches on the large leaf."""
+    """Show the share of a copy's bandwidth that Adam-LAWN's step reaches on the large leaf."""
     lawn = index(found).get(("block", 0), {}).get("adam_lawn")
     share = optimizer_step.share_of_copy(lawn) if lawn else None
     return None if share is None else f"{share:.0%}"
 
 
 def _minutes(epochs: dict[int, int], seeds: int) -> Callable[[Sequence[Record]], str | None]:
-    """Shows the minutes that MovieLens-1M takes, by optimizer."""
+    """Show the minutes that MovieLens-1M takes, by optimizer."""
 
     def minutes(found: Sequence[Record]) -> str | None:
         runs = [
@@ -144,7 +146,7 @@ def _minutes(epochs: dict[int, int], seeds: int) -> Callable[[Sequence[Record]],
 def _images(
     model: str, batch_size: int, of: Callable[[Record], str]
 ) -> Callable[[Sequence[Record]], str | None]:
-    """Shows what the last record of a whole network in bfloat16 says."""
+    """Show what the last record of a whole network in bfloat16 says."""
     whole = {"model": model, "batch_size": batch_size, "width": 1.0, "dtype": "bfloat16"}
 
     def last(found: Sequence[Record]) -> str | None:

@@ -21,7 +21,7 @@ class Missing(NamedTuple):
 
 
 def table(entries: Sequence[Missing]) -> str:
-    """Returns a row per command."""
+    """Return a row per command."""
     by_command = tables.group(entries, lambda entry: entry.command)
     rows = [
         ("; ".join(e.what for e in alike), "; ".join(e.beside for e in alike if e.beside), f"`{c}`")

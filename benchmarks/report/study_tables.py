@@ -87,17 +87,17 @@ class Measured(NamedTuple):
 
 
 def last(curve: np.ndarray) -> np.ndarray:
-    """Takes the last epoch: `(seeds, epochs)` -> `(seeds,)`."""
+    """Take the last epoch: `(seeds, epochs)` -> `(seeds,)`."""
     return curve[:, -1]
 
 
 def last_percent(curve: np.ndarray) -> np.ndarray:
-    """Takes the last epoch of a share, in percent."""
+    """Take the last epoch of a share, in percent."""
     return 100 * curve[:, -1]
 
 
 def best_percent(curve: np.ndarray) -> np.ndarray:
-    """Takes each seed's best epoch of a share, in percent."""
+    """Take each seed's best epoch of a share, in percent."""
     return 100 * curve.max(axis=1)
 
 
@@ -127,13 +127,13 @@ def _rows(study: Study, optimizers: Sequence[OptimizerName]) -> list[Row]:
 
 
 def _five(source: str, columns: Sequence[Column], group: Sequence[Study]) -> Section:
-    """Returns the paper's five optimizers in each of some studies."""
+    """Return the paper's five optimizers in each of some studies."""
     made = [Table(_title(study), _rows(study, [*NAMES])) for study in group]
     return Section(source, columns, made)
 
 
 def _instead(columns: Sequence[Column], group: Sequence[catalog.Alternatives]) -> Section:
-    """Returns the paper's Table 2."""
+    """Return the paper's Table 2."""
     made = []
     for smoothed, decayed, bounded in group:
         rows = [
@@ -147,7 +147,7 @@ def _instead(columns: Sequence[Column], group: Sequence[catalog.Alternatives]) -
 
 
 def _focal(columns: Sequence[Column], group: Sequence[Study]) -> Section:
-    """Returns the paper's Table 5."""
+    """Return the paper's Table 5."""
     made = [
         Table(f"{_title(study)}, gamma {study.base.gamma:g}", _rows(study, [*study.paper]))
         for study in group
@@ -156,7 +156,7 @@ def _focal(columns: Sequence[Column], group: Sequence[Study]) -> Section:
 
 
 def _calibration(group: Sequence[Study]) -> Section:
-    """Returns the paper's Table 6, at the batch size that its text is about most."""
+    """Return the paper's Table 6, at the batch size that its text is about most."""
     made = []
     for study in group:
         figures = reported.TABLE_6[study.base.dataset]
@@ -183,7 +183,7 @@ SECTIONS = {
 
 
 def measure(study: Study, optimizer: OptimizerName, found: Found) -> dict[str, Measured]:
-    """Returns what was measured, by the name of the set chosen from; missing runs leave it out."""
+    """Return what was measured, by the name of the set chosen from; missing runs leave it out."""
     measured = {}
     for name, settings in study.grids(optimizer).items():
         chosen = study.choose(settings, found)
@@ -203,7 +203,7 @@ def measure(study: Study, optimizer: OptimizerName, found: Found) -> dict[str, M
 
 
 def render(section: Section, found: Found) -> str:
-    """Returns the tables of which anything was run, "" if nothing was."""
+    """Return the tables of which anything was run, "" if nothing was."""
     shown = [column.title for column in section.columns]
     heads = ("optimizer", "chosen from", *shown, "n", "setting chosen", "in its tuning run")
     if section.source:
@@ -221,7 +221,7 @@ def render(section: Section, found: Found) -> str:
 
 
 def lines(section: Section, row: Row, found: Found) -> list[tuple[str, ...]]:
-    """Returns a line for each set that was chosen from, the paper's figure in the first."""
+    """Return a line for each set that was chosen from, the paper's figure in the first."""
     cells: list[tuple[str, ...]] = []
     grids = row.study.grids(row.optimizer)
     for name, (chosen, tuning, runs, curves) in measure(row.study, row.optimizer, found).items():
@@ -237,7 +237,7 @@ def lines(section: Section, row: Row, found: Found) -> list[tuple[str, ...]]:
 
 
 def missing(section: Section, found: Found) -> list[Missing]:
-    """Returns what of a section was not run, an entry per table."""
+    """Return what of a section was not run, an entry per table."""
     entries = []
     for table in section.tables:
         unrun = [row for row in table.rows if _lacks(row, found)]
@@ -256,7 +256,7 @@ def missing(section: Section, found: Found) -> list[Missing]:
 
 
 def runs_of(section: Section, found: Found) -> list[records.Record]:
-    """Returns the records behind its cells: of all settings tried, and of those chosen."""
+    """Return the records behind its cells: of all settings tried, and of those chosen."""
     runs: dict[str, records.Record] = {}
     for row in (row for table in section.tables for row in table.rows):
         for setting in itertools.chain(*row.study.to_try(row.optimizer)):
@@ -268,7 +268,7 @@ def runs_of(section: Section, found: Found) -> list[records.Record]:
 
 
 def provenance(runs: Sequence[records.Record]) -> str:
-    """Says how many runs there are, with which seeds, on what and from which commits."""
+    """Say how many runs there are, with which seeds, on what and from which commits."""
     every = lambda values: ", ".join(sorted(set(values)))
     tuning = sum(run["seed"] == studies.TUNING_SEED for run in runs)
     what = f"{len(runs)} runs"
@@ -280,7 +280,7 @@ def provenance(runs: Sequence[records.Record]) -> str:
 
 
 def imagenet(found: Sequence[records.Record]) -> str:
-    """Returns the paper's Table 1, a row for each setting of `examples.imagenet` that was run."""
+    """Return the paper's Table 1, a row for each setting of `examples.imagenet` that was run."""
     columns = ("setting", "top-1", "ECE", "n", "the paper's top-1, Table 1")
     rows = []
     for name in recipes.RECIPES:
@@ -292,7 +292,7 @@ def imagenet(found: Sequence[records.Record]) -> str:
 
 
 def imagenet_missing(found: Sequence[records.Record]) -> list[Missing]:
-    """Returns the settings of `examples.imagenet` that were not run."""
+    """Return the settings of `examples.imagenet` that were not run."""
     folder = there.name if (there := newest("imagenet")) else "DATE-imagenet"
     command = "python -m examples.imagenet {} --data-dir DIR --out benchmarks/records/{}/{}.jsonl"
     return [
@@ -312,7 +312,7 @@ def _of_table_1(name: str) -> str:
 
 
 def _is_of(run: records.Record, name: str) -> bool:
-    """Tells whether a run has a setting as it is, of the whole set."""
+    """Tell whether a run has a setting as it is, of the whole set."""
     config, wanted = run["config"], recipes.options(recipes.RECIPES[name])
     whole = {"dataset": "imagenet2012", "train_images": None, "model": "resnet50", "width": 1.0}
     # How a batch is shared out changes no more than rounding and what is normalised together.
@@ -321,12 +321,12 @@ def _is_of(run: records.Record, name: str) -> bool:
 
 
 def _lacks(row: Row, found: Found) -> bool:
-    """Tells whether any set that a row chooses from was not run."""
+    """Tell whether any set that a row chooses from was not run."""
     return measure(row.study, row.optimizer, found).keys() < row.study.grids(row.optimizer).keys()
 
 
 def _setting(chosen: AnyConfig, settings: Sequence[AnyConfig]) -> str:
-    """Says its hyperparameters, and whether more of one might have been better still."""
+    """Say its hyperparameters, and whether more of one might have been better still."""
     hyperparameters = {"learning_rate": "peak {:g}"}
     if chosen.optimizer in WITH_DECAY:
         hyperparameters["weight_decay"] = "decay {:g}"
@@ -344,7 +344,7 @@ def _setting(chosen: AnyConfig, settings: Sequence[AnyConfig]) -> str:
 
 
 def _tried(table: Table) -> str:
-    """Says the settings of its studies in words."""
+    """Say the settings of its studies in words."""
     listed = lambda values: "{" + ", ".join(f"{x:g}" for x in values) + "}"
     said = []
     for study in {row.study.name: row.study for row in table.rows}.values():

@@ -28,12 +28,12 @@ PEAKS = {
 
 
 def of_training(multiply_adds: float) -> float:
-    """Returns the model FLOPs of a training step, from the multiply-adds of its forward pass."""
+    """Return the model FLOPs of a training step, from the multiply-adds of its forward pass."""
     return 3 * 2 * multiply_adds
 
 
 def multiply_adds(make: Callable[[], nnx.Module], shape: tuple[int, ...]) -> int:
-    """Counts the multiply-adds of the forward pass of a network on one input.
+    """Count the multiply-adds of the forward pass of a network on one input.
 
     Args:
       make: makes the network; no array of it is.
@@ -46,7 +46,7 @@ def multiply_adds(make: Callable[[], nnx.Module], shape: tuple[int, ...]) -> int
 
 
 def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """Yields those of inner programs too, of which none may be a loop: it would count once."""
+    """Yield those of inner programs too, of which none may be a loop: it would count once."""
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("scan", "while", "cond"):
             raise ValueError(f"the network has a {equation.primitive.name}: no count knows of it.")
@@ -59,7 +59,7 @@ def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
 
 
 def _multiply_adds(equation: JaxprEqn) -> int:
-    """Returns as many for each output as there are weights that lead to it."""
+    """Return as many for each output as there are weights that lead to it."""
     if equation.primitive.name not in ("conv_general_dilated", "dot_general"):
         return 0
     left, right, out = (_shape(x) for x in (*equation.invars, *equation.outvars))

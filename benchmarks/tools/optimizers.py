@@ -38,7 +38,7 @@ class Stepper(NamedTuple):
 
 
 def stepper(tx: optax.GradientTransformation) -> Stepper:
-    """Makes a stepper of any Optax optimizer."""
+    """Make a stepper of any Optax optimizer."""
 
     def step(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
         updates, state = tx.update(grads, state, params)
@@ -56,7 +56,7 @@ class ReparametrizedState(NamedTuple):
 
 
 def reparametrized(inner: optax.GradientTransformation) -> Stepper:
-    """Trains `v` of `w = c v / ||v||`, where `c` are the norms of the initial weights.
+    """Train `v` of `w = c v / ||v||`, where `c` are the norms of the initial weights.
 
     The paper rejects it for its cost (section 3), so all of that is in the step: the gradient is
     pulled back through the quotient, `v` takes its update, `w` is made anew for the next forward
@@ -89,7 +89,7 @@ class StraightforwardState(NamedTuple):
 def straightforward_lawn(
     inner: optax.GradientTransformation, switch: int
 ) -> optax.GradientTransformation:
-    """Writes Algorithm 1 down without care: each line on its own, `lax.cond` around all.
+    """Write Algorithm 1 down without care: each line on its own, `lax.cond` around all.
 
     Constrained are leaves with two dimensions or more, none of which may have norm 0.
     """
@@ -142,22 +142,22 @@ class Case(NamedTuple):
 
 
 def plain(moments: int) -> int:
-    """Returns the floor of a step without any sum."""
+    """Return the floor of a step without any sum."""
     return 4 * (3 + 2 * moments)
 
 
 def trust_ratio(moments: int) -> int:
-    """Returns the floor where the write waits for sums of the weights and the direction."""
+    """Return the floor where the write waits for sums of the weights and the direction."""
     return 4 * (4 + 3 * moments)
 
 
 def on_sphere(moments: int) -> int:
-    """Returns the floor where the moments too wait for a sum, that of line 4."""
+    """Return the floor where the moments too wait for a sum, that of line 4."""
     return 4 * (6 + 3 * moments)
 
 
 def by_autodiff(moments: int) -> int:
-    """Returns the floor of `w = c v / ||v||`, `w` written for the forward pass."""
+    """Return the floor of `w = c v / ||v||`, `w` written for the forward pass."""
     return 4 * (7 + 2 * moments)
 
 
@@ -171,7 +171,7 @@ def _both_phases(
     free: int | None,
     constrained: int | None,
 ) -> dict[str, Case]:
-    """Returns a LAWN that constrains from the first step on, and one that never does."""
+    """Return a LAWN that constrains from the first step on, and one that never does."""
     return {
         name: _optax(lambda: make(NOW), constrained),
         f"{name}, free": _optax(lambda: make(FREE), free),

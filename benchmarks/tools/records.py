@@ -10,17 +10,17 @@ RECORDS = Path(__file__).parents[1] / "records"
 
 
 def newest(what: str) -> Path | None:
-    """Returns the folder of the latest date, None where there is none."""
+    """Return the folder of the latest date, None where there is none."""
     found = sorted(RECORDS.glob(f"????-??-??-{what}"))
     return found[-1] if found else None
 
 
 def newest_or_new(what: str) -> Path:
-    """Returns the folder to add records to: the newest, or one of today that is yet to be made."""
+    """Return the folder to add records to: the newest, or one of today that is yet to be made."""
     return newest(what) or RECORDS / f"{datetime.date.today()}-{what}"
 
 
 def records_of(what: str) -> list[Record]:
-    """Returns all records of the newest folder, none where there is no folder."""
+    """Return all records of the newest folder, none where there is no folder."""
     files = sorted(folder.glob("*.jsonl")) if (folder := newest(what)) else []
     return [record for file in files for record in read_records(file)]

@@ -29,7 +29,7 @@ class Loop:
         steps: int,
         compiler_options: Mapping[str, str] | None = None,
     ):
-        """Compiles it and runs it once.
+        """Compile it and run it once.
 
         Args:
           step: `step(given, carry) -> carry`.
@@ -52,7 +52,7 @@ class Loop:
         self.window()
 
     def window(self) -> float:
-        """Returns the seconds of a step."""
+        """Return the seconds of a step."""
         carry = jax.block_until_ready(self._start())
         begun = time.perf_counter()
         jax.block_until_ready(self.compiled(self._given, carry))
@@ -62,13 +62,13 @@ class Loop:
 def interleave(
     runs: Mapping[str, Callable[[], float]], windows: int, title: str
 ) -> dict[str, np.ndarray]:
-    """Times each run once per window, so that a slow moment of the machine meets all alike."""
+    """Time each run once per window, so that a slow moment of the machine meets all alike."""
     rounds = [{n: run() for n, run in runs.items()} for _ in tqdm.trange(windows, desc=title)]
     return {name: np.array([seconds[name] for seconds in rounds]) for name in runs}
 
 
 def compare(seconds: Mapping[str, np.ndarray], baseline: str) -> dict[str, dict[str, float]]:
-    """Returns the median of each run in ms, and its ratio to `baseline` in the same window.
+    """Return the median of each run in ms, and its ratio to `baseline` in the same window.
 
     The median of the ratios is `time`, the smallest `low`, the largest `high`.
     """
@@ -85,7 +85,7 @@ def compare(seconds: Mapping[str, np.ndarray], baseline: str) -> dict[str, dict[
 
 
 def copy_bytes_per_s(size: int, windows: int = 5) -> float:
-    """Returns the bytes per second, read and written, of a copy of `size` bytes in memory."""
+    """Return the bytes per second, read and written, of a copy of `size` bytes in memory."""
     copy = jax.jit(jnp.copy).lower(jax.ShapeDtypeStruct((size // 4,), jnp.float32)).compile()
     x = jnp.zeros(size // 4, jnp.float32)
     times = []
@@ -97,7 +97,7 @@ def copy_bytes_per_s(size: int, windows: int = 5) -> float:
 
 
 def machine() -> str:
-    """Names what computes: the GPU's name, or the processor's with its number of cores."""
+    """Name what computes: the GPU's name, or the processor's with its number of cores."""
     kind = jax.devices()[0].device_kind
     if kind != "cpu":
         return kind

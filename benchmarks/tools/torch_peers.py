@@ -24,7 +24,7 @@ Step = Callable[[], None]
 
 
 def installed() -> bool:
-    """Tells whether there is PyTorch."""
+    """Tell whether there is PyTorch."""
     return importlib.util.find_spec("torch") is not None
 
 
@@ -43,7 +43,7 @@ class Peer:
         self.compile_s = time.perf_counter() - begun
 
     def window(self) -> float:
-        """Returns the seconds of a step."""
+        """Return the seconds of a step."""
         _wait()
         begun = time.perf_counter()
         for _ in range(self._steps):
@@ -53,7 +53,7 @@ class Peer:
 
 
 def make(shapes: Shapes, steps: int) -> dict[str, Peer]:
-    """Makes the peers on parameters of these shapes, on the GPU if PyTorch sees one."""
+    """Make the peers on parameters of these shapes, on the GPU if PyTorch sees one."""
     torch = _torch()
     torch.set_grad_enabled(False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -67,7 +67,7 @@ def make(shapes: Shapes, steps: int) -> dict[str, Peer]:
 
 
 def fused_adam(weights: Sequence[Any], lr: float = 1e-3, eps: float = 1e-6) -> Step:
-    """Makes a step of `torch.optim.Adam(fused=True)`, with gradients that stay."""
+    """Make a step of `torch.optim.Adam(fused=True)`, with gradients that stay."""
     for w in weights:
         w.grad = _gradient(w)
     return _torch().optim.Adam(weights, lr=lr, eps=eps, fused=True).step
@@ -84,7 +84,7 @@ def adamp(
     delta: float = 0.1,
     compiled: bool = False,
 ) -> Step:
-    """Makes AdamP's step, which changes `weights` in place."""
+    """Make AdamP's step, which changes `weights` in place."""
     torch = _torch()
     gradients = [_gradient(w) for w in weights] if gradients is None else gradients
     first = [torch.zeros_like(w) for w in weights]

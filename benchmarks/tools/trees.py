@@ -8,12 +8,12 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def block(width: int = 4096, layers: int = 8) -> Shapes:
-    """Returns one leaf of stacked square matrices: memory traffic and nothing else."""
+    """Return one leaf of stacked square matrices: memory traffic and nothing else."""
     return {"kernel": (layers, width, width)}
 
 
 def ncf(users: int = 6040, items: int = 3706) -> Shapes:
-    """Returns neural collaborative filtering: two embeddings, a tower of 256-128-64-1."""
+    """Return neural collaborative filtering: two embeddings, a tower of 256-128-64-1."""
     shapes: Shapes = {"users": (users, 128), "items": (items, 128)}
     for i, (fan_in, fan_out) in enumerate([(256, 128), (128, 64), (64, 1)]):
         shapes |= _layer(f"dense{i}", (fan_in, fan_out))
@@ -21,7 +21,7 @@ def ncf(users: int = 6040, items: int = 3706) -> Shapes:
 
 
 def vgg19(classes: int = 10) -> Shapes:
-    """Returns VGG-19 with batch normalisation and one fully connected layer, for CIFAR."""
+    """Return VGG-19 with batch normalisation and one fully connected layer, for CIFAR."""
     shapes: Shapes = {}
     channels = 3
     for i, width in enumerate(2 * [64] + 2 * [128] + 4 * [256] + 8 * [512]):
@@ -32,7 +32,7 @@ def vgg19(classes: int = 10) -> Shapes:
 
 
 def resnet50(classes: int = 1000) -> Shapes:
-    """Returns ResNet-50: 161 leaves, most of them small."""
+    """Return ResNet-50: 161 leaves, most of them small."""
     shapes: Shapes = {"stem": (7, 7, 3, 64), "stem_norm/scale": (64,), "stem_norm/bias": (64,)}
     channels = 64
     for stage, (blocks, width) in enumerate([(3, 64), (4, 128), (6, 256), (3, 512)]):
@@ -49,7 +49,7 @@ def resnet50(classes: int = 1000) -> Shapes:
 
 
 def gpt2(layers: int = 12, width: int = 768) -> Shapes:
-    """Returns a transformer of 124 million parameters, its layers stacked along a first axis."""
+    """Return a transformer of 124 million parameters, its layers stacked along a first axis."""
     stacked = {
         "attention/qkv": (width, 3 * width),
         "attention/out": (width, width),
@@ -72,7 +72,7 @@ TREES: dict[str, Callable[[], Shapes]] = {
 
 
 def fill(shapes: Shapes, key: jax.Array, scale: float = 0.02) -> dict[str, jax.Array]:
-    """Fills those shapes with normal noise, float32."""
+    """Fill those shapes with normal noise, float32."""
     keys = jax.random.split(key, len(shapes))
     return {
         name: scale * jax.random.normal(k, shape)

@@ -58,29 +58,29 @@ class Instruction(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Returns the elements of the first array of the shape."""
+        """Return the elements of the first array of the shape."""
         array = _ARRAY.search(self.shape)
         return _elements(array[2]) if array else 0
 
     @property
     def bytes(self) -> float:
-        """Returns the bytes of all arrays of the shape."""
+        """Return the bytes of all arrays of the shape."""
         arrays = _ARRAY.findall(self.shape)
         return sum(_bits(kind) * _elements(dimensions) for kind, dimensions in arrays) / 8
 
     @property
     def operands(self) -> list[str]:
-        """Returns the names of its arguments, each once."""
+        """Return the names of its arguments, each once."""
         return list(dict.fromkeys(_NAME.findall(self.rest.split(")")[0])))
 
     @property
     def called(self) -> list[str]:
-        """Returns the names of the computations that it runs."""
+        """Return the names of the computations that it runs."""
         return [name for group in _CALLED.findall(self.rest) for name in _NAME.findall(group)]
 
 
 def describe(target_config: Path) -> jax.Device:
-    """Returns the device of a target config, XLA's description of one in protobuf's text format."""
+    """Return the device of a target config, XLA's description of one in protobuf's text format."""
     text = target_config.read_text(encoding="utf-8")
     one_device = {"target_config": text, "topology": "1x1x1"}
     try:
@@ -98,14 +98,14 @@ def describe(target_config: Path) -> jax.Device:
 
 
 def compile_for(device: jax.Device, function: Any, *args: Any) -> jax.stages.Compiled:
-    """Compiles a function of arrays of these shapes for a device; it cannot be run here."""
+    """Compile a function of arrays of these shapes for a device; it cannot be run here."""
     there = jax.sharding.SingleDeviceSharding(device)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), args)
     return jax.jit(function).lower(*shapes).compile(WITHOUT_DEVICE)
 
 
 def count(compiled: jax.stages.Compiled) -> Counts:
-    """Counts what a compiled program takes."""
+    """Count what a compiled program takes."""
     cost, text = compiled.cost_analysis(), compiled.as_text() or ""
     return Counts(
         bytes=cost["bytes accessed"] if cost else traffic(text),
@@ -117,18 +117,18 @@ def count(compiled: jax.stages.Compiled) -> Counts:
 
 
 def memory(compiled: jax.stages.Compiled) -> int:
-    """Returns the bytes of the arguments, the results and the temporary arrays of a program."""
+    """Return the bytes of the arguments, the results and the temporary arrays of a program."""
     held = sum(_planned(compiled, of) for of in ("argument", "output", "temp"))
     return held - _planned(compiled, "alias")  # Donated arguments are results too.
 
 
 def kernels(text: str) -> int:
-    """Returns how many instructions are run, those of loops and branches once."""
+    """Return how many instructions are run, those of loops and branches once."""
     return int(_total(text, lambda line, sizes: 1, of_branches=sum))
 
 
 def traffic(text: str) -> float:
-    """Returns the bytes that kernels read and write.
+    """Return the bytes that kernels read and write.
 
     Each reads its operands once and writes its results once, whatever it does with them. As in
     XLA's own count, loops are run once, and of branches the one that takes most.
@@ -141,7 +141,7 @@ def traffic(text: str) -> float:
 
 
 def reductions(text: str, at_least: int = LARGE) -> int:
-    """Returns how many sums a program takes over arrays of `at_least` elements.
+    """Return how many sums a program takes over arrays of `at_least` elements.
 
     A dot product is one too, and so is a sum in two stages, of windows and then of their sums; one
     that XLA computes twice counts twice.
@@ -158,7 +158,7 @@ def reductions(text: str, at_least: int = LARGE) -> int:
 
 
 def parse(text: str) -> dict[str, list[Instruction]]:
-    """Returns the instructions of each computation, by its name."""
+    """Return the instructions of each computation, by its name."""
     computations = re.findall(r"^(?:ENTRY )?%([\w.-]+) \(.*?\{\n(.*?)^\}", text, re.M | re.S)
     return {name: list(_instructions(body)) for name, body in computations}
 
@@ -168,7 +168,7 @@ def _total(
     of_kernel: Callable[[Instruction, dict[str, float]], float],
     of_branches: Callable[[Iterable[float]], float],
 ) -> float:
-    """Sums `of_kernel(line, bytes of each line beside it, by name)` over all that is run."""
+    """Sum `of_kernel(line, bytes of each line beside it, by name)` over all that is run."""
     computations = parse(text)
 
     def of_computation(name: str) -> float:
@@ -201,7 +201,7 @@ def _elements(dimensions: str) -> int:
 
 
 def _bits(kind: str) -> int:
-    """Returns the bits of an element of a type by its name: f32, bf16, f8e4m3fn, pred."""
+    """Return the bits of an element of a type by its name: f32, bf16, f8e4m3fn, pred."""
     digits = re.search(r"\d+", kind)
     return int(digits[0]) if digits else 0 if kind in _EMPTY else 8
 

@@ -123,6 +123,7 @@ def shown(found):
     return {(what, where): measured for what, where, _, measured in rows[2:]}
 
 
+BOTH = ("adam", "adam_lawn")
 BYTES = "bytes of a step to Adam's, on the worst tree"
 MEMORY = "temporary memory beyond Adam's, in largest leaves, on the worst tree"
 TIME = "time of a step to Adam's: block"
@@ -156,6 +157,22 @@ def test_goals_are_of_the_last_record_and_the_worst_tree():
         (MEMORY, "a CPU"): "0.60",  # 2.4 bytes * 100 to 4 bytes * 100
         (TIME, "a CPU"): "2.40 (2.00 to 3.00)",
     }
+
+
+def test_steps_without_command_buffers_stand_apart():
+    timed = {"ms": 1.0, "time": 1.0, "low": 1.0, "high": 1.0, "flops": 1, "temporary_in_loop": 0}
+    more = timed | {"compile_s": 1.0, "windows": 7, "steps": 10}
+    usual, without = (
+        [record("gpu", n, **more | {"time": t, "command_buffers": given}) for n in BOTH]
+        for t, given in ((1.5, True), (1.25, False))
+    )
+    assert shown(usual + without)[TIME, "a GPU"] == "1.50 (1.00 to 1.00)"
+    headings = [
+        line.endswith("without command buffers.")
+        for line in cost_tables.steps(usual + without, goals.GPU).splitlines()
+        if line.startswith("block")
+    ]
+    assert headings == [False, True]
 
 
 def test_what_was_compiled_is_one_table():
