@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 def make_records(config: Mapping[str, Any], seeds: Sequence[int], result: Result) -> list[Record]:
-    """Makes a record for each run of a result.
+    """Make a record for each run of a result.
 
     Args:
       config: what the runs share, all but the seed.
@@ -50,13 +50,13 @@ def make_records(config: Mapping[str, Any], seeds: Sequence[int], result: Result
 
 
 def switched_at(constrained_epochs: Sequence[float | None]) -> float | None:
-    """Returns the epoch of LAWN's switch; None where it never began to constrain."""
+    """Return the epoch of LAWN's switch; None where it never began to constrain."""
     last = constrained_epochs[-1]
     return _number(len(constrained_epochs) - last) if last else None
 
 
 def keep(about: Mapping[str, Any], options: Options, result: Result) -> None:
-    """Appends the records of a result to `options.out`, if there is one, but for those it has.
+    """Append the records of a result to `options.out`, if there is one, but for those it has.
 
     Args:
       about: what the runs share, all but the seed.
@@ -70,7 +70,7 @@ def keep(about: Mapping[str, Any], options: Options, result: Result) -> None:
 
 
 def append_new(path: Path, records: Sequence[Record]) -> None:
-    """Appends the records that a file lacks, and says how many it has already."""
+    """Append the records that a file lacks, and say how many it has already."""
     new = missing(path, records)
     if there := len(records) - len(new):
         print(f"{path} has {there} of its records: they are not added.")
@@ -78,26 +78,26 @@ def append_new(path: Path, records: Sequence[Record]) -> None:
 
 
 def append_records(path: Path, records: Sequence[Record]) -> None:
-    """Appends a line for each record, all in one write; makes the file and its folders."""
+    """Append a line for each record, all in one write; make the file and its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(record) + "\n" for record in records))
 
 
 def missing(path: Path, records: Sequence[Record]) -> list[Record]:
-    """Returns the records that a file lacks; another has the same config, seed and curve."""
+    """Return the records that a file lacks; another has the same config, seed and curve."""
     what = lambda record: [record[name] for name in ("config", "seed", "curve")]
     there = [what(record) for record in read_records(path)] if path.exists() else []
     return [record for record in records if what(record) not in there]
 
 
 def read_records(path: Path) -> list[Record]:
-    """Returns the records of a file, oldest first."""
+    """Return the records of a file, oldest first."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def versions() -> dict[str, str | None]:
-    """Returns the versions of what computes, and the commit of this checkout, None without one."""
+    """Return the versions of what computes, and the commit of this checkout, None without one."""
     of_packages = {name: metadata.version(name) for name in ("jax", "optax", "flax", "numpy")}
     return {
         "lawn_optax": lawn_optax.__version__,
@@ -119,5 +119,5 @@ def _commit() -> str | None:
 
 
 def _number(x: Any) -> float | None:
-    """Returns a JSON number with the digits of a float32; None for what JSON cannot say."""
+    """Return a JSON number with the digits of a float32; None for what JSON cannot say."""
     return float(f"{x:.7g}") if math.isfinite(x) else None

@@ -20,7 +20,7 @@ def group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[I
 
 
 def final(records: Sequence[Record], name: str) -> np.ndarray:
-    """`(runs,)` values of the last epoch; NaN where a run has none."""
+    """Return `(runs,)` values of the last epoch; NaN where a run has none."""
     return np.array([record["final"][name] for record in records], float)
 
 
@@ -33,7 +33,7 @@ def mean_and_error(values: np.ndarray, digits: int = 1) -> str:
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that lines up as text too."""
+    """Return a Markdown table that lines up as text, too."""
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     lines = [columns, ["-" * width for width in widths], *rows]
     padded = [[c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in lines]

@@ -22,7 +22,7 @@ class BoundedWeightNorm(nnx.Module):
         self.norms = nnx.data({path: nnx.Variable(norm) for path, norm in norms.items()})
 
     def __call__(self, *inputs: Any) -> Any:
-        """What the model gives with the bounded weights."""
+        """Return what the model gives with the bounded weights."""
         structure, params, rest = nnx.split(self.model, nnx.Param, ...)
         norms = {path: norm[...] for path, norm in self.norms.items()}
         weights = _APPLY(nnx.as_pure(params), norms)

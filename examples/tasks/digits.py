@@ -45,11 +45,11 @@ class Digits:
         return len(self.train[1]) // self.batch_size
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The perceptron."""
+        """Return the perceptron."""
         return MLP(rngs)
 
     def batches(self, key: jax.Array) -> Examples:
-        """The training set in a new order, `(steps_per_epoch, batch_size, ...)`."""
+        """Return the training set in a new order, `(steps_per_epoch, batch_size, ...)`."""
         order = jax.random.permutation(key, len(self.train[1]))
         order = order[: self.steps_per_epoch * self.batch_size].reshape(-1, self.batch_size)
         return self.train[0][order], self.train[1][order]
@@ -74,7 +74,7 @@ class Digits:
 
 
 def load(noise: float, batch_size: int) -> Digits:
-    """The 1,797 digits, split in one way: 1,000 to train, 400 to choose, 397 to test.
+    """Load the 1,797 digits, split in one way: 1,000 to train, 400 to choose, 397 to test.
 
     Args:
       noise: share of the training labels that are changed to another class, always the same ones.

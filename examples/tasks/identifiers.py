@@ -82,12 +82,12 @@ class Identifiers:
         return len(self.modules) // self.pairs_per_batch
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """Returns neural collaborative filtering."""
+        """Return neural collaborative filtering."""
         modules, identifiers = self.unused.shape
         return NCF(modules, identifiers, self.tower, rngs)
 
     def batches(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Returns modules, identifiers and whether used: `(steps_per_epoch, batch_size)` each."""
+        """Return modules, identifiers and whether used: `(steps_per_epoch, batch_size)` each."""
         order_key, draw_key = jax.random.split(key)
         used = self.steps_per_epoch * self.pairs_per_batch
         order = cpu.random_permutation(order_key, len(self.modules))[:used]
@@ -102,14 +102,14 @@ class Identifiers:
         return batched(modules), batched(items), batched(labels)
 
     def loss(self, model: NCF, batch: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        """Returns cross-entropies and margins, `(batch_size,)` each."""
+        """Return cross-entropies and margins, `(batch_size,)` each."""
         modules, items, labels = batch
         logits = model(modules, items)
         losses = optax.sigmoid_binary_cross_entropy(logits, labels)
         return losses, metrics.logit_margin(logits, labels)
 
     def evaluate(self, model: NCF) -> dict[str, jax.Array]:
-        """Returns how what is held out ranks: HR@10 and NDCG@10, to choose by and to report."""
+        """Return how what is held out ranks: HR@10 and NDCG@10, to choose by and to report."""
         modules, identifiers = map(jnp.arange, self.unused.shape)
         # A map, so that what a module's row takes stays in the cache of a CPU.
         row = lambda module: model(jnp.full_like(identifiers, module), identifiers)
@@ -125,7 +125,7 @@ class Identifiers:
 def load(
     batch_size: int, tower: tuple[int, ...] = (64, 32, 16), split_seed: int = 0
 ) -> Identifiers:
-    """Reads the running Python's standard library and splits what its modules use.
+    """Read the running Python's standard library and splits what its modules use.
 
     Args:
       batch_size: examples per batch, of which one in five is a pair and the others its negatives.
@@ -145,7 +145,7 @@ def load(
 def make_task(
     uses: np.ndarray, batch_size: int, tower: tuple[int, ...], split_seed: int
 ) -> Identifiers:
-    """Splits a table of uses, `(modules, identifiers)` bool; for the rest see `load`."""
+    """Split a table of uses, `(modules, identifiers)` bool; for the rest see `load`."""
     rng = np.random.default_rng(split_seed)
     known, parts = uses.copy(), []
     for _ in range(2):
@@ -171,7 +171,7 @@ def make_task(
 
 
 def sources(folder: Path) -> Iterator[tuple[str, set[str]]]:
-    """Yields each module of a folder, its own tests left out, and the identifiers in its code."""
+    """Yield each module of a folder, its own tests left out, and the identifiers in its code."""
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
         if SKIPPED & set(name.parts):
@@ -185,7 +185,7 @@ def sources(folder: Path) -> Iterator[tuple[str, set[str]]]:
 
 
 def table(uses: dict[str, set[str]]) -> np.ndarray:
-    """Returns `(modules, identifiers)` bool: which module uses which, rare ones left out."""
+    """Return `(modules, identifiers)` bool: which module uses which, rare ones left out."""
     modules_of = collections.Counter(name for names in uses.values() for name in names)
     columns = sorted(name for name, count in modules_of.items() if count >= MIN_MODULES)
     cells = [name in names for names in uses.values() for name in columns]

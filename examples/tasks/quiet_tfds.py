@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 
 def download_and_prepare(builder: tfds.core.DatasetBuilder, **options: Any) -> None:
-    """Calls `builder.download_and_prepare`, of which only warnings reach the terminal.
+    """Call `builder.download_and_prepare`, of which only warnings reach the terminal.
 
     The progress bars of TFDS stay off in this process, which has no use for them elsewhere.
     """

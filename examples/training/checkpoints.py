@@ -54,7 +54,7 @@ class Progress(NamedTuple):
     sums: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
     def where(self) -> str:
-        """Returns the place in words."""
+        """Return the place in words."""
         if not self.chunks:
             return f"epoch {self.epoch}"
         return f"chunk {self.chunks} of epoch {self.epoch + 1}"
@@ -67,7 +67,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any]):
-        """Makes the folder, and looks at nothing yet.
+        """Make the folder, and looks at nothing yet.
 
         Args:
           folder: where to keep them, seen by all processes.
@@ -84,7 +84,7 @@ class Checkpoints:
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
     def latest(self, start: Progress) -> Progress:
-        """The last checkpoint that is whole; `start` if there is none.
+        """Return the last checkpoint that is whole; `start` if there is none.
 
         Args:
           start: its state has the shapes and the shardings to restore to, those of whatever mesh.
@@ -115,7 +115,7 @@ class Checkpoints:
         return Progress(epoch, state, curve, saved["wall_s"], chunks, sums)
 
     def save(self, progress: Progress) -> None:
-        """Saves, and returns when all is written; every process must call it."""
+        """Save, and return when all is written; every process must call it."""
         place = (progress.epoch, progress.chunks)
         path = self._path(place)
         beside = path.with_suffix(".tmp")
@@ -145,7 +145,7 @@ class Checkpoints:
             self._delete_others(place)
 
     def close(self) -> None:
-        """Ends what Orbax began."""
+        """End what Orbax began."""
         self._orbax.close()
 
     def _newest_whole(self) -> Place:
@@ -170,7 +170,7 @@ class Checkpoints:
         return whole
 
     def _problem(self, place: Place) -> str | None:
-        """What of a checkpoint is not as it was written."""
+        """Say what of a checkpoint is not as it was written."""
         path = self._path(place)
         if not path.is_dir():
             return "it is missing"
@@ -185,7 +185,7 @@ class Checkpoints:
         return None
 
     def _read(self, place: Place) -> dict[str, Any]:
-        """What is written beside a state; a ValueError unless it is that."""
+        """Read what is written beside a state; raise a ValueError unless it is that."""
         text = (self._path(place) / PROGRESS).read_text(encoding="utf-8", errors="replace")
         try:
             sealed = json.loads(text)
@@ -218,7 +218,7 @@ class Checkpoints:
         return self._folder / _name(place)
 
     def _read_newest(self) -> Place | None:
-        """What was saved last, `BEGIN` before the first; None if this is no folder of ours."""
+        """Return what was saved last, `BEGIN` before the first; None in another's folder."""
         try:
             return _place((self._folder / "newest").read_text(encoding="utf-8").strip())
         except (OSError, ValueError):
@@ -230,7 +230,7 @@ class Checkpoints:
         beside.replace(self._folder / "newest")
 
     def _delete_others(self, place: Place) -> None:
-        """Deletes the oldest, what was torn, and what was not finished."""
+        """Delete the oldest, what was torn, and what was not finished."""
         places = self._places()
         kept = [p for p in places if p <= place][-KEPT:]
         unfinished = [path for path in self._folder.glob("*.tmp") if _place(path.stem)]
@@ -245,7 +245,7 @@ def _name(place: Place) -> str:
 
 
 def _place(name: str) -> Place | None:
-    """The reverse; None for the name of something else."""
+    """Return the place of a name; None for the name of something else."""
     match = re.fullmatch(r"(\d+)(?:\+(\d+))?", name, re.ASCII)
     return (int(match[1]), int(match[2] or 0)) if match else None
 

@@ -23,7 +23,7 @@ Digits = tuple[jax.Array, jax.Array]
 
 
 def median(x: jax.Array) -> jax.Array:
-    """Returns the median of `(n,)` float32, to the bit that of `jnp.median`: it sorts integers."""
+    """Return the median of `(n,)` float32, to the bit that of `jnp.median`: it sorts integers."""
     # Of two negative floats the lower one has the greater bits: all but the sign are turned over.
     flip = lambda bits: jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     bits = jnp.sort(flip(lax.bitcast_convert_type(x, jnp.int32)))
@@ -32,7 +32,7 @@ def median(x: jax.Array) -> jax.Array:
 
 
 def random_permutation(key: jax.Array, n: int) -> jax.Array:
-    """Returns `(n,)` int32, 0 to n - 1 in a random order, without sorting.
+    """Return `(n,)` int32, 0 to n - 1 in a random order, without sorting.
 
     This is Luby and Rackoff's cipher: each round adds to one of a number's two digits a random
     function of the other, and what comes out too large goes in again. It has eight rounds, because
@@ -74,7 +74,7 @@ def _forward(
 def _backward(
     stride: int, padding: int, kept: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the gradients towards the image and the kernel, convolutions both."""
+    """Return the gradients towards the image and the kernel, convolutions both."""
     x, kernel = kept
     size = kernel.shape[0]
     # Rows and columns at the end that no kernel reaches, where the stride does not come out even.

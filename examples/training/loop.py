@@ -68,7 +68,7 @@ class Result(NamedTuple):
 def init(
     task: Task, static: StaticOptions, hyperparameters: Hyperparameters, seeds: jax.Array
 ) -> State:
-    """Returns the state before the first step; the last two arguments have an axis of runs."""
+    """Return the state before the first step; the last two arguments have an axis of runs."""
     params, rest, key = _init_model(task, seeds)
     return State(params, rest, _init_optimizer(static, hyperparameters, params), key)
 
@@ -122,7 +122,7 @@ def train_epoch(
 
 @jax.jit
 def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> Any:
-    """Returns `task.evaluate` of every run, leaves `(runs, ...)`."""
+    """Return `task.evaluate` of every run, leaves `(runs, ...)`."""
     structure, task = _structure(task), sharding.split_rows(task)
 
     def one(params: nnx.State, rest: nnx.State) -> Any:
@@ -219,11 +219,11 @@ class _Checkpointing:
             self._stop_asked = stack.enter_context(distributed.stop_signals())
 
     def latest(self, begin: Progress) -> Progress:
-        """Returns what the last checkpoint holds; `begin` without one."""
+        """Return what the last checkpoint holds; `begin` without one."""
         return self._checkpoints.latest(begin) if self._checkpoints else begin
 
     def save_if_due(self, progress: Progress) -> None:
-        """Saves after every so many epochs, after the last, and before it stops the run.
+        """Save after every so many epochs, after the last, and before it stops the run.
 
         Raises:
           StoppedError: if SIGTERM came before the end of the last epoch.
@@ -245,21 +245,21 @@ class _Checkpointing:
 def _loggers(
     options: Options, seeds: Sequence[int], epoch: int, stack: ExitStack
 ) -> list[TensorBoardWriter]:
-    """Returns what a row of the curve is written to after each epoch."""
+    """Return what a row of the curve is written to after each epoch."""
     if not (options.tensorboard and distributed.is_first()):
         return []
     return [stack.enter_context(closing(TensorBoardWriter(options.tensorboard, seeds, epoch)))]
 
 
 def _progress_bar(title: str | None, done: int, epochs: int) -> "tqdm.tqdm[int]":
-    """Returns a bar over the epochs that are left, shown by the first process if it has a title."""
+    """Return a bar over the epochs that are left, shown by the first process if it has a title."""
     hidden = title is None or not distributed.is_first()
     left = range(done + 1, epochs + 1)
     return tqdm.tqdm(left, title, initial=done, total=epochs, disable=hidden, leave=False)
 
 
 def _show(bar: "tqdm.tqdm[int]", task: Task, row: dict[str, np.ndarray]) -> None:
-    """Shows beside the bar what a person wants to see of an epoch, averaged over the runs."""
+    """Show beside the bar what a person wants to see of an epoch, averaged over the runs."""
     shown = {"loss": "train_loss", task.score: task.score, "margin": "margin_p50"}
     bar.set_postfix({k: f"{row[n].mean():.3f}" for k, n in shown.items() if n in row})
 
@@ -267,7 +267,7 @@ def _show(bar: "tqdm.tqdm[int]", task: Task, row: dict[str, np.ndarray]) -> None
 def _train_chunks(
     chunks: Iterable[Task], static: StaticOptions, hyperparameters: Hyperparameters, state: State
 ) -> Iterator[tuple[State, dict[str, jax.Array]]]:
-    """Yields the state after each chunk, and its metrics, both of which may still be computed."""
+    """Yield the state after each chunk, and its metrics, both of which may still be computed."""
     chunks = iter(chunks)
     chunk = next(chunks, None)
     while chunk is not None:
@@ -278,7 +278,7 @@ def _train_chunks(
 
 
 def _evaluate(source: DataSource, epoch: int, state: State) -> dict[str, jax.Array]:
-    """Returns the scores of every run after an epoch."""
+    """Return the scores of every run after an epoch."""
     evaluated: list[Any] = []
     for chunk in source.held_out(epoch):
         evaluated.append(evaluate(chunk, state.params, state.rest))
@@ -288,7 +288,7 @@ def _evaluate(source: DataSource, epoch: int, state: State) -> dict[str, jax.Arr
 
 
 def _per_run(hyperparameters: Hyperparameters, runs: int) -> Hyperparameters:
-    """Returns float32 arrays `(runs,)`."""
+    """Return float32 arrays `(runs,)`."""
     spread = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), runs)
     return jax.tree.map(spread, hyperparameters)
 
@@ -296,7 +296,7 @@ def _per_run(hyperparameters: Hyperparameters, runs: int) -> Hyperparameters:
 def _describe(
     source: DataSource, options: Options, hyperparameters: Hyperparameters, seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """Returns all that decides what a run computes."""
+    """Return all that decides what a run computes."""
     if not options.checkpoint_dir:
         return {}
     # Text, for a float32 then has as few digits as tell it apart.
@@ -310,7 +310,7 @@ def _describe(
 
 @jax.jit
 def _init_model(task: Task, seeds: jax.Array) -> tuple[nnx.State, nnx.State, jax.Array]:
-    """Returns `(params, rest, key)` of every seed."""
+    """Return `(params, rest, key)` of every seed."""
 
     def one(seed: jax.Array) -> tuple[nnx.State, nnx.State, jax.Array]:
         key, init_key = jax.random.split(jax.random.key(seed))
@@ -325,13 +325,13 @@ def _init_model(task: Task, seeds: jax.Array) -> tuple[nnx.State, nnx.State, jax
 def _init_optimizer(
     static: StaticOptions, hyperparameters: Hyperparameters, params: nnx.State
 ) -> optax.OptState:
-    """Returns the optimizer's state of every run."""
+    """Return the optimizer's state of every run."""
     init_one = lambda hyperparameters, params: make_optimizer(static, hyperparameters).init(params)
     return sharding.split_state(jax.vmap(init_one)(hyperparameters, params))
 
 
 def _over_runs(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function mapped over the axis of runs of all its arguments."""
+    """Return a function mapped over the axis of runs of all its arguments."""
     if jax.default_backend() == "cpu" or not task.vmaps_runs:
         # Batched kernels are slower there: vmapped, three runs of a recommender took 20% longer.
         return lambda *args: jax.lax.map(lambda run: function(*run), args)
@@ -339,5 +339,5 @@ def _over_runs(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _structure(task: Task) -> nnx.GraphDef:
-    """Returns the model without its arrays, made without computing them."""
+    """Return the model without its arrays, made without computing them."""
     return nnx.graphdef(nnx.eval_shape(lambda: task.model(nnx.Rngs(jax.random.key(0)))))

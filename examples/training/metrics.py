@@ -25,7 +25,7 @@ class EpochMetrics:
         self._last: Mapping[str, np.ndarray] = {}
 
     def add(self, metrics: Mapping[str, np.ndarray]) -> None:
-        """Adds a chunk: `(runs,)` float32 by name."""
+        """Add a chunk: `(runs,)` float32 by name."""
         self.done += 1
         self._times.append(time.perf_counter())
         for name in AVERAGED:
@@ -33,10 +33,10 @@ class EpochMetrics:
         self._last = metrics
 
     def row(self) -> dict[str, np.ndarray]:
-        """Returns `(runs,)` float32 by name; of a single chunk its metrics themselves."""
+        """Return `(runs,)` float32 by name; of a single chunk its metrics themselves."""
         means = {name: (x / self.done).astype(np.float32) for name, x in self.sums.items()}
         return {**self._last, **means}
 
     def seconds_per_chunk(self) -> list[float]:
-        """Returns the seconds from each chunk to the next."""
+        """Return the seconds from each chunk to the next."""
         return np.diff(self._times).tolist()

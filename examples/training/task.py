@@ -22,16 +22,16 @@ class Task(Protocol):
         """Returns the number of updates per epoch."""
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """Returns the network, initialised."""
+        """Return the network, initialised."""
 
     def batches(self, key: jax.Array) -> Any:
         """Draws one epoch on the device: leaves `(steps_per_epoch, batch, ...)`."""
 
     def loss(self, model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
-        """Returns losses and logit margins of the examples of a batch, both `(batch,)`."""
+        """Return losses and logit margins of the examples of a batch, both `(batch,)`."""
 
     def evaluate(self, model: Any) -> Any:
-        """Returns metrics on held-out data; for a chunk, what `DataSource.aggregate` needs."""
+        """Return metrics on held-out data; for a chunk, what `DataSource.aggregate` needs."""
 
 
 class DataSource(Protocol):
@@ -50,13 +50,13 @@ class DataSource(Protocol):
         """Returns what tells the data apart, for checkpoints."""
 
     def chunks(self, epoch: int, done: int) -> Iterable[Task]:
-        """Returns the chunks to train on in an epoch, counted from 1, but for the first `done`."""
+        """Return the chunks to train on in an epoch, counted from 1, but for the first `done`."""
 
     def held_out(self, epoch: int) -> Iterable[Task]:
-        """Returns the chunks to evaluate after an epoch."""
+        """Return the chunks to evaluate after an epoch."""
 
     def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
-        """Returns metrics of every run by name, from what all held-out chunks evaluated to."""
+        """Return metrics of every run by name, from what all held-out chunks evaluated to."""
 
 
 class OnDevice(NamedTuple):
@@ -71,13 +71,13 @@ class OnDevice(NamedTuple):
         return {"data": checksum(self.task)}
 
     def chunks(self, epoch: int, done: int) -> Iterable[Task]:
-        """Returns the task."""
+        """Return the task."""
         return (self.task,)
 
     def held_out(self, epoch: int) -> Iterable[Task]:
-        """Returns the task."""
+        """Return the task."""
         return (self.task,)
 
     def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
-        """Returns what the task evaluated to."""
+        """Return what the task evaluated to."""
         return evaluated[0]

@@ -11,7 +11,7 @@ class TensorBoardWriter:
     """Writes the curves of some runs while they are trained."""
 
     def __init__(self, folder: Path, seeds: Sequence[int], epoch: int):
-        """Opens the files.
+        """Open the files.
 
         Args:
           folder: where the folders of the runs go.
@@ -25,13 +25,13 @@ class TensorBoardWriter:
         ]
 
     def write(self, epoch: int, row: Mapping[str, np.ndarray]) -> None:
-        """Adds a point to every curve: name -> `(runs,)` values."""
+        """Add a point to every curve: name -> `(runs,)` values."""
         for run, writer in enumerate(self._writers):
             for name, values in row.items():
                 writer.add_scalar(name, values[run], epoch)
             writer.flush()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         for writer in self._writers:
             writer.close()

@@ -56,7 +56,7 @@ class Classification(ImageTask):
         return len(self.labels) // self.batch_size
 
     def batches(self, key: jax.Array) -> Batch:
-        """What of an epoch is random."""
+        """Draw what of an epoch is random."""
         order_key, draw_key = jax.random.split(key)
         shape = (self.steps_per_epoch, self.batch_size)
         order = jax.random.permutation(order_key, len(self.labels))
@@ -69,11 +69,11 @@ class Classification(ImageTask):
         return self.losses(logits, labels), metrics.logit_margin(logits, labels)
 
     def pixels(self, batch: Batch) -> jax.Array:
-        """The images of a batch, augmented: `(batch, size, size, 3)` uint8."""
+        """Return the images of a batch, augmented: `(batch, size, size, 3)` uint8."""
         return augment(self.images, batch.images, batch.draws)
 
     def evaluate(self, model: nnx.Module) -> dict[str, jax.Array]:
-        """What is held out, scored."""
+        """Score what is held out."""
         return self.scores(self._held_out_logits(model), self.held_out_labels)
 
     def _centred(self, pixels: jax.Array) -> jax.Array:
@@ -98,7 +98,7 @@ def make_task(
     model: ModelName,
     **network: Any,
 ) -> Classification:
-    """Puts images on the device; for the arguments see `Classification` and `ImageTask`."""
+    """Put images on the device; for the arguments see `Classification` and `ImageTask`."""
     n = len(data.train.labels)
     if batch_size > n:
         raise ValueError(f"batch_size={batch_size} must be at most the {n} training images.")

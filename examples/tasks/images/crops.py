@@ -27,7 +27,7 @@ class Box(NamedTuple):
 
 
 def random_box(rng: np.random.Generator, width: int, height: int) -> Box:
-    """A part of a uniform share of the area and a ratio that is uniform in its logarithm.
+    """Draw a part of a uniform share of the area, its ratio uniform in the logarithm.
 
     Where none of ten draws fits into the image, the largest part in its middle of a ratio allowed.
     """
@@ -43,7 +43,7 @@ def random_box(rng: np.random.Generator, width: int, height: int) -> Box:
 
 
 def for_training(file: bytes, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A random part of an image file, flipped half the time: `(size, size, 3)` uint8."""
+    """Cut a random part of an image file, flipped half the time: `(size, size, 3)` uint8."""
     image = _opened(file)
     part = image.crop(random_box(rng, *image.size))
     pixels = np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
@@ -51,7 +51,7 @@ def for_training(file: bytes, size: int, rng: np.random.Generator) -> np.ndarray
 
 
 def for_evaluation(file: bytes, size: int) -> np.ndarray:
-    """The middle of an image file, whose shorter side is 8/7 of it: `(size, size, 3)` uint8."""
+    """Cut the middle of an image file, 7/8 of its shorter side: `(size, size, 3)` uint8."""
     image = _opened(file)
     shorter = size * 256 // 224
     width, height = (shorter * side // min(image.size) for side in image.size)

@@ -53,7 +53,7 @@ def load(
     train_images: int | None = None,
     validation_images: int = 0,
 ) -> Split:
-    """Reads a dataset.
+    """Read a dataset.
 
     Args:
       dataset: CIFAR, or `generated`: 2,000 noisy images of ten patterns, and 500 to evaluate on.
@@ -92,7 +92,7 @@ def load(
 
 
 def _prepared(dataset: str, data_dir: Path | None) -> Any:
-    """Returns TFDS's builder of a dataset, which is downloaded and prepared if necessary."""
+    """Return TFDS's builder of a dataset, which is downloaded and prepared if necessary."""
     builder, is_prepared = open_builder(dataset, data_dir)
     if is_prepared:
         return builder
@@ -113,7 +113,7 @@ def _prepared(dataset: str, data_dir: Path | None) -> Any:
 
 
 def _decoded(source: Any, part: slice) -> Images:
-    """Decodes some images of a data source."""
+    """Decode some images of a data source."""
     numbers = range(*part.indices(len(source)))
     try:
         return _stacked(source, source.__getitems__(numbers))
@@ -136,7 +136,7 @@ def _stacked(source: Any, examples: Sequence[Mapping[str, Any]]) -> Images:
 
 
 def _generated(classes: int = 10) -> tuple[Images, Images, int]:
-    """Makes images of ten patterns, in blocks of 8 by 8 pixels, with noise of equal strength."""
+    """Make images of ten patterns, in blocks of 8 by 8 pixels, with noise of equal strength."""
     rng = np.random.default_rng(0)
     patterns = rng.normal(size=(classes, 4, 4, 3)).repeat(SIZE // 4, 1).repeat(SIZE // 4, 2)
 

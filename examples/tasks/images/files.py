@@ -42,7 +42,7 @@ class Dataset(NamedTuple):
     classes: int
 
     def identity(self) -> dict[str, Any]:
-        """Returns what tells the dataset from others: its size, and a checksum of two images."""
+        """Return what tells the dataset from others: its size, and a checksum of two images."""
         crc = 0
         for split in (self.train, self.held_out):
             source = _source(self.folder, split)
@@ -53,7 +53,7 @@ class Dataset(NamedTuple):
 
 
 def imagenet(data_dir: Path | None = None, train_images: int | None = None) -> Dataset:
-    """Finds ImageNet.
+    """Find ImageNet.
 
     Args:
       data_dir: the folder that TensorFlow Datasets prepared it in; None for its default,
@@ -153,7 +153,7 @@ class Images:
         return (self.epochs * self.rounds.batches - self.first) * len(self.rows)
 
     def __getitem__(self, place: SupportsIndex) -> dict[str, Any]:
-        """Returns `image`, `(size, size, 3)` uint8, and `label`, int32."""
+        """Return `image`, `(size, size, 3)` uint8, and `label`, int32."""
         dataset, rounds = self.dataset, self.rounds
         batch, row = divmod(place.__index__(), len(self.rows))
         epoch, batch = divmod(self.first + batch, rounds.batches)
@@ -178,12 +178,12 @@ class Images:
 
 @functools.lru_cache(maxsize=2)
 def order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Returns which record comes when, `(count,)`."""
+    """Return which record comes when, `(count,)`."""
     return np.random.default_rng([0, seed, epoch]).permutation(count)
 
 
 @functools.cache
 def _source(folder: str, split: str) -> Any:
-    """Opens the examples of a split, with images as the bytes of their files."""
+    """Open the examples of a split, with images as the bytes of their files."""
     undecoded = {"image": tfds.decode.SkipDecoding()}
     return tfds.builder_from_directory(folder).as_data_source(split, decoders=undecoded)

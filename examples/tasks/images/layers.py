@@ -27,7 +27,7 @@ def conv(
     dtype: DType,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
-    """A square convolution, padded by half its size on every side."""
+    """Return a square convolution, padded by half its size on every side."""
     return nnx.Conv(
         inputs,
         outputs,
@@ -108,7 +108,7 @@ def batch_norm(
 
 
 def classifier(features: int, classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    """The one fully connected layer at the end, in float32."""
+    """Return the one fully connected layer at the end, in float32."""
     small = nnx.initializers.normal(0.01)
     return nnx.Linear(features, classes, kernel_init=small, dtype=jnp.float32, rngs=rngs)
 
@@ -123,5 +123,5 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
 
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
-    """The mean over the image, in float32: `(batch, h, w, channels)` -> `(batch, channels)`."""
+    """Average over the image, in float32: `(batch, h, w, channels)` -> `(batch, channels)`."""
     return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)

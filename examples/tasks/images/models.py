@@ -29,7 +29,7 @@ def make_model(
     width: float = 1.0,
     virtual_batch_size: int | None = None,
 ) -> nnx.Module:
-    """A network from `(batch, height, width, 3)` images to `(batch, classes)` logits.
+    """Make a network from `(batch, height, width, 3)` images to `(batch, classes)` logits.
 
     Args:
       name: which one. All but ResNet-50 are for the 32 by 32 pixels of CIFAR; ResNet-50 is v1.5.

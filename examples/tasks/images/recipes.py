@@ -83,7 +83,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def options(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as options of `examples.imagenet`."""
+    """Return a recipe as options of `examples.imagenet`."""
     free = {} if recipe.free_epochs is None else {"free_epochs": recipe.free_epochs}
     return {
         "optimizer": recipe.optimizer,
@@ -98,7 +98,7 @@ def options(recipe: Recipe) -> dict[str, Any]:
 
 
 def describe(recipe: Recipe) -> str:
-    """A line of what it is."""
+    """Describe a recipe in a line."""
     return f"{recipe.optimizer} at batch {recipe.batch_size}; {recipe.source}."
 
 

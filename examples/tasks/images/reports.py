@@ -17,7 +17,7 @@ REPORTED = {
 
 
 def report(about: Mapping[str, Any], config: ImageOptions, result: Result) -> None:
-    """Prints the table, and appends the records unless they are there.
+    """Print the table, and append the records unless they are there.
 
     Args:
       about: what the records say of the runs.

@@ -34,7 +34,7 @@ class Stream:
         seed: int,
         workers: int,
     ):
-        """Reads nothing yet but the first files.
+        """Read nothing yet but the first files.
 
         Args:
           task: as a whole.
@@ -73,7 +73,7 @@ class Stream:
         return aggregate(self._task, evaluated, self.rounds.held_out_images)
 
     def close(self) -> None:
-        """Ends the workers."""
+        """End the workers."""
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
@@ -140,7 +140,7 @@ class Generated:
     """Feeds a task with the same made-up images over and over, so that no host keeps it waiting."""
 
     def __init__(self, task: Streamed, rounds: Rounds, *, size: int):
-        """Makes nothing yet; for the arguments see `Stream`."""
+        """Make nothing yet; for the arguments see `Stream`."""
         self.identity: Mapping[str, Any] = {"data": "generated"}
         self.chunks_per_epoch = rounds.chunks
         self.rounds, self._task, self._size = rounds, task, size

@@ -35,7 +35,7 @@ class Streamed(ImageTask):
     labels: Any = None
 
     def batches(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The images and labels of each step, which no key changes."""
+        """Return the images and labels of each step, which no key changes."""
         return self.images, self.labels
 
     def loss(
@@ -74,5 +74,5 @@ def aggregate(
 
 
 def make_task(*, classes: int, steps_per_epoch: int, model: ModelName, **network: Any) -> Streamed:
-    """The task as a whole; for the arguments see `Streamed` and `ImageTask`."""
+    """Make the task as a whole; for the arguments see `Streamed` and `ImageTask`."""
     return Streamed(classes=classes, steps_per_epoch=steps_per_epoch, model_name=model, **network)

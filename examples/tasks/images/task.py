@@ -41,7 +41,7 @@ class ImageTask:
     vmaps_runs = False
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The network."""
+        """Return the network."""
         model = make_model(
             self.model_name,
             self.classes,

@@ -11,7 +11,7 @@ from google.protobuf import json_format  # type: ignore[import-untyped]
 
 
 def open_builder(dataset: str, data_dir: Path | None) -> tuple[tfds.core.DatasetBuilder, bool]:
-    """Opens a dataset, and tells whether it is prepared.
+    """Open a dataset, and tells whether it is prepared.
 
     Args:
       dataset: its name in TFDS.
@@ -37,7 +37,7 @@ def open_builder(dataset: str, data_dir: Path | None) -> tuple[tfds.core.Dataset
 
 @contextlib.contextmanager
 def naming_file(source: Any, number: int) -> Iterator[None]:
-    """Turns an error while an image is read into a ValueError that names its file.
+    """Turn an error while an image is read into a ValueError that names its file.
 
     Args:
       source: the data source that has the image.
@@ -54,7 +54,7 @@ def naming_file(source: Any, number: int) -> Iterator[None]:
 
 
 def check_labels(labels: np.ndarray | int, classes: int) -> None:
-    """Raises a ValueError unless every label is from 0 to `classes - 1`."""
+    """Raise a ValueError unless every label is from 0 to `classes - 1`."""
     labels = np.atleast_1d(labels)
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
@@ -62,7 +62,7 @@ def check_labels(labels: np.ndarray | int, classes: int) -> None:
 
 
 def _file_of(source: Any, number: int) -> str:
-    """Returns the path of the file that has an image."""
+    """Return the path of the file that has an image."""
     for file in source.dataset_info.splits[source.split].file_instructions:
         if number < file.take:
             return file.filename

@@ -24,7 +24,7 @@ class Remote:
     checksum: str
 
     def verify(self, path: Path) -> None:
-        """Raises a ValueError unless the downloaded file has the expected checksum."""
+        """Raise a ValueError unless the downloaded file has the expected checksum."""
         found = checksum(path, self.checksum.split(":")[0])
         if found != self.checksum:
             raise ValueError(
@@ -166,7 +166,7 @@ DATASETS = {
 
 
 def checksum(path: Path, kind: str = "sha256") -> str:
-    """Returns ``"kind:hex"`` of a file, for the kinds ``sha256`` and ``git-blob``."""
+    """Return ``"kind:hex"`` of a file, for the kinds ``sha256`` and ``git-blob``."""
     content = path.read_bytes()
     if kind == "sha256":
         return f"sha256:{hashlib.sha256(content).hexdigest()}"

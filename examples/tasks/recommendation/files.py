@@ -32,7 +32,7 @@ class File:
         return self.member or self.path.name
 
     def read(self) -> bytes:
-        """Returns the unpacked content, or raises a ValueError if it cannot be unpacked."""
+        """Return the unpacked content, or raise a ValueError if it cannot be unpacked."""
         content = self.path.read_bytes()
         try:
             if self.member:
@@ -48,7 +48,7 @@ class File:
 
 
 def find(dataset: str, data_dir: str) -> dict[str, File]:
-    """Finds a dataset's files in a folder, or in a subfolder named after the dataset.
+    """Find a dataset's files in a folder, or in a subfolder named after the dataset.
 
     Args:
       dataset: a key of ``DATASETS``.
@@ -81,7 +81,7 @@ def find(dataset: str, data_dir: str) -> dict[str, File]:
 
 
 def download(dataset: str, fetch: Callable[[dict[str, str]], Mapping[str, str]]) -> dict[str, File]:
-    """Downloads a dataset's public files and checks them.
+    """Download a dataset's public files and checks them.
 
     Args:
       dataset: a key of ``DATASETS``.
@@ -104,7 +104,7 @@ def download(dataset: str, fetch: Callable[[dict[str, str]], Mapping[str, str]])
 
 
 def _find_split(folder: Path, split: PublishedSplit) -> dict[str, File]:
-    """Returns the split's files in a folder: none, or at least those to train and to test on."""
+    """Return the split's files in a folder: none, or at least those to train and to test on."""
     found = {role: _first(folder, names) for role, names in split.names.items()}
     files = {role: file for role, file in found.items() if file}
     missing = [" or ".join(split.names[role]) for role in ("train", "test") if not found[role]]
@@ -117,19 +117,19 @@ def _find_split(folder: Path, split: PublishedSplit) -> dict[str, File]:
 
 
 def _find_log(folder: Path, log: RatingLog) -> File | None:
-    """Returns the log in a folder, unpacked or in its archive."""
+    """Return the log in a folder, unpacked or in its archive."""
     archive = File(folder / f"{log.archive}.zip", log.member)
     return _first(folder, (log.name,)) or (archive if archive.path.is_file() else None)
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> File | None:
-    """Returns the first of the names that is there, plain or compressed."""
+    """Return the first of the names that is there, plain or compressed."""
     paths = (folder / (name + suffix) for name in names for suffix in ("", *_UNPACK))
     return next((File(path) for path in paths if path.is_file()), None)
 
 
 def _wanted(dataset: Dataset) -> str:
-    """Returns the names of the files that would do, for an error message."""
+    """Return the names of the files that would do, for an error message."""
     split = [", ".join(names[0] for names in dataset.split.names.values())] if dataset.split else []
     log = [dataset.log.name, f"{dataset.log.archive}.zip"] if dataset.log else []
     return "; or ".join(split + log)

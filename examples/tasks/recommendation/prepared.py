@@ -33,7 +33,7 @@ def load(
     negatives_seed: int = 0,
     cache_dir: str | None = None,
 ) -> Interactions:
-    """Loads a dataset by the leave-one-out protocol of He et al. (2017).
+    """Load a dataset by the leave-one-out protocol of He et al. (2017).
 
     Users with fewer than 20 interactions are removed, every rating counts as an interaction
     whatever its stars, and each user's latest interaction is held out; among several at the same
@@ -87,7 +87,7 @@ def load(
 
 
 def _cache_key(dataset: str, files: Mapping[str, File] | None, negatives_seed: int) -> str:
-    """Returns a key that changes with the content of the files, so that no cache is stale."""
+    """Return a key that changes with the content of the files, so that no cache is stale."""
     if files is None:
         sources = {role: remote.checksum for role, remote in DATASETS[dataset].remotes.items()}
     else:
@@ -100,7 +100,7 @@ def _cache_key(dataset: str, files: Mapping[str, File] | None, negatives_seed: i
 def _prepared_record(
     make_builder: Callable[[], tfds.core.DatasetBuilder], downloads: Path
 ) -> dict[str, Any]:
-    """Reads the one record, and writes it first if it is not there."""
+    """Read the one record, and write it first if it is not there."""
     try:
         quiet_tfds.download_and_prepare(make_builder(), download_dir=str(downloads))
     except OSError:
@@ -111,7 +111,7 @@ def _prepared_record(
 
 
 def _download(dataset: str, dl_manager: Any) -> dict[str, File]:
-    """Downloads the public files, or says how to do without."""
+    """Download the public files, or say how to do without."""
     print(f"Downloading {dataset}, which is done once.", file=sys.stderr, flush=True)
     try:
         return download(dataset, dl_manager.download)
@@ -124,7 +124,7 @@ def _download(dataset: str, dl_manager: Any) -> dict[str, File]:
 
 
 def _log_remarks(data: Interactions) -> None:
-    """Logs what is odd about the files, and what they lack: whole lines may be cut off."""
+    """Log what is odd about the files, and what they lack: whole lines may be cut off."""
     for remark in data.remarks.splitlines():
         _logger.warning("%s", remark)
     published = DATASETS[data.dataset].interactions

@@ -74,7 +74,7 @@ class Interactions:
 
 
 def leave_one_out(dataset: str, split: Split, negatives_seed: int) -> Interactions:
-    """Applies the protocol to a split.
+    """Apply the protocol to a split.
 
     Args:
       dataset: its name.
@@ -115,7 +115,7 @@ def leave_one_out(dataset: str, split: Split, negatives_seed: int) -> Interactio
 
 
 def _with_negatives(data: Interactions, split: Split, rows: np.ndarray, seed: int) -> Interactions:
-    """Samples the 99 negatives of each user, without replacement."""
+    """Sample the 99 negatives of each user, without replacement."""
     # NumPy has frozen RandomState's stream; a Generator's may change with the version, and
     # HR@10 against other negatives is another number.
     random = np.random.RandomState(seed)
@@ -137,5 +137,5 @@ def _with_negatives(data: Interactions, split: Split, rows: np.ndarray, seed: in
 
 
 def _count(users: np.ndarray, sorted_users: np.ndarray) -> np.ndarray:
-    """Counts how often each of the users occurs."""
+    """Count how often each of the users occurs."""
     return np.searchsorted(sorted_users, users, "right") - np.searchsorted(sorted_users, users)

@@ -116,7 +116,7 @@ class Ranking:
         return math.ceil(self.num_examples / self.batch_size)
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The network."""
+        """Return the network."""
         model = NCF(len(self.candidates), self.num_items, self.tower, rngs)
         return BoundedWeightNorm(model) if self.bounded_weight_norm else model
 
@@ -178,7 +178,7 @@ def make_task(
     label_smoothing: float = 0.0,
     bounded_weight_norm: bool = False,
 ) -> Ranking:
-    """Puts interactions on the device; for the arguments see `Ranking`."""
+    """Put interactions on the device; for the arguments see `Ranking`."""
     if len(tower) < 2 or tower[0] % 2:
         raise ValueError(f"tower={tower} must have two widths or more, of which the first is even.")
     users, items = data.train.T

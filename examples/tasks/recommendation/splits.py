@@ -39,7 +39,7 @@ class Split:
 
 
 def read_split(dataset: str, files: Mapping[str, File]) -> Split:
-    """Reads a dataset's files, given by role."""
+    """Read a dataset's files, given by role."""
     known = DATASETS[dataset]
     if known.log and "ratings" in files:
         return _hold_out_latest(files["ratings"], known.log)
@@ -48,7 +48,7 @@ def read_split(dataset: str, files: Mapping[str, File]) -> Split:
 
 
 def pack(pairs: np.ndarray) -> np.ndarray:
-    """Makes one number of each pair, ``(n, 2)`` to ``(n,)``, in the order of user and then item."""
+    """Make one number of each pair, ``(n, 2)`` to ``(n,)``, in the order of user and then item."""
     return (pairs[:, 0] << _SHIFT) | pairs[:, 1]
 
 
@@ -58,7 +58,7 @@ def unpack(keys: np.ndarray) -> np.ndarray:
 
 
 def _hold_out_latest(file: File, log: RatingLog) -> Split:
-    """Holds out each user's latest rating; among equal timestamps, the last in the file."""
+    """Hold out each user's latest rating; among equal timestamps, the last in the file."""
     table = read_table(file, [_pair_layout(4, log.separator)])
     table.check(log.limits)
     users, items, _, times = table.values.T
@@ -76,7 +76,7 @@ def _hold_out_latest(file: File, log: RatingLog) -> Split:
 
 
 def _read_published(files: Mapping[str, File], known: PublishedSplit) -> Split:
-    """Reads the published split; its users must be the same in every file."""
+    """Read the published split; its users must be the same in every file."""
     layouts = [_pair_layout(columns) for columns in (2, 3, 4)]
     train, test = (read_table(files[role], layouts) for role in ("train", "test"))
     for table in (train, test):
@@ -97,7 +97,7 @@ def _read_published(files: Mapping[str, File], known: PublishedSplit) -> Split:
 
 
 def _read_negatives(file: File, known: PublishedSplit, test: Table) -> np.ndarray:
-    """Returns the 99 negatives of each user of the test table, users ascending, as published."""
+    """Return the 99 negatives of each user of the test table, users ascending, as published."""
     table = read_table(file, [_NEGATIVE_LAYOUT])
     table.check({**known.limits, "negative": known.limits["item"]})
     rows = _rows_by_user(table)
@@ -115,7 +115,7 @@ def _read_negatives(file: File, known: PublishedSplit, test: Table) -> np.ndarra
 
 
 def _pair_layout(columns: int, separator: str = "\t") -> Layout:
-    """Describes rows of user and item, then perhaps rating and timestamp."""
+    """Describe rows of user and item, then perhaps rating and timestamp."""
     names = ("user", "item", "rating", "timestamp")[:columns]
     words = repr(separator.join(names))
     return Layout(names, separator.join("#" * columns), separator, words)
@@ -130,7 +130,7 @@ _NEGATIVE_LAYOUT = Layout(
 
 
 def _rows_by_user(table: Table) -> np.ndarray:
-    """Returns the rows in the order of their users, none of which may repeat."""
+    """Return the rows in the order of their users, none of which may repeat."""
     users = table.values[:, 0]
     rows = np.argsort(users, kind="stable")
     repeated = rows[1:][np.diff(users[rows]) == 0]
@@ -146,7 +146,7 @@ def _rows_by_user(table: Table) -> np.ndarray:
 
 
 def _check_same_users(one: Table, other: Table) -> None:
-    """Raises a ValueError at the first row whose user the other table lacks, in either of two."""
+    """Raise a ValueError at the first row whose user the other table lacks, in either of two."""
     for table, within in ((one, other), (other, one)):
         lacking = ~np.isin(table.values[:, 0], within.values[:, 0])
         if lacking.any():

@@ -52,7 +52,7 @@ class Layout:
         return re.escape(self.template).replace(r"\#", _NUMBER)
 
     def fields(self, row: str) -> list[str]:
-        """Splits a row at the separators, whether or not it is as it should be."""
+        """Split a row at the separators, whether or not it is as it should be."""
         return re.split(self.separators, row.strip(" \r\n").removeprefix("("))
 
     def is_header(self, row: str) -> bool:
@@ -81,15 +81,15 @@ class Table:
     first_line: int
 
     def line(self, row: int) -> int:
-        """Returns the line of a row."""
+        """Return the line of a row."""
         return self.first_line + int(row)
 
     def fault(self, row: int, problem: str) -> ValueError:
-        """Returns an error that names the file and the line of a row."""
+        """Return an error that names the file and the line of a row."""
         return ValueError(f"{self.file}, line {self.line(row)}: {problem}")
 
     def check(self, limits: Limits) -> None:
-        """Raises a ValueError at the first value that is outside the limits of its column."""
+        """Raise a ValueError at the first value that is outside the limits of its column."""
         for name in dict.fromkeys(self.columns):
             if allowed := limits.get(name):
                 self._check_column(
@@ -115,7 +115,7 @@ class Table:
 
 
 def read_table(file: File, layouts: Sequence[Layout]) -> Table:
-    """Reads a file whose rows all have the same layout.
+    """Read a file whose rows all have the same layout.
 
     Args:
       file: what to read.
@@ -143,7 +143,7 @@ def read_table(file: File, layouts: Sequence[Layout]) -> Table:
 
 
 def _clean(file: File) -> bytes:
-    """Returns the text without a byte-order mark and blank lines at its end."""
+    """Return the text without a byte-order mark and blank lines at its end."""
     text = file.read()
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in text[:100]:
         raise ValueError(
@@ -194,5 +194,5 @@ def _field_problem(name: str, field: str) -> str:
 
 
 def _show(row: bytes) -> str:
-    """Decodes a row for an error message."""
+    """Decode a row for an error message."""
     return row.decode("utf-8", errors="backslashreplace").rstrip("\r")
