@@ -56,7 +56,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Read the records, draws, writes the page."""
+    """Read the records, draw, and write the page."""
     found = [record for path in config.runs for record in records.read_records(path)]
     if not found:
         raise ValueError(f"{', '.join(map(str, config.runs))}: no records. Train with --out first.")

@@ -125,7 +125,7 @@ class Identifiers:
 def load(
     batch_size: int, tower: tuple[int, ...] = (64, 32, 16), split_seed: int = 0
 ) -> Identifiers:
-    """Read the running Python's standard library and splits what its modules use.
+    """Read the running Python's standard library and split what its modules use.
 
     Args:
       batch_size: examples per batch, of which one in five is a pair and the others its negatives.
