@@ -24,6 +24,8 @@ compiles for the GPU that a target config describes, and runs nothing: no times.
 plugin (pip install 'jax[cuda12]'). Target configs of many GPUs stand in XLA's repository,
 github.com/openxla/xla, under xla/backends/gpu/target_config/specs (Apache 2.0). Bytes are then the
 operands and results of all kernels, by the program's text; XLA's count on CPU is the same to 0.01%.
+`--compile-for tpu-v5e:2x2` does the same for a TPU, with libtpu (pip install libtpu). XLA's own
+count there is higher: it counts an operand twice that is brought near before its fusion.
 """
 
 import dataclasses
@@ -43,7 +45,7 @@ from examples.training import command
 COUNTED = ("optimizer", "bytes", "floor", "to Adam", "temporary", "kernels", "sums")
 TIMED = ("FLOPs", "temporary in a loop", "compiles in s", "ms", "time to Adam", "of copy bandwidth")
 WITHOUT_COMMAND_BUFFERS = {"xla_gpu_enable_command_buffer": ""}
-COMPILED = "compiled for gpu"  # The backend of what was compiled for a GPU and not run.
+COMPILED = "compiled for "  # How the backend of what was not run begins.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,8 @@ class OptimizerStepConfig:
     """Whether to measure AdamP in PyTorch too."""
     command_buffers: bool = True
     """Whether a GPU may take the launches of a step from a buffer, as it does by default."""
-    compile_for: Path | None = None
-    """Target config of a GPU to compile for: what does not take running is counted, none timed."""
+    compile_for: str | None = None
+    """A GPU's target config, or a TPU such as tpu-v5e:2x2, to compile for: nothing is timed."""
     out: Path | None = None
     """JSONL file to append the measurements to."""
 
@@ -77,9 +79,11 @@ class OptimizerStepConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.torch and not torch_peers.installed():
             raise ValueError("torch=True, but PyTorch is not there: pip install torch.")
-        if self.compile_for and not self.compile_for.is_file():
+        if self.compile_for and not (
+            self.compile_for.startswith(xla.TPU) or Path(self.compile_for).is_file()
+        ):
             raise ValueError(
-                f"compile_for={str(self.compile_for)!r} is not a file: give a target config, such"
+                f"compile_for={self.compile_for!r} is not a file: give a target config, such"
                 " as xla/backends/gpu/target_config/specs/h200.txtpb of XLA's repository."
             )
 
@@ -134,13 +138,16 @@ def compile_only(
 ) -> list[records.Record]:
     """Return what the programs for a device that is not there say, a record per optimizer."""
     params = jax.eval_shape(lambda key: trees.fill(trees.TREES[tree](), key), jax.random.key(0))
-    shared = describe(tree, params) | {"backend": COMPILED, "device": device.device_kind}
+    shared = describe(tree, params) | {
+        "backend": f"{COMPILED}{'tpu' if device.platform == 'tpu' else 'gpu'}",
+        "device": device.device_kind,
+    }
     rows = []
     for name in every(config, tree):
         optimizer = OPTIMIZERS[name].make()
         state = jax.eval_shape(optimizer.init, params)
         step = xla.compile_for(device, optimizer.step, params, state, params)
-        counted = of_step(xla.count(step), shared["parameters"])
+        counted = of_step(xla.count(step, by_text=True), shared["parameters"])
         rows.append(shared | {"optimizer": name, "floor": OPTIMIZERS[name].floor} | counted)
     return rows
 
@@ -208,7 +215,7 @@ def heading(rows: Sequence[records.Record]) -> str:
     row = rows[0]
     how = (
         "compiled for, not run"
-        if row["backend"] == COMPILED
+        if row["backend"].startswith(COMPILED)
         else f"{row['windows']} windows of {row['steps']} steps"
     )
     if not row.get("command_buffers", True):

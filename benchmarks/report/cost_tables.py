@@ -42,8 +42,14 @@ def steps(found: Sequence[Record], *devices: goals.Device) -> str:
 
 
 def compiled(found: Sequence[Record]) -> str:
-    """Return one table of what was compiled and not run: bytes per parameter (kernels, sums)."""
-    runs = goals.index([record for record in found if goals.COMPILED.has(record)])
+    """Return a table per device of what was compiled and not run: bytes (kernels, sums)."""
+    unrun = [r for r in found if r["backend"].startswith(optimizer_step.COMPILED)]
+    by_device = tables.group(unrun, lambda record: record["device"])
+    return "\n\n".join(f"{name}.\n\n{_compiled(run)}" for name, run in by_device.items())
+
+
+def _compiled(found: Sequence[Record]) -> str:
+    runs = goals.index(found)
     names = dict.fromkeys(name for run in runs.values() for name in run)
     rows = []
     for name in names:
@@ -53,11 +59,10 @@ def compiled(found: Sequence[Record]) -> str:
             for r in (run.get(name) for run in runs.values())
         ]
         rows.append((name, str(of_trees[0]["floor"] or ""), *cells))
-    devices = ", ".join({r["device"]: None for run in runs.values() for r in run.values()})
     titles = [
         f"{tree}, {next(iter(run.values()))['leaves']} leaves" for (tree, _), run in runs.items()
     ]
-    return f"{devices}.\n\n{tables.markdown(('optimizer', 'floor', *titles), rows)}"
+    return tables.markdown(("optimizer", "floor", *titles), rows)
 
 
 def image_speed(found: Sequence[Record]) -> str:

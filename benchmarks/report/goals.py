@@ -25,7 +25,8 @@ class Device(NamedTuple):
 CPU = Device("a CPU", lambda record: record["backend"] == "cpu")
 GPU = Device("a GPU", lambda record: record["backend"] == "gpu")
 COMPILED = Device(
-    "a GPU, compiled and not run", lambda record: record["backend"] == optimizer_step.COMPILED
+    "a GPU, compiled and not run",
+    lambda record: record["backend"] == f"{optimizer_step.COMPILED}gpu",
 )
 H200 = Device("one H200", lambda record: "H200" in record["device"])
 

@@ -1,6 +1,6 @@
 """Counts what a compiled program costs: by XLA's own word, and by the text of the program itself.
 
-A program may be compiled for a GPU that is not there: XLA needs only a description of one.
+A program may be compiled for a GPU or a TPU that is not there: XLA needs only a description.
 """
 
 import math
@@ -12,12 +12,16 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import topologies
 
+TPU = "tpu-"  # What the name of a TPU's topology starts with.
 LARGE = 1_000  # Elements; no norm's scale of a common model has as many as the smallest kernel.
 # Trying kernels out to choose among them would take the device itself.
 WITHOUT_DEVICE: dict[str, str | bool] = {"xla_gpu_autotune_level": "0"}
 
 # Instructions that compute nothing, and those that run other computations.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"}
+# How a TPU brings an operand near before the fusion that reads it, for which it is counted.
+_FREE |= {"copy-start", "copy-done", "slice-start", "slice-done"}
+_BROUGHT = 'custom_call_target="ConcatBitcast"'
 _CALLS = {"call", "while", "conditional", "async-start"}
 _CALLED = re.compile(
     r"(?:calls|to_apply|body|condition|branch_computations|true_computation|false_computation)"
@@ -79,7 +83,21 @@ class Instruction(NamedTuple):
         return [name for group in _CALLED.findall(self.rest) for name in _NAME.findall(group)]
 
 
-def describe(target_config: Path) -> jax.Device:
+def describe(target: str) -> jax.Device:
+    """Return the device of a TPU's topology, such as tpu-v5e:2x2, or of a GPU's target config."""
+    if not target.startswith(TPU):
+        return describe_gpu(Path(target))
+    try:
+        topology = topologies.get_topology_desc(target.removeprefix(TPU), "tpu")
+    except (RuntimeError, ValueError) as error:
+        raise RuntimeError(
+            f"{target} is not a TPU that can be compiled for here: it needs libtpu (pip install"
+            f" libtpu), and a topology such as v5e:2x2. {error}"
+        ) from error
+    return topology.devices[0]
+
+
+def describe_gpu(target_config: Path) -> jax.Device:
     """Return the device of a target config, XLA's description of one in protobuf's text format."""
     text = target_config.read_text(encoding="utf-8")
     one_device = {"target_config": text, "topology": "1x1x1"}
@@ -101,14 +119,18 @@ def compile_for(device: jax.Device, function: Any, *args: Any) -> jax.stages.Com
     """Compile a function of arrays of these shapes for a device; it cannot be run here."""
     there = jax.sharding.SingleDeviceSharding(device)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), args)
-    return jax.jit(function).lower(*shapes).compile(WITHOUT_DEVICE)
+    return (
+        jax.jit(function)
+        .lower(*shapes)
+        .compile(WITHOUT_DEVICE if device.platform != "tpu" else None)
+    )
 
 
-def count(compiled: jax.stages.Compiled) -> Counts:
-    """Count what a compiled program takes."""
+def count(compiled: jax.stages.Compiled, *, by_text: bool = False) -> Counts:
+    """Count what a compiled program takes, its bytes by its text alone if asked."""
     cost, text = compiled.cost_analysis(), compiled.as_text() or ""
     return Counts(
-        bytes=cost["bytes accessed"] if cost else traffic(text),
+        bytes=cost["bytes accessed"] if cost and not by_text else traffic(text),
         flops=cost["flops"] if cost else None,
         temporary=_planned(compiled, "temp"),
         kernels=kernels(text),
@@ -177,6 +199,8 @@ def _total(
         return sum(of_line(line, sizes) for line in lines if line.opcode not in _FREE)
 
     def of_line(line: Instruction, sizes: dict[str, float]) -> float:
+        if _BROUGHT in line.rest:
+            return 0
         if line.opcode not in _CALLS:
             return of_kernel(line, sizes)
         combined = of_branches if line.opcode == "conditional" else sum

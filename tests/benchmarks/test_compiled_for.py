@@ -96,7 +96,7 @@ def test_a_step_is_recorded_without_what_takes_running(monkeypatch):
     described = []
     compiled = lambda *args: described.append(args) or Deviceless()
     monkeypatch.setattr(xla, "compile_for", compiled)
-    device = type("Device", (), {"device_kind": "some GPU"})
+    device = type("Device", (), {"device_kind": "some GPU", "platform": "cuda"})
     config = optimizer_step.OptimizerStepConfig(optimizers=("sgd",), torch=False)
     adam, sgd = rows = optimizer_step.compile_only("ncf", config, device)
     assert [(row["optimizer"], row["floor"]) for row in rows] == [("adam", 28), ("sgd", 20)]
@@ -132,7 +132,7 @@ COPY = "a step's share of copy bandwidth: block"
 
 def test_goals_are_measured_on_their_own_device_alone():
     compiled = [
-        record(optimizer_step.COMPILED, n, bytes=b) for n, b in (("adam", 28), ("adam_lawn", 56))
+        record("compiled for gpu", n, bytes=b) for n, b in (("adam", 28), ("adam_lawn", 56))
     ]
     where = goals.COMPILED.name
     assert shown(compiled) == {(BYTES, where): "2.00", (MEMORY, where): "0.00"}
@@ -177,9 +177,9 @@ def test_steps_without_command_buffers_stand_apart():
 
 def test_what_was_compiled_is_one_table():
     found = [
-        record(optimizer_step.COMPILED, "adam"),
-        record(optimizer_step.COMPILED, "adam_lawn", bytes=56, kernels=9, reductions=4),
-        record(optimizer_step.COMPILED, "adam_lawn", tree="ncf", bytes=49, leaves=8),
+        record("compiled for gpu", "adam"),
+        record("compiled for gpu", "adam_lawn", bytes=56, kernels=9, reductions=4),
+        record("compiled for gpu", "adam_lawn", tree="ncf", bytes=49, leaves=8),
     ]
     head, _, adam, lawn = cost_tables.compiled(found).splitlines()[2:]
     assert [cell.strip() for cell in head.split("|")[3:-1]] == ["block, 1 leaves", "ncf, 8 leaves"]
@@ -190,7 +190,7 @@ def test_what_was_compiled_is_one_table():
 def test_a_target_config_that_is_not_there_or_not_one(tmp_path, monkeypatch):
     file = tmp_path / "gpu.txtpb"
     with pytest.raises(ValueError, match=r"compile_for='.*gpu.txtpb' is not a file: give a target"):
-        optimizer_step.OptimizerStepConfig(compile_for=file)
+        optimizer_step.OptimizerStepConfig(compile_for=str(file))
     file.write_text("no description")
 
     def refuse(error):
@@ -201,10 +201,19 @@ def test_a_target_config_that_is_not_there_or_not_one(tmp_path, monkeypatch):
 
     refuse(NotImplementedError("topology not implemented for cuda"))
     with pytest.raises(RuntimeError, match="needs JAX's CUDA plugin: pip install"):
-        xla.describe(file)
+        xla.describe(str(file))
     refuse(jax.errors.JaxRuntimeError("cannot parse"))
     with pytest.raises(ValueError, match=r"gpu.txtpb is not a target config .* cannot parse"):
-        xla.describe(file)
+        xla.describe(str(file))
+
+
+def test_a_step_compiled_for_a_tpu_moves_the_floor():
+    pytest.importorskip("libtpu")
+    device = xla.describe("tpu-v5e:2x2")
+    config = optimizer_step.OptimizerStepConfig(optimizers=("adam_lawn",), torch=False)
+    adam, lawn = optimizer_step.compile_only("block", config, device)
+    assert adam["backend"] == "compiled for tpu"
+    assert (adam["bytes"], lawn["bytes"]) == pytest.approx((28, 48), rel=0.01)
 
 
 def test_shapes_are_compiled_for_a_device_as_they_are():
