@@ -17,26 +17,28 @@ from examples.tasks.images import ModelName, classification, data
 from examples.tasks.images.options import ImageOptions
 from examples.tasks.images.reports import report
 from examples.training import command, distributed
+from examples.training.options import in_order_of_use
 
 
+@in_order_of_use
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageOptions):
     """Trains an image classifier and reports how well and how surely it tells images apart."""
 
     dataset: data.DatasetName
-    """Which images; generated ones need no data."""
+    """Which images; generated ones need no data, to see whether all runs and how fast."""
     data_dir: Path | None = None
-    """Where TensorFlow Datasets has prepared them; by default where it looks by itself."""
+    """Folder where TensorFlow Datasets has prepared them, by default ~/tensorflow_datasets."""
     train_images: int | None = None
     """How many images to train on; by default all that are not held out."""
     validation_images: int = 0
-    """Training images to hold out and judge by, to choose a setting; 0: the test set judges."""
+    """How many training images to evaluate on in place of the test set, to choose a setting by."""
     epochs: int = 300
     """Passes over the training set."""
     warmup_epochs: float = 30.0
     """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
     batch_size: int = 4096
-    """Training images in a batch."""
+    """Training images per update of the weights."""
     model: ModelName = "vgg19"
     """Which network."""
     rotation: float | None = None
@@ -63,7 +65,7 @@ def main(config: Config) -> None:
 
 
 def make_task(config: Config) -> classification.Classification:
-    """The images on the device, and how they are trained on."""
+    """Put the images on the device, and say how they are trained on."""
     images = data.load(
         config.dataset,
         config.data_dir,

@@ -31,11 +31,12 @@ from examples.tasks.images import ModelName, files, recipes, stream, streamed
 from examples.tasks.images.options import ImageOptions
 from examples.tasks.images.reports import report
 from examples.training import command, distributed, sharding
-from examples.training.options import StaticOptions
+from examples.training.options import StaticOptions, in_order_of_use
 
 GENERATED_IMAGES, GENERATED_HELD_OUT, CLASSES = 25_600, 512, 1000
 
 
+@in_order_of_use
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageOptions):
     """Trains an image classifier and reports how well and how surely it tells images apart."""
@@ -43,7 +44,7 @@ class Config(ImageOptions):
     dataset: Literal["imagenet2012", "generated"] = "imagenet2012"
     """Which images; generated ones need no data and no host, to see what a step costs."""
     data_dir: Path | None = None
-    """Where TensorFlow Datasets has prepared them; by default where it looks by itself."""
+    """Folder where TensorFlow Datasets has prepared them, by default ~/tensorflow_datasets."""
     train_images: int | None = None
     """How many images to train on; by default all, of generated ones 25,600."""
     image_size: int = 224
@@ -53,23 +54,23 @@ class Config(ImageOptions):
     warmup_epochs: float = 5.0
     """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
     batch_size: int = 256
-    """Training images in an update of the weights."""
+    """Training images per update of the weights."""
     accumulate: int = 1
-    """Train steps whose mean gradient makes an update, each with its share of the batch: where
-    memory does not hold the whole. Each has batch statistics, median margin and flooding of its
-    own; rates, warmup and LAWN's epochs count updates, and the switch sees the last margin."""
+    """Train steps whose mean gradient makes an update, where memory does not hold the whole batch.
+    Each has batch statistics, a median margin and flooding of its own.
+    Rates, warmup and LAWN's epochs count updates, and the switch sees the last step's margin."""
     seeds: tyro.conf.Suppress[int] = 1
     """One stream of images serves one seed."""
     momentum: float = recipes.MOMENTUM
-    """Of sgd and sgd_lawn."""
+    """Momentum of sgd and sgd_lawn."""
     model: ModelName = "resnet50"
     """Which network."""
     workers: int = 0
-    """Processes that read and cut images; 0: a thread a core. They help where threads leave cores
-    idle, and need room in /dev/shm, some 20 MB each."""
+    """Processes that read and cut images; 0: a thread per core.
+    Processes help where threads leave cores idle, and take some 20 MB of /dev/shm each."""
     steps_at_once: int = 16
-    """Most train steps in one go, between which SIGTERM is noticed: a divisor of those in an epoch.
-    Two such goes of images are on the device."""
+    """Most train steps in one go, a divisor of those in an epoch; SIGTERM is noticed between goes.
+    Images of two goes are on the device."""
 
     @property
     def images_in_step(self) -> int:
@@ -95,7 +96,7 @@ class Config(ImageOptions):
             )
 
     def static_options(self, steps_per_epoch: int) -> StaticOptions:
-        """What of these options is compiled into a program."""
+        """Return what of these options is compiled into a program."""
         static = super().static_options(steps_per_epoch)
         return static._replace(momentum=self.momentum, accumulate=self.accumulate)
 
@@ -114,7 +115,7 @@ def main(config: Config) -> None:
 
 
 def make_source(config: Config) -> tuple[streamed.Streamed, stream.Stream | stream.Generated]:
-    """The task, and where its images come from.
+    """Make the task, and find where its images come from.
 
     Raises:
       ValueError: for a batch that is larger than the set, or that the devices cannot share.
@@ -155,7 +156,7 @@ def make_source(config: Config) -> tuple[streamed.Streamed, stream.Stream | stre
 
 
 def read_command_line(arguments: list[str] | None = None) -> Config:
-    """The options, those that are not given from the setting that is named first."""
+    """Read the options, those that are not given from the setting that is named first."""
     settings = {
         name: (recipes.describe(recipe), Config(**recipes.options(recipe)))
         for name, recipe in recipes.RECIPES.items()

@@ -15,32 +15,33 @@ from examples.results import records, tables
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command, distributed
-from examples.training.options import Options
+from examples.training.options import Options, in_order_of_use
 
 
+@in_order_of_use
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Options):
     """Trains a recommender and reports how high it ranks the items held out."""
 
     dataset: recommendation.DatasetName
-    """Who interacted with what."""
+    """Who interacted with what: viewers with films, or users of Pinterest with pins."""
     data_dir: Path | None = None
-    """Folder with u.data, ratings.dat or GroupLens's archive, or with the split that the authors of
-    NCF published, plain or as .xz; by default they are downloaded."""
+    """Folder with u.data, ratings.dat, GroupLens's archive or the split of NCF's authors.
+    They may be plain, .xz, .gz or .bz2, and begin with column names. By default: downloaded."""
     epochs: int = 100
     """Passes over the training set; the paper has 300, or 500 for its two largest batches."""
     warmup_epochs: float = 10.0
     """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
     learning_rate: float = 3e-3
-    """Peak of the learning rate."""
+    """Peak of the learning rate: what to tune first."""
     batch_size: int = 10_000
-    """Training examples in a batch, the four negatives of each positive included."""
+    """Training examples per update of the weights, four drawn negatives per positive included."""
     seeds: int = 1
-    """How many seeds to train, all vmapped in one jit."""
+    """How many seeds to train, all in one program: the table has their mean and standard error."""
     loss: Literal["bce", "focal"] = "bce"
-    """Binary cross-entropy, or the focal loss."""
+    """Binary cross-entropy, or the focal loss, which turns from what is classified well."""
     gamma: float = 2.0
-    """How much the focal loss turns from the examples that are classified well."""
+    """How far the focal loss turns from it; 0 is cross-entropy."""
     label_smoothing: float = 0.0
     """How much of a label's probability goes to the other one; the paper compares 0.05."""
     bounded_weight_norm: bool = False
@@ -48,7 +49,7 @@ class Config(Options):
     tower: tuple[int, ...] = (256, 128, 64)
     """Widths of both embeddings together and of the layers after them."""
     negatives_seed: int = 0
-    """Fixes the 99 negatives to rank each held-out item among, where none are published."""
+    """Draws the 99 negatives to rank each held-out item among, where none are published."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +72,7 @@ def main(config: Config) -> None:
 
 
 def report(config: Config, result: training.Result) -> None:
-    """Prints the table, and appends the records unless they are there."""
+    """Print the table, and append the records unless they are there."""
     rows = []
     for metric, name in {"HR@10": "hr_at_10", "NDCG@10": "ndcg_at_10"}.items():
         percent = 100 * result.curve[name]
@@ -83,7 +84,7 @@ def report(config: Config, result: training.Result) -> None:
 
 
 def load(config: Config) -> ranking.Ranking:
-    """What to train on and how it is judged, on the device."""
+    """Put what to train on, and how it is evaluated, on the device."""
     data_dir = str(config.data_dir) if config.data_dir else None
     return ranking.make_task(
         recommendation.load(config.dataset, data_dir, negatives_seed=config.negatives_seed),

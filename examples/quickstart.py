@@ -22,7 +22,7 @@ from examples import training
 from examples.results import plots, records, tables
 from examples.tasks import identifiers
 from examples.training import command, distributed
-from examples.training.options import Options, RunOptions
+from examples.training.options import Options, RunOptions, in_order_of_use
 
 GRID = ("epochs", "learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
@@ -36,6 +36,7 @@ PANELS = {
 }
 
 
+@in_order_of_use
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):
     """Chooses each optimizer's settings on a short run and keeps them for longer ones."""
@@ -43,11 +44,11 @@ class Config(RunOptions):
     epochs: int = 15
     """Passes over the training set while settings are chosen."""
     longer: tuple[int, ...] = (60,)
-    """Passes of the longer runs."""
+    """Passes of the longer runs, one such run per number."""
     warmup_epochs: float = 2.0
     """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
     batch_size: int = 2000
-    """Training examples in a batch."""
+    """Training examples per update of the weights."""
     learning_rates: tuple[float, ...] = (1e-2, 3e-2)
     """Peaks to choose from, for every optimizer."""
     weight_decays: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8)
@@ -55,9 +56,9 @@ class Config(RunOptions):
     free_epochs: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
     """Free phases that Adam-LAWN chooses from."""
     tuning_seeds: int = 2
-    """Seeds to choose a setting by."""
+    """How many seeds to choose a setting by; none of them is reported."""
     picture: Path | None = Path("runs/quickstart.png")
-    """Where to draw the curves."""
+    """File to draw the curves to; its ending says the format."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,7 +102,7 @@ def main(config: Config) -> None:
 
 
 def tune(task: identifiers.Identifiers, config: Config) -> dict[str, Options]:
-    """Returns the best setting of each optimizer."""
+    """Return the best setting of each optimizer."""
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(RunOptions)}
     adam = [
         Options(optimizer="adam", learning_rate=rate, weight_decay=decay, **shared)
@@ -155,12 +156,12 @@ def try_out(
 
 
 def best(trials: Sequence[Trial]) -> Options:
-    """Returns the setting that did best; a score that is not a number never does."""
+    """Return the setting that did best; a score that is not a number never does."""
     return max(trials, key=lambda trial: np.nan_to_num(trial[1:], nan=-1).tolist()).options
 
 
 def table(found: Sequence[records.Record]) -> str:
-    """Returns what `main` found, from the last epoch of each seed, and how settings were chosen."""
+    """Return what `main` found, from the last epoch of each seed, and how settings were chosen."""
     by_epochs = sorted(found, key=lambda record: record["config"]["epochs"])
     rows = []
     for (epochs, method), runs in tables.group(by_epochs, _row).items():

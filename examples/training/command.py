@@ -12,6 +12,7 @@ import io
 import json
 import linecache
 import logging
+import os
 import re
 import signal
 import sys
@@ -29,12 +30,12 @@ OURS = tuple(str(ROOT / package) for package in ("examples", "benchmarks", "lawn
 
 
 def parser(config: type, module: str, about: str | None) -> Callable[[], Any]:
-    """Returns a function that reads a config from the command line of `python -m module`."""
+    """Return a function that reads a config from the command line of `python -m module`."""
     return lambda: tyro.cli(config, prog=f"python -m {module}", description=about)
 
 
 def run(main: Callable[[Any], None], read: Callable[[], Any]) -> None:
-    """Reads a config and runs `main` with it, and ends the process in good order."""
+    """Read a config and runs `main` with it, and end the process in good order."""
     config = None
     try:
         with _plain_log():
@@ -53,6 +54,10 @@ def run(main: Callable[[Any], None], read: Callable[[], Any]) -> None:
         line = f"Interrupted: {kept or 'nothing is kept without --checkpoint-dir'}."
         print(f"\n{line}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; nor can what is left be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (ValueError, TypeError, OSError, ImportError) as error:
         if not is_expected(error):
             raise
@@ -76,7 +81,7 @@ def is_expected(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns what an error says, with the remedy where it does not say one."""
+    """Return what an error says, with the remedy where it does not say one."""
     text = " ".join(str(error).split())
     if isinstance(error, ImportError):
         return f'{text}. Install what the examples need: pip install -e ".[examples]".'
@@ -84,7 +89,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _read_in_one_line(read: Callable[[], Any]) -> Any:
-    """Reads a config; what the parser says of a mistake on standard error becomes one line."""
+    """Read a config; what the parser says of a mistake on standard error becomes one line."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -96,7 +101,7 @@ def _read_in_one_line(read: Callable[[], Any]) -> Any:
 
 
 def out_of_box(box: str) -> str:
-    """Returns in one line what tyro prints in a box: what is wrong, and the options in question."""
+    """Return in one line what tyro prints in a box: what is wrong, and the options in question."""
     plain = re.sub(r"[│╮╯]", "", re.sub(r"╭.*", "-" * 9, box))
     # The first is the title where the terminal has no UTF-8, and empty where it has.
     title, *blocks = re.split("[─-]{9,}", plain)

@@ -17,11 +17,11 @@ class Cluster:
     """How the processes of a run find each other."""
 
     distributed: bool = False
-    """Be one of several processes, each started with the same command; with nothing more to say
-    under Slurm, Open MPI, Kubernetes and on TPUs. The first one writes; files are shared."""
+    """Be one of several processes, each started with the same command.
+    Slurm, Open MPI, Kubernetes and TPUs say the rest. The first one writes; files are shared."""
     coordinator: str | None = None
-    """Address and port of the first process, as 10.0.0.1:1234; by default what the cluster says, or
-    $JAX_COORDINATOR_ADDRESS."""
+    """Address and port of the first process, as 10.0.0.1:1234.
+    By default what the cluster says, or $JAX_COORDINATOR_ADDRESS."""
     num_processes: int | None = None
     """How many processes there are; by default what the cluster says."""
     process_id: int | None = None
@@ -51,7 +51,7 @@ class StoppedError(Exception):
 
 
 def join(cluster: Cluster) -> None:
-    """Joins the other processes, once; before JAX is used."""
+    """Join the other processes, once; before JAX is used."""
     if not cluster.distributed or jax.distributed.is_initialized():
         return
     try:
@@ -76,7 +76,7 @@ def any_process(flag: bool) -> bool:
 
 
 def of_first(number: int) -> int:
-    """Returns the number that the first process has; all must ask."""
+    """Return the number that the first process has; all must ask."""
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
@@ -84,7 +84,7 @@ def of_first(number: int) -> int:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Keeps SIGTERM from ending anything: what is yielded says whether it came, to any process.
+    """Keep SIGTERM from ending anything: what is yielded says whether it came, to any process.
 
     Ctrl-C ends all at once, or where something has swallowed it, as asyncio and finalisers may,
     when that is asked next.

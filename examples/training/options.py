@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 import jax
 import optax
@@ -28,6 +28,17 @@ OptimizerName = Literal[
 SwitchName = Literal["rise", "hold", "auto"]
 WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus")
 
+# `--help` begins with these options, has all others as their classes do, and ends with these.
+FIRST = (
+    *("dataset", "data_dir", "train_images", "validation_images", "image_size"),
+    *("epochs", "longer", "batch_size", "accumulate", "optimizer", "learning_rate"),
+    *("learning_rates", "warmup_epochs", "weight_decay", "weight_decays"),
+)
+LAST = (
+    *("tuning_seeds", "seeds", "first_seed", "out", "picture", "tensorboard", "checkpoint_dir"),
+    *("checkpoint_every", "workers", "steps_at_once", "mesh", "cluster"),
+)
+
 # Where files are, how often they are written, and which devices compute.
 SHAPES_NOTHING = (
     *("out", "data_dir", "checkpoint_dir", "checkpoint_every", "tensorboard"),
@@ -35,6 +46,19 @@ SHAPES_NOTHING = (
 )
 
 Scalar = Any  # A float or a float32 scalar, a traced one too.
+Config = TypeVar("Config")
+
+
+def in_order_of_use(config: type[Config]) -> type[Config]:
+    """List the options of a dataclass for a reader: data and optimizer first, devices last.
+
+    A dataclass has the fields of its bases before its own, so the mesh before the dataset.
+    """
+    fields = config.__dataclass_fields__  # type: ignore[attr-defined]
+    middle = [name for name in fields if name not in FIRST + LAST]
+    order = [name for name in (*FIRST, *middle, *LAST) if name in fields]
+    config.__dataclass_fields__ = {name: fields[name] for name in order}  # type: ignore[attr-defined]
+    return config
 
 
 class StaticOptions(NamedTuple):
@@ -88,13 +112,13 @@ class RunOptions:
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
     batch_size: int = 100
-    """Training examples in a batch."""
+    """Training examples per update of the weights."""
     seeds: int = 5
-    """How many seeds to train, all vmapped in one jit."""
+    """How many seeds to train, all in one program: the table has their mean and standard error."""
     first_seed: int = 0
-    """The first of them; the others follow it."""
+    """The first of the seeds; the others are the numbers after it."""
     out: Path | None = None
-    """JSONL file to append one record a seed to."""
+    """File to append a line of JSON per seed to: options, versions, the curve of every epoch."""
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     """How many devices to use, and how."""
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Cluster)
@@ -111,7 +135,8 @@ class RunOptions:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(
-                f"warmup_epochs={self.warmup_epochs} must lie between 0 and epochs={self.epochs}."
+                f"warmup_epochs={self.warmup_epochs} must lie between 0 and epochs={self.epochs}:"
+                " give it too."
             )
 
 
@@ -120,27 +145,30 @@ class Options(RunOptions):
     """A run of one optimizer at one setting."""
 
     optimizer: OptimizerName = "adam_lawn"
-    """adam and adamw are one: Adam with decoupled weight decay, by default none."""
+    """With _lawn: the optimizer of that name, and on fixed norms from the switch on.
+    Both adam and adamw are Adam with decoupled weight decay; hyperball fixes the initial norms."""
     learning_rate: float = 1e-3
-    """Peak of the learning rate."""
+    """Peak of the learning rate: what to tune first."""
     weight_decay: float = 0.0
-    """Of kernels and embeddings, times the learning rate; for sgd it is added to the gradient."""
+    """Decay of kernels and embeddings, times the learning rate; sgd adds it to the gradient.
+    What has fixed norms takes none."""
     free_epochs: float | SwitchName = "rise"
-    """Epochs before LAWN fixes the norms. rise: until the gradient rises, to fix the norms of the
-    moment when this began; hold: until the median margin reaches 3, where the norms are steered to
-    keep it; auto: until the median margin is 2.5 for good."""
+    """LAWN's switch: how many epochs before it fixes the norms, or a rule that finds the moment.
+    The rule rise: when the gradient rises; the norms are those of the moment when this began.
+    The rule hold: when the median margin reaches 3; the norms are then steered to keep it there.
+    The rule auto: when the median margin is 2.5 for good."""
     norms_of: float | None = None
-    """Fix the norms of this earlier epoch, in place of those at the end of the free epochs."""
+    """Fix the norms of this earlier epoch and not those at the end of the free epochs."""
     clip_norm: float | None = None
-    """Norm that the gradient as a whole is clipped to; None: not clipped."""
+    """Largest norm of the gradient as a whole; a larger one is scaled down to it."""
     flood_level: float = 0.0
-    """Flooding: the mean loss of a batch is kept from falling below this."""
+    """Flooding: keep the mean loss of a batch from falling below this; 0: let it fall."""
     checkpoint_dir: Path | None = None
-    """Where to keep checkpoints; the same command goes on from the last, on any mesh."""
+    """Folder to keep checkpoints in: the same command then goes on from the last, on any mesh."""
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
     tensorboard: Path | None = None
-    """Where to write TensorBoard event files."""
+    """Folder to write TensorBoard event files to."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,14 +206,14 @@ class Options(RunOptions):
         return not isinstance(self.free_epochs, str) and 0 <= epoch <= self.free_epochs
 
     def config(self) -> dict[str, Any]:
-        """Returns all that shapes the result, for a record."""
+        """Return all that shapes the result, for a record."""
         given = dataclasses.asdict(self)
         if self.norms_of is None:  # Records from before there was such an option lack it.
             del given["norms_of"]
         return {k: v for k, v in given.items() if k not in SHAPES_NOTHING}
 
     def static_options(self, steps_per_epoch: int) -> StaticOptions:
-        """Returns what of these options is compiled into a program."""
+        """Return what of these options is compiled into a program."""
         warmup_steps = round(self.warmup_epochs * steps_per_epoch)
         return StaticOptions(
             self.optimizer,
@@ -198,7 +226,7 @@ class Options(RunOptions):
         )
 
     def hyperparameters(self) -> Hyperparameters:
-        """Returns what of these options may be traced."""
+        """Return what of these options may be traced."""
         free_epochs = None if isinstance(self.free_epochs, str) else self.free_epochs
         return Hyperparameters(self.learning_rate, self.weight_decay, free_epochs, self.norms_of)
 
@@ -206,7 +234,7 @@ class Options(RunOptions):
 def make_optimizer(
     static: StaticOptions, hyperparameters: Hyperparameters
 ) -> optax.GradientTransformationExtraArgs:
-    """Makes the optimizer that the options name.
+    """Make the optimizer that the options name.
 
     Args:
       static: from `Options.static_options`.
@@ -248,7 +276,7 @@ def make_optimizer(
 
 
 def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn_optax.Switch:
-    """Makes LAWN's switch."""
+    """Make LAWN's switch."""
     free_epochs, norms_of = hyperparameters.free_epochs, hyperparameters.norms_of
     if free_epochs is not None:
         return lawn_optax.at_epoch(free_epochs, static.steps_per_epoch, norms_of=norms_of)
@@ -262,5 +290,5 @@ def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn
 
 
 def _decays(params: optax.Params) -> optax.Params:
-    """Selects the leaves that LAWN would constrain: kernels and embeddings."""
+    """Select the leaves that LAWN would constrain: kernels and embeddings."""
     return jax.tree.map(lambda w: w.ndim >= 2, params)

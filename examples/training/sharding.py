@@ -24,11 +24,11 @@ class MeshConfig:
     """How many devices share the work, and how; at most one size may be -1, all that are left."""
 
     data: int | None = None
-    """Devices to copy the weights to, which share each batch; by default 1, with --distributed -1,
-    unless another size is."""
+    """Devices to copy the weights to, which share each batch.
+    By default 1; with --distributed -1, unless another size is."""
     fsdp: int = 1
-    """Devices to split the inputs of the weights over, embeddings by rows; they share each batch
-    too."""
+    """Devices to split the inputs of the weights over, embeddings by rows.
+    They share each batch too."""
     tensor: int = 1
     """Devices to split the outputs of the weights over; each computes its part of a layer."""
 
@@ -58,7 +58,7 @@ class MeshConfig:
             yield
 
     def sizes(self, devices: int, processes: int) -> dict[str, int]:
-        """The sizes by axis, with no -1 among them; they may leave devices of one process idle."""
+        """Return the sizes by axis, no -1 among them; devices of one process may stay idle."""
         left = processes > 1 and -1 not in (self.fsdp, self.tensor)
         data = self.data or (-1 if left else 1)
         sizes = {"data": data, "fsdp": self.fsdp, "tensor": self.tensor}
@@ -95,7 +95,7 @@ def rows_here(batch: int) -> np.ndarray:
 
 
 def put_parts(tree: Any, batch: int, axis: int) -> Any:
-    """Makes arrays of what each process holds, with the batch split as inside jit; outside jit.
+    """Make arrays of what each process holds, with the batch split as inside jit; outside jit.
 
     Args:
       tree: leaves on the host, along `axis` the examples of `rows_here(batch)`.
@@ -151,17 +151,17 @@ def split(shape: Sequence[int], sizes: Mapping[str, int]) -> PartitionSpec:
 
 
 def split_state(state: Any) -> Any:
-    """Splits what training changes, every leaf as `split` says."""
+    """Split what training changes, every leaf as `split` says."""
     return _place(state, lambda leaf, sizes: split(leaf.shape, sizes))
 
 
 def split_batches(batches: Any) -> Any:
-    """Splits the examples of batches `(steps, batch, ...)`, whether they divide or not."""
+    """Split the examples of batches `(steps, batch, ...)`, whether they divide or not."""
     return _place(batches, lambda leaf, _: PartitionSpec(None, BATCH))
 
 
 def split_rows(data: Any) -> Any:
-    """Splits the first axis of every leaf, whether it divides or not."""
+    """Split the first axis of every leaf, whether it divides or not."""
     return _place(data, lambda leaf, _: PartitionSpec(BATCH if leaf.ndim else None))
 
 
@@ -171,7 +171,7 @@ def copy(tree: Any) -> Any:
 
 
 def put(tree: Any) -> Any:
-    """The same outside jit: copies arrays of the host, or of one device, to every device."""
+    """Do so outside jit: copy arrays of the host, or of one device, to every device."""
     mesh = jax.sharding.get_mesh()
     return tree if mesh.empty else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 

@@ -1,11 +1,12 @@
 """Mistakes that a newcomer makes: a short message, exit code 2; and what a defect shows."""
 
 import logging
+import re
 import sys
 
 import pytest
 
-from examples import cifar, imagenet, ncf, training
+from examples import cifar, imagenet, ncf, quickstart, training
 from examples.results import records
 from examples.tasks.recommendation import ranking
 from examples.training import command, switching
@@ -78,11 +79,24 @@ def test_a_setting_that_is_not_there_is_told_in_short(monkeypatch, capsys):
     assert error.count("\n") == 1
 
 
-def test_help_is_left_as_it_is(monkeypatch, capsys):
-    assert run(monkeypatch, ncf, ["--help"]) == 0
+IN_ORDER = [
+    *("dataset", "data-dir", "epochs", "optimizer", "learning-rate", "learning-rates"),
+    *("free-epochs", "seeds", "out", "checkpoint-dir", "distributed", "mesh.data"),
+]
+
+
+@pytest.mark.parametrize("module", [ncf, cifar, imagenet, quickstart])
+def test_help_goes_from_the_data_to_the_devices(module, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["python", *["adam-256"][: module is imagenet], "--help"])
+    read = getattr(module, "read_command_line", None)
+    with pytest.raises(SystemExit, match="0"):
+        command.run(module.main, read or command.parser(module.Config, module.__name__, None))
     out, error = capsys.readouterr()
-    assert "--free-epochs" in out
     assert not error
+    listed = re.findall(r"^\W*--(\S+)", out, re.M)
+    order = [name.rstrip(",") for name in listed if name.rstrip(",") in IN_ORDER]
+    assert order == sorted(order, key=IN_ORDER.index)
+    assert {"epochs", "free-epochs", "out", "mesh.data"} <= set(order)
 
 
 def missing_package(config):
@@ -141,7 +155,7 @@ def test_a_run_that_never_switches_says_so_before_and_after(capsys):
     assert record["switched_at_epoch"] == pytest.approx(0.5, abs=0.5)
 
 
-@pytest.mark.parametrize("switch", ["hold", "auto"])
+@pytest.mark.parametrize("switch", ["rise", "hold", "auto"])
 def test_an_automatic_switch_that_did_not_come_is_told_after(switch, capsys):
     command.run(lambda config: train(free_epochs=switch, learning_rate=0.0), lambda: None)
     assert capsys.readouterr().err.startswith("LAWN never began in 1 of 1 run(s)")

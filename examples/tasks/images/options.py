@@ -13,26 +13,26 @@ class ImageOptions(Options):
     """Which network, which loss, and how its batches are normalised."""
 
     seeds: int = 1
-    """How many seeds to train, one after the other in one jit."""
+    """How many seeds to train, one after the other in one program."""
     clip_norm: float | None = 1.0
-    """Norm that the gradient as a whole is clipped to; None: not clipped."""
+    """Largest norm of the gradient as a whole; a larger one is scaled down to it."""
     model: ModelName
     """Which network."""
     width: float = 1.0
-    """Factor on its channels."""
+    """Factor on the channels of the network: 0.25 makes it sixteen times cheaper."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of the computation; weights and statistics are float32. On CPU float32 is faster."""
+    """What is computed in; weights and statistics are float32. On CPU float32 is faster."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
-    """Which loss."""
+    """Cross-entropy, or the focal loss, which turns from what is classified well."""
     gamma: float = 2.0
-    """How much the focal loss turns from the images that are classified well."""
+    """How far the focal loss turns from it."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes; the paper tries 0.05."""
     bounded_weight_norm: bool = False
     """Fix the initial norms by reparametrization, as Hoffer et al. do, whatever the optimizer."""
     virtual_batch_size: int | None = None
-    """Images that batch normalisation takes its statistics over, a divisor of the batch size; by
-    default all of the batch, on all devices. As many as a device has need no exchange for them."""
+    """Images that batch normalisation takes its statistics over, by default the whole batch.
+    Give a divisor of the batch size; no more than a device has need no exchange for them."""
 
     @property
     def images_in_step(self) -> int:
@@ -52,7 +52,7 @@ class ImageOptions(Options):
             check_virtual_batch_size(self.virtual_batch_size, self.images_in_step)
 
     def network(self) -> dict[str, Any]:
-        """What of these options an image task is made from."""
+        """Return what of these options an image task is made from."""
         return {
             "model": self.model,
             "width": self.width,
