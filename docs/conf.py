@@ -31,18 +31,18 @@ napoleon_use_ivar = True
 
 
 def setup(app):
-    """Called by Sphinx."""
+    """Register what this file does; Sphinx calls it."""
     app.connect("missing-reference", _from_the_package)
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math, None))
 
 
 def _from_the_package(app, env, node, contnode):
-    """Finds `lawn` from anywhere in the package, not from its own module alone."""
+    """Find `lawn` from anywhere in the package, not from its own module alone."""
     target, python = f"lawn_optax.{node['reftarget']}", env.get_domain("py")
     return python.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)
 
 
 def _visit_math(self, node):
-    """An equation as MathML: browsers show it offline, and a mistake in it fails the build."""
+    """Write an equation as MathML: browsers show it offline, and a mistake fails the build."""
     self.body.append(tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block)))
     raise nodes.SkipNode
