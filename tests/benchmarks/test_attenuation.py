@@ -51,6 +51,7 @@ def test_the_factor_is_on_the_logits_of_the_loss_and_changes_no_ranking(task):
     assert whole == same
 
 
+@pytest.mark.slow
 def test_the_branches_are_one_until_the_onset_and_differ_from_there(results):
     assert results.keys() == attenuation.BRANCHES.keys()
     losses = np.stack([result.curve["train_loss"][0] for result in results.values()])

@@ -107,6 +107,7 @@ def measured(folder, only=()):
     return found
 
 
+@pytest.mark.slow
 def test_items_of_each_kind_leave_their_records(tmp_path):
     measured(tmp_path, ("optimizer-step", "movielens-1m-10k-untuned"))
     assert {r["optimizer"] for r in records.read_records(tmp_path / "overhead.jsonl")} == {

@@ -9,6 +9,7 @@ from examples.tasks import recommendation
 from tests.examples.toys import toy_interactions
 
 
+@pytest.mark.slow
 def test_it_prints_and_records(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: toy_interactions())
     config = epoch.EpochConfig(

@@ -88,6 +88,7 @@ def test_images_as_they_are_differ_in_nothing_else(monkeypatch):
     assert (task.pixels(augmented) != plain.pixels(same)).any()
 
 
+@pytest.mark.slow
 def test_it_prints_and_records(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(images.WORKLOADS, "vgg5", images.ImageWorkload(8, 5, 4096, True))
     rngs = lambda: nnx.Rngs(jax.random.key(0, impl="rbg"))  # As make_model: it compiles faster.

@@ -46,6 +46,7 @@ def runs_of(config, file):
     return [studies.identity(r["config"]) for r in records.read_records(path)]
 
 
+@pytest.mark.slow
 def test_every_setting_once_and_the_chosen_with_other_seeds(config):
     sweep.main(config)
     study = STUDIES[NAME]

@@ -1,6 +1,6 @@
 """Random trees, dtypes, shardings, masks, axes, wrappers and switches: what holds for all of them.
 
-40 examples in an ordinary run, 600 more with `-m slow`.
+20 examples in an ordinary run, 600 more with `-m slow`.
 """
 
 import contextlib
@@ -315,7 +315,7 @@ def check(problem: Problem) -> None:
 QUIET = [hypothesis.HealthCheck.filter_too_much]  # Of trees with nothing to constrain, at first.
 
 
-@hypothesis.settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=QUIET)
+@hypothesis.settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=QUIET)
 @hypothesis.given(PROBLEMS)
 def test_norms_hold_and_free_leaves_are_the_inner_optimizers_own(problem):
     check(problem)

@@ -207,8 +207,9 @@ def test_multi_steps_counts_marks_in_emitted_updates():
     expected, _ = run(tx)
     multi = optax.MultiSteps(tx, 2)
     params, state = PARAMS, multi.init(PARAMS)
+    update = jax.jit(multi.update)
     for t in range(2 * STEPS):
-        updates, state = multi.update(pull(t // 2, params), state, params)
+        updates, state = update(pull(t // 2, params), state, params)
         params = optax.apply_updates(params, updates)
     assert max_difference([params], [expected[-1]]) < 1e-5
 
