@@ -15,7 +15,7 @@ import lawn_optax as lo
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lawn_optax"
-FLOORS = [
+LEVELS = [
     {"_geometry", "_paths", "_exchange", "losses", "metrics"},
     {"_checks"},
     {"_spheres", "_switches", "schedules"},
@@ -39,16 +39,16 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def floor(module: str) -> int:
-    return next(i for i, modules in enumerate(FLOORS) if module in modules)
+def level(module: str) -> int:
+    return next(i for i, modules in enumerate(LEVELS) if module in modules)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_floor_imports_lower_floors_only(module):
+def test_a_module_imports_lower_ones_only(module):
     for name in imported(PACKAGE / f"{module}.py"):
         parts = name.split(".")
         if parts[0] == "lawn_optax" and len(parts) > 1 and parts[1] in MODULES:
-            assert floor(parts[1]) < floor(module), f"{module} imports {name}"
+            assert level(parts[1]) < level(module), f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("module", MODULES)
