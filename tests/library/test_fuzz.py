@@ -1,6 +1,6 @@
 """Random trees, dtypes, shardings, masks, axes, wrappers and switches: what holds for all of them.
 
-20 examples in an ordinary run, 600 more with `-m slow`.
+20 examples in an ordinary run, 150 more with `-m slow`.
 """
 
 import contextlib
@@ -322,7 +322,7 @@ def test_norms_hold_and_free_leaves_are_the_inner_optimizers_own(problem):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=600, derandomize=True, deadline=None, suppress_health_check=QUIET)
+@hypothesis.settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=QUIET)
 @hypothesis.given(PROBLEMS)
 def test_so_they_are_in_many_more_examples(problem):
     check(problem)
