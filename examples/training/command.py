@@ -35,7 +35,7 @@ def parser(config: type, module: str, about: str | None) -> Callable[[], Any]:
 
 
 def run(main: Callable[[Any], None], read: Callable[[], Any]) -> None:
-    """Read a config and runs `main` with it, and end the process in good order."""
+    """Read a config and run `main` with it, and end the process in good order."""
     config = None
     try:
         with _plain_log():
