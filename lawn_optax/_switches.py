@@ -334,8 +334,13 @@ def hold_median_margin(
         raise ValueError(f"least_scale={least_scale} must lie between 0 and 1, such as 0.5.")
 
     def init() -> HoldMedianMarginState:
-        zero, one = jnp.zeros([], jnp.float32), jnp.ones([], jnp.float32)
-        return HoldMedianMarginState(zero, jnp.zeros([], bool), one, one)
+        # Arrays of their own, each of which may be donated.
+        return HoldMedianMarginState(
+            jnp.zeros([], jnp.float32),
+            jnp.zeros([], bool),
+            jnp.ones([], jnp.float32),
+            jnp.ones([], jnp.float32),
+        )
 
     def update(
         count: jax.Array, state: HoldMedianMarginState, extra_args: Mapping[str, Any]
@@ -347,7 +352,8 @@ def hold_median_margin(
         excess = jnp.clip(average / threshold - 1, -1, 1)
         steered = jnp.maximum(state.scale * jnp.exp(-rate * excess), least_scale)
         scale = jnp.where(state.held, steered, 1)
-        return held, HoldMedianMarginState(average, held, scale, scale / state.scale)
+        factor = jnp.where(state.held, scale / state.scale, state.factor)
+        return held, HoldMedianMarginState(average, held, scale, factor)
 
     return Switch(init, update, extra_args=("margin",), factor=lambda state: state.factor)
 
@@ -426,8 +432,9 @@ def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
         raise ValueError(f"mark_ratio={mark_ratio} must lie between 1 and ratio={ratio}.")
 
     def init() -> GradientRiseState:
-        zero = jnp.zeros([], jnp.float32)
-        return GradientRiseState(zero, zero, zero, jnp.zeros([], bool), jnp.zeros([], bool))
+        # Arrays of their own, each of which may be donated.
+        average, peak, low = (jnp.zeros([], jnp.float32) for _ in range(3))
+        return GradientRiseState(average, peak, low, jnp.zeros([], bool), jnp.zeros([], bool))
 
     def update(
         count: jax.Array, state: GradientRiseState, extra_args: Mapping[str, Any]

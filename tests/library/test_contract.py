@@ -19,6 +19,9 @@ OPTIMIZERS = {
     "lawn": lambda: lo.lawn(adam(), 3),
     "lawn(reset)": lambda: lo.lawn(adam(), 3, reset_inner=True),
     "lawn(auto)": lambda: lo.lawn(adam(), lo.at_median_margin(threshold=0.5)),
+    "lawn(hold)": lambda: lo.lawn(adam(), lo.hold_median_margin(threshold=0.5)),
+    "lawn(rise)": lambda: lo.lawn(adam(), lo.at_gradient_rise(1.01, 1.0)),
+    "lawn(norms_of)": lambda: lo.lawn(adam(), lo.at_step(5, norms_of=2)),
     "adam_lawn": lambda: lo.adam_lawn(0.05, lo.at_epoch(0.3, 10)),
     "lamb_lawn": lambda: lo.lamb_lawn(0.05, 3, target_scale=optax.linear_schedule(1.0, 0.5, 4)),
     "sgd_lawn": lambda: lo.sgd_lawn(optax.linear_schedule(0.1, 0.0, 10), 3),
@@ -126,6 +129,27 @@ def test_state_and_updates_keep_their_types_weak_ones_included(tx):
     assert types(after) == types(state)
     assert types(updates) == types(jax.eval_shape(lambda: PARAMS))
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, updates)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("name", ["lawn(rise)", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball"])
+def test_types_are_stable_under_explicit_sharding(name, dtype, x64):
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        place = lambda w, spec: jax.device_put(w, jax.sharding.NamedSharding(mesh, spec))
+        params = {
+            "kernel": place(jnp.ones((4, 2), dtype), jax.sharding.PartitionSpec("x", "y")),
+            "bias": place(jnp.ones(4, dtype), jax.sharding.PartitionSpec("x")),
+        }
+        tx = OPTIMIZERS[name]()
+        kinds = lambda tree: jax.tree.map(jax.typeof, tree)
+        state = jax.jit(tx.init)(params)
+        step = jax.jit(tx.update)
+        updates, after = step(params, state, params)
+        assert kinds(after) == kinds(state)
+        assert kinds(updates) == kinds(params)
+        step(params, after, params)
+        assert step._cache_size() == 1
 
 
 def test_runs_in_a_scan(tx, trained):
