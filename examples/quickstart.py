@@ -162,22 +162,11 @@ def best(trials: Sequence[Trial]) -> Options:
 
 def table(found: Sequence[records.Record]) -> str:
     """Return what `main` found, from the last epoch of each seed, and how settings were chosen."""
-    by_epochs = sorted(found, key=lambda record: record["config"]["epochs"])
-    rows = []
-    for (epochs, method), runs in tables.group(by_epochs, _row).items():
-        scores = 100 * np.array([run["curve"]["hr_at_10"] for run in runs])
-        cells = (
-            tables.mean_and_error(scores[:, -1]),
-            f"{scores.max(axis=1).mean():.1f}",
-            f"{tables.final(runs, 'margin_p50').mean():.1f}",
-            f"{tables.final(runs, 'train_loss').mean():.2f}",
-        )
-        rows.append((str(epochs), method, *cells))
     config, grid = found[0]["config"], found[0]["config"]["grid"]
     chosen = {method: _chosen(runs[0]) for method, runs in tables.group(found, _method).items()}
     return "\n".join(
         [
-            tables.markdown(COLUMNS, rows),
+            score_table(found),
             "",
             f"HR@10 in percent after the last epoch: mean ± standard error of {config['seeds']}"
             f" seeds. Chosen on the validation set at {grid['epochs']} epochs, with"
@@ -192,11 +181,33 @@ def table(found: Sequence[records.Record]) -> str:
     )
 
 
+def score_table(found: Sequence[records.Record]) -> str:
+    """Return the table alone."""
+    by_epochs = sorted(found, key=lambda record: record["config"]["epochs"])
+    rows = []
+    for (epochs, method), runs in tables.group(by_epochs, _row).items():
+        percent = 100 * np.array([run["curve"]["hr_at_10"] for run in runs])
+        cells = (
+            tables.mean_and_error(percent[:, -1]),
+            f"{percent.max(axis=1).mean():.1f}",
+            f"{tables.final(runs, 'margin_p50').mean():.1f}",
+            f"{tables.final(runs, 'train_loss').mean():.2f}",
+        )
+        rows.append((str(epochs), method, *cells))
+    return tables.markdown(COLUMNS, rows)
+
+
+def longest(found: Sequence[records.Record]) -> list[records.Record]:
+    """Return the records of the longest runs."""
+    epochs = max(record["config"]["epochs"] for record in found)
+    return [record for record in found if record["config"]["epochs"] == epochs]
+
+
 def draw(path: Path, found: Sequence[records.Record]) -> None:
     """Draws the longest runs."""
-    epochs = max(record["config"]["epochs"] for record in found)
-    runs = [record for record in found if record["config"]["epochs"] == epochs]
-    title = f"{epochs} epochs,\nas chosen at {found[0]['config']['grid']['epochs']}"
+    runs = longest(found)
+    config = runs[0]["config"]
+    title = f"{config['epochs']} epochs,\nas chosen at {config['grid']['epochs']}"
     plots.draw(path, {title: tables.group(runs, _method)}, PANELS)
 
 

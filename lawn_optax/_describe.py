@@ -91,7 +91,7 @@ def describe(
     norms = Spheres({path: choices[path].sphere or whole[path] for path in leaves}).norms(params)
     summary = []
     for path, leaf in leaves.items():
-        sphere, _, reason = choices[path]
+        sphere, reason = choices[path]
         norm = np.asarray(norms[path])
         if state is not None:
             _check_agreement(path, norm if sphere else None, held.get(path))

@@ -38,12 +38,10 @@ class Choice(NamedTuple):
 
     Attributes:
       sphere: where it lives when constrained; None for a free leaf.
-      stacked: how many leading axes count layers or experts.
       reason: why, in a few words.
     """
 
     sphere: Sphere | None
-    stacked: int
     reason: str
 
 
@@ -93,7 +91,7 @@ def choose(
         if chosen:
             norm_axes = _resolve_axes(path, leaf, entry, count)
             sphere = Sphere(norm_axes, _resolve_axis_name(path, norm_axes, name))
-        choices[join(path)] = Choice(sphere, count, reason)
+        choices[join(path)] = Choice(sphere, reason)
     return choices
 
 

@@ -39,7 +39,8 @@ def main(config: ReportConfig) -> None:
     """Write, or check, the sections."""
     readme, results = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
     first_run = newest("quickstart")
-    refresh(readme, "quickstart", quickstart.table(first_run), check=config.check)
+    of_readme = quickstart.score_table(quickstart.longest(first_run))
+    refresh(readme, "quickstart", of_readme, check=config.check)
     bodies = sections(first_run, draw=not config.check)
     for name, body in placed(bodies, results.read_text(encoding="utf-8")).items():
         refresh(results, name, body, check=config.check)
