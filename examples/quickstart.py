@@ -130,7 +130,7 @@ def tune(task: identifiers.Identifiers, config: Config) -> dict[str, Options]:
 def try_out(
     task: identifiers.Identifiers, config: Config, settings: Sequence[Options]
 ) -> list[Trial]:
-    """Trains every setting of one optimizer with the tuning seeds."""
+    """Train every setting of one optimizer with the tuning seeds."""
     seeds = range(TUNING_SEED, TUNING_SEED + config.tuning_seeds)
     runs = list(itertools.product(settings, seeds))
     names = ("validation_hr_at_10", "validation_ndcg_at_10")
@@ -204,7 +204,7 @@ def longest(found: Sequence[records.Record]) -> list[records.Record]:
 
 
 def draw(path: Path, found: Sequence[records.Record]) -> None:
-    """Draws the longest runs."""
+    """Draw the longest runs."""
     runs = longest(found)
     config = runs[0]["config"]
     title = f"{config['epochs']} epochs,\nas chosen at {config['grid']['epochs']}"

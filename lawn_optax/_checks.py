@@ -39,7 +39,7 @@ def check_inner(inner: optax.GradientTransformation) -> optax.GradientTransforma
 
 
 def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:
-    """Refuses a constant that is not a positive finite number."""
+    """Refuse a constant that is not a positive finite number."""
     _check_constant(
         "target_scale",
         target_scale,
@@ -50,7 +50,7 @@ def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:
 
 
 def check_rate(name: str, value: optax.ScalarOrSchedule) -> None:
-    """Refuses a constant learning rate that is not finite."""
+    """Refuse a constant learning rate that is not finite."""
     _check_constant(name, value, math.isfinite, "must be finite, such as 1e-3")
 
 
@@ -60,14 +60,14 @@ def plain(value: Any) -> Any:
 
 
 def check_decay_rate(name: str, value: Any, example: float = 0.9) -> None:
-    """Refuses a constant that is not from 0 to below 1, as the decay of a moving average is."""
+    """Refuse a constant that is not from 0 to below 1, as the decay of a moving average is."""
     _check_constant(
         name, value, lambda x: 0 <= x < 1, f"must be at least 0 and below 1, such as {example}"
     )
 
 
 def check_not_negative(name: str, value: Any, example: float = 1e-6) -> None:
-    """Refuses a constant that is negative or not finite."""
+    """Refuse a constant that is negative or not finite."""
     _check_constant(
         name,
         value,
@@ -77,12 +77,12 @@ def check_not_negative(name: str, value: Any, example: float = 1e-6) -> None:
 
 
 def check_positive(name: str, value: Any, example: str = "1.0") -> None:
-    """Refuses a constant that is not positive; infinity passes."""
+    """Refuse a constant that is not positive; infinity passes."""
     _check_constant(name, value, lambda x: x > 0, f"must be positive, such as {example}")
 
 
 def check_adam(learning_rate: optax.ScalarOrSchedule, b1: Any, b2: Any, eps: Any) -> None:
-    """Refuses constants with which Adam's moments or its step are not defined."""
+    """Refuse constants with which Adam's moments or its step are not defined."""
     check_rate("learning_rate", learning_rate)
     check_decay_rate("b1", b1, 0.9)
     check_decay_rate("b2", b2, 0.999)
@@ -162,13 +162,13 @@ def check_update(
 
 
 def check_norms(norms: Any, products: Mapping[str, jax.Array]) -> None:
-    """Refuses norms in a state that are not one per inner product; `check_update` says which."""
+    """Refuse norms in a state that are not one per inner product; `check_update` says which."""
     if jax.tree.map(jnp.shape, norms) != jax.tree.map(jnp.shape, dict(products)):
         raise ValueError("The norms in the state are those of other parameters, mask or axes.")
 
 
 def check_array(path: str, leaf: Any) -> None:
-    """Refuses a function among the parameters, such as a model's activation."""
+    """Refuse a function among the parameters, such as a model's activation."""
     if callable(leaf):
         raise TypeError(
             f"parameter {path!r} is a {type(leaf).__name__} and not an array: leave out what is not"
@@ -178,7 +178,7 @@ def check_array(path: str, leaf: Any) -> None:
 
 
 def check_shapes(path: str, w: jax.Array, r: jax.Array) -> None:
-    """Refuses an update that does not have the shape of its parameter."""
+    """Refuse an update that does not have the shape of its parameter."""
     if jnp.shape(w) != jnp.shape(r):
         raise ValueError(
             f"parameter {path!r} has shape {jnp.shape(w)} and its update {jnp.shape(r)}: give"
@@ -193,7 +193,7 @@ def _check_constant(
     remedy: str,
     unchecked: type = jax.Array,
 ) -> None:
-    """Refuses a number that is not `valid`; schedules, traced and injected values pass."""
+    """Refuse a number that is not `valid`; schedules, traced and injected values pass."""
     if callable(value) or isinstance(value, unchecked):
         return
     try:
@@ -210,7 +210,7 @@ def _numbers(value: Any) -> list[float]:
 
 
 def _of_another_type(name: str, kind: type, state: Any) -> str:
-    """Explains that `state` is not a `kind`, and how to restore one."""
+    """Explain that `state` is not a `kind`, and how to restore one."""
     message = (
         f"state is a {type(state).__name__}, and {name} needs its own {kind.__name__}: call"
         " update(grads, state, params)"
@@ -225,7 +225,7 @@ def _of_another_type(name: str, kind: type, state: Any) -> str:
 
 
 def _differing_trees(updates: Any, params: Any) -> str | None:
-    """Explains in what updates are not a tree of the parameters; None where they are one."""
+    """Explain in what updates are not a tree of the parameters; None where they are one."""
     if str(jax.tree.structure(updates)) == str(jax.tree.structure(params)):
         return None
     given, needed = (
@@ -249,7 +249,7 @@ def _differing_trees(updates: Any, params: Any) -> str | None:
 def _differing_states(
     name: str, kind: Any, init: Callable[..., Any], params: Any, state: Any
 ) -> str | None:
-    """Explains by its first field that differs why a state is not `name`'s; None if none does."""
+    """Explain by its first field that differs why a state is not `name`'s; None if none does."""
     new = jax.eval_shape(init, params)
     for field in kind._fields:
         needed, found = _outline(getattr(new, field)), _outline(getattr(state, field))

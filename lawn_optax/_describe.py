@@ -57,7 +57,7 @@ def describe(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> Summary:
-    """Tells of each parameter whether it is constrained and why, over which axes, and its norms.
+    """Tell of each parameter whether it is constrained and why, over which axes, and its norms.
 
     Args:
       params: the parameters, concrete.
@@ -120,7 +120,7 @@ def _choices(
 
 
 def _check_agreement(path: str, norm: np.ndarray | None, held: tuple[Any, bool] | None) -> None:
-    """Refuses a leaf that the arguments describe otherwise than the optimizer's state does."""
+    """Refuse a leaf that the arguments describe otherwise than the optimizer's state does."""
     ours = None if norm is None else norm.shape
     theirs = None if held is None else jnp.shape(held[0])
     if ours != theirs:

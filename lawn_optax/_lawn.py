@@ -231,5 +231,5 @@ def _reset(
 
 
 def _has_schedule(x: Any) -> bool:
-    """Tells whether `x` is a state that holds a schedule's place."""
+    """Tell whether `x` is a state that holds a schedule's place."""
     return isinstance(x, (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState))

@@ -53,7 +53,7 @@ def leaves_with_paths(
 
 
 def is_masked(x: Any) -> bool:
-    """Tells whether `x` stands for a leaf that `optax.masked` hides."""
+    """Tell whether `x` stands for a leaf that `optax.masked` hides."""
     return isinstance(x, optax.MaskedNode)
 
 
@@ -136,7 +136,7 @@ def _joined_paths(structure: Any) -> tuple[str, ...]:
 
 
 def _contains(path: Path, parts: Path) -> bool:
-    """Tells whether a run of whole components of `path` matches `parts`."""
+    """Tell whether a run of whole components of `path` matches `parts`."""
     starts = range(len(path) - len(parts) + 1)
     return any(
         all(fnmatch.fnmatchcase(path[start + i], part) for i, part in enumerate(parts))
@@ -145,5 +145,5 @@ def _contains(path: Path, parts: Path) -> bool:
 
 
 def _says_nothing(entry: Any) -> bool:
-    """Tells whether an entry is the None or the empty tuple of a place without parameters."""
+    """Tell whether an entry is the None or the empty tuple of a place without parameters."""
     return entry is None or (isinstance(entry, tuple) and not entry)

@@ -210,7 +210,7 @@ def _constrained(
 
 
 def _check_entry(path: Path, leaf: Any, entry: Any) -> None:
-    """Refuses an entry of a mask that is not a bool, or that constrains what cannot be."""
+    """Refuse an entry of a mask that is not a bool, or that constrains what cannot be."""
     if not isinstance(entry, (bool, np.bool_)):
         raise TypeError(
             f"mask has {entry!r} for parameter {join(path)!r}: it must be True or False, known"
@@ -309,7 +309,7 @@ def _patterns(stacked: Any) -> dict[str, Any]:
 
 
 def _is_count(stacked: Any) -> bool:
-    """Tells whether `stacked` is one number of leading axes for all leaves."""
+    """Tell whether `stacked` is one number of leading axes for all leaves."""
     axes = stacked if isinstance(stacked, tuple) and stacked else (stacked,)
     return all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in axes)
 
@@ -384,13 +384,13 @@ def _resolve_axis_name(path: Path, axes: tuple[int, ...], entry: Any) -> tuple[s
 
 
 def _is_axes(x: Any) -> bool:
-    """Tells whether `x` is one leaf's axes: None, or a plain tuple that holds no containers."""
+    """Tell whether `x` is one leaf's axes: None, or a plain tuple that holds no containers."""
     named = hasattr(x, "_fields")
     return x is None or (isinstance(x, tuple) and not named and jax.tree_util.all_leaves(x))
 
 
 def _is_axis_name(x: Any) -> bool:
-    """Tells whether `x` is one leaf's mesh axes: None, a `PartitionSpec`, or a tuple of names."""
+    """Tell whether `x` is one leaf's mesh axes: None, a `PartitionSpec`, or a tuple of names."""
     named = isinstance(x, (tuple, list)) and all(isinstance(name, str) for name in x)
     return x is None or isinstance(x, PartitionSpec) or named
 

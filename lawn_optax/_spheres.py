@@ -167,7 +167,7 @@ def scale_norms(norms: Norms, target_scale: optax.ScalarOrSchedule, count: jax.A
 
 
 def upcast(x: jax.Array) -> jax.Array:
-    """Casts to at least float32 (complex64), the precision that sums are taken in."""
+    """Cast to at least float32 (complex64), the precision that sums are taken in."""
     return jnp.asarray(x).astype(jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 

@@ -42,7 +42,7 @@ class Switch(NamedTuple):
 
 
 def at_step(n: int | jax.Array, *, norms_of: "Switch | int | jax.Array | None" = None) -> Switch:
-    """Constrains from update number `n` on, counting from 0.
+    """Constrain from update number `n` on, counting from 0.
 
     Args:
       n: how many updates are free, at least 0; 0 constrains from the initial weights. A traced
@@ -72,7 +72,7 @@ def at_epoch(
     *,
     norms_of: "Switch | float | jax.Array | None" = None,
 ) -> Switch:
-    """Constrains after `epochs` of free training: the paper's `E_free`.
+    """Constrain after `epochs` of free training: the paper's `E_free`.
 
     Args:
       epochs: length of the free phase, a fraction allowed, at least 0; rounded to the nearest
@@ -135,7 +135,7 @@ class NormsOfState(NamedTuple):
 
 
 def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
-    """Constrains from update `n` on; `name` is what messages call it."""
+    """Constrain from update `n` on; `name` is what messages call it."""
     first = steps(name, n)
     if norms_of is None:
         return Switch(lambda: (), lambda count, state, extra_args: (count >= first, state))
@@ -158,7 +158,7 @@ def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
 
 
 def _check_order(name: str, first: int | jax.Array, norms_of: Any) -> None:
-    """Refuses norms of an update after the switch, where both are known."""
+    """Refuse norms of an update after the switch, where both are known."""
     known = all(isinstance(n, int) for n in (first, norms_of))
     if known and norms_of > first:
         raise ValueError(
@@ -180,7 +180,7 @@ class MedianMarginState(NamedTuple):
 
 
 def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int = 0) -> Switch:
-    r"""Constrains when the training loss begins to flatten: the automatic switch.
+    r"""Constrain when the training loss begins to flatten: the automatic switch.
 
     The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
     weights, which the forward pass has at hand (see `metrics.logit_margin`). Their median

@@ -209,7 +209,7 @@ def scale_by_capped_trust_ratio(
     stacked: StackedOrFn = None,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Scales each leaf's update to the size of its weights, up to a cap.
+    r"""Scale each leaf's update to the size of its weights, up to a cap.
 
     .. math::
       u \leftarrow \min\left(\frac{\lVert w \rVert}{\lVert u \rVert},\ \rho\right) u

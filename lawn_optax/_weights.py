@@ -23,7 +23,7 @@ def scale_to_norms(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> optax.Params:
-    """Scales weights to given norms, such as an average of iterates to those that they have.
+    """Scale weights to given norms, such as an average of iterates to those that they have.
 
     On the spheres lie the weights that `lawn`'s updates are applied to. Inside lie the average that
     `optax.contrib.schedule_free_eval_params` gives where `schedule_free` stands within `lawn`, an
@@ -70,7 +70,7 @@ def scale_to_margin(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> optax.Params:
-    """Shrinks a model whose loss has flattened, so that its median margin is the threshold.
+    """Shrink a model whose loss has flattened, so that its median margin is the threshold.
 
     All norms are multiplied by one factor from 0 to 1, found by bisection of its logarithm, with a
     forward pass each. Training may go on on these norms, with `switch=0`; layers that have grown by

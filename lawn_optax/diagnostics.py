@@ -20,7 +20,7 @@ from lawn_optax._transforms import RescaleToNormsState
 
 
 def is_constrained(state: Any) -> jax.Array:
-    """Tells whether the switch has happened.
+    """Tell whether the switch has happened.
 
     Args:
       state: an optimizer state that holds one of `lawn`, however wrapped.

@@ -27,7 +27,7 @@ LOOK = {
 
 
 def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> None:
-    """Draws the means over the runs, a row of panels each, a dot where LAWN's switch falls.
+    """Draw the means over the runs, a row of panels each, a dot where LAWN's switch falls.
 
     Args:
       path: the picture to write; its ending says the format.

@@ -73,12 +73,12 @@ class Identifiers:
 
     @property
     def pairs_per_batch(self) -> int:
-        """Returns how many pairs a batch has, without their negatives."""
+        """Return how many pairs a batch has, without their negatives."""
         return self.batch_size // (1 + NEGATIVES)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Returns how many whole batches there are."""
+        """Return how many whole batches there are."""
         return len(self.modules) // self.pairs_per_batch
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
@@ -196,7 +196,7 @@ def table(uses: dict[str, set[str]]) -> np.ndarray:
 def hold_out(
     uses: np.ndarray, known: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws some of what each module is known to use, and rivals: what `HeldOut` has."""
+    """Draw some of what each module is known to use, and rivals: what `HeldOut` has."""
     modules, candidates = [], []
     for module, row in enumerate(uses):
         count = max(1, round(HELD_OUT * row.sum()))

@@ -66,7 +66,7 @@ def run(main: Callable[[Any], None], read: Callable[[], Any]) -> None:
 
 
 def is_expected(error: BaseException) -> bool:
-    """Tells a mistake of the user, of the data or of the installation from a defect.
+    """Tell a mistake of the user, of the data or of the installation from a defect.
 
     What the system or the network refuses and a package that is missing are expected, and so is
     what a `raise` in our own code refuses.
@@ -115,7 +115,7 @@ def out_of_box(box: str) -> str:
 
 
 def check_outputs(config: Any) -> None:
-    """Refuses places that cannot be written to, before hours of training and not after."""
+    """Refuse places that cannot be written to, before hours of training and not after."""
     for name in ("out", "picture", "checkpoint_dir", "tensorboard"):
         path = getattr(config, name, None)
         if path is None:
@@ -133,7 +133,7 @@ def check_outputs(config: Any) -> None:
 
 
 def _check_records(path: Path) -> None:
-    """Refuses to append to a file of something else, or to a line that is torn."""
+    """Refuse to append to a file of something else, or to a line that is torn."""
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             json.loads(line)
@@ -146,7 +146,7 @@ def _check_records(path: Path) -> None:
 
 @contextlib.contextmanager
 def _plain_log() -> Iterator[None]:
-    """Lets our own warnings reach the terminal as sentences, whatever else configures logging."""
+    """Let our own warnings reach the terminal as sentences, whatever else configures logging."""
     loggers = [logging.getLogger(package) for package in ("examples", "benchmarks")]
     before = [(logger.propagate, logger.handlers) for logger in loggers]
     for logger in loggers:

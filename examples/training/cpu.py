@@ -55,7 +55,7 @@ def random_permutation(key: jax.Array, n: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """Convolves images `(batch, h, w, inputs)` with a kernel `(k, k, inputs, outputs)`.
+    """Convolve images `(batch, h, w, inputs)` with a kernel `(k, k, inputs, outputs)`.
 
     On CPU XLA has a fast kernel for images `NHWC` and kernels `HWIO` alone, and brings convolutions
     into that form only outside of loops. The gradients that JAX makes are not of that form
@@ -112,7 +112,7 @@ def conv_general_dilated(
     padding: Sequence[tuple[int, int]],
     **others: Any,
 ) -> jax.Array:
-    """Convolves as `nnx.Conv` asks for, with one stride and padding everywhere and no dilation."""
+    """Convolve as `nnx.Conv` asks for, with one stride and padding everywhere and no dilation."""
     if jax.default_backend() != "cpu":
         return lax.conv_general_dilated(x, kernel, strides, padding, **others)
     return conv(x, kernel, strides[0], padding[0][0])

@@ -64,12 +64,12 @@ def join(cluster: Cluster) -> None:
 
 
 def is_first() -> bool:
-    """Tells whether this is the one process that writes and prints."""
+    """Tell whether this is the one process that writes and prints."""
     return jax.process_index() == 0
 
 
 def any_process(flag: bool) -> bool:
-    """Tells whether the flag is set in any process; all must ask."""
+    """Tell whether the flag is set in any process; all must ask."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())

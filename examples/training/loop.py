@@ -77,7 +77,7 @@ def init(
 def train_epoch(
     task: Task, static: StaticOptions, hyperparameters: Hyperparameters, state: State
 ) -> tuple[State, dict[str, jax.Array]]:
-    """Trains every run on an epoch, or a chunk of one; returns `(runs,)` metrics by name, too."""
+    """Train every run on an epoch, or a chunk of one; returns `(runs,)` metrics by name, too."""
     structure = _structure(task)
 
     def one(hyperparameters: Hyperparameters, state: State) -> tuple[State, dict[str, jax.Array]]:
@@ -143,7 +143,7 @@ def train(
     title: str | None = None,
     source: DataSource | None = None,
 ) -> Result:
-    """Trains all the runs side by side, with a progress bar.
+    """Train all the runs side by side, with a progress bar.
 
     Where `options.checkpoint_dir` holds a checkpoint, training goes on from it. With such a folder
     SIGTERM ends it after the epoch, or with a source of several chunks after the chunk, saved.

@@ -18,7 +18,7 @@ class EpochMetrics:
     """
 
     def __init__(self, done: int = 0, sums: Mapping[str, np.ndarray] | None = None):
-        """Begins an epoch, or takes one up again after `done` chunks with these `sums`."""
+        """Begin an epoch, or takes one up again after `done` chunks with these `sums`."""
         self.done = done
         self.sums = dict(sums or {})
         self._times: list[float] = []

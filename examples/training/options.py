@@ -126,7 +126,7 @@ class RunOptions:
 
     @property
     def all_seeds(self) -> range:
-        """Returns the seeds themselves."""
+        """Return the seeds themselves."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
     def __post_init__(self) -> None:
@@ -198,11 +198,11 @@ class Options(RunOptions):
             raise ValueError(f"flood_level={self.flood_level} must be at least 0.")
 
     def constrains(self) -> bool:
-        """Tells whether the optimizer has a switch."""
+        """Tell whether the optimizer has a switch."""
         return self.optimizer.endswith("_lawn")
 
     def _earlier(self, epoch: float) -> bool:
-        """Tells whether norms can be those of an epoch."""
+        """Tell whether norms can be those of an epoch."""
         return not isinstance(self.free_epochs, str) and 0 <= epoch <= self.free_epochs
 
     def config(self) -> dict[str, Any]:

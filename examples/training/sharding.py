@@ -44,7 +44,7 @@ class MeshConfig:
 
     @contextlib.contextmanager
     def use(self) -> Iterator[None]:
-        """Has JAX compile for the mesh inside; for one device it does nothing.
+        """Have JAX compile for the mesh inside; for one device it does nothing.
 
         Raises:
           ValueError: if the devices cannot be shared out so.
@@ -166,7 +166,7 @@ def split_rows(data: Any) -> Any:
 
 
 def copy(tree: Any) -> Any:
-    """Has the whole of every leaf on every device."""
+    """Have the whole of every leaf on every device."""
     return _place(tree, lambda leaf, _: PartitionSpec())
 
 

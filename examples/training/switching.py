@@ -12,7 +12,7 @@ _logger = logging.getLogger(__name__)
 
 
 def warn_before(options: Options, hyperparameters: Hyperparameters) -> None:
-    """Warns of free epochs that the runs do not have, or that their optimizer does not know.
+    """Warn of free epochs that the runs do not have, or that their optimizer does not know.
 
     Args:
       options: what all the runs share.
@@ -35,7 +35,7 @@ def warn_before(options: Options, hyperparameters: Hyperparameters) -> None:
 
 
 def warn_after(curve: Mapping[str, np.ndarray]) -> None:
-    """Warns of runs that have ended without a switch.
+    """Warn of runs that have ended without a switch.
 
     Args:
       curve: name -> `(runs, epochs)`, as `train` returns it.

@@ -19,13 +19,13 @@ class Task(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Returns the number of updates per epoch."""
+        """Return the number of updates per epoch."""
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         """Return the network, initialised."""
 
     def batches(self, key: jax.Array) -> Any:
-        """Draws one epoch on the device: leaves `(steps_per_epoch, batch, ...)`."""
+        """Draw one epoch on the device: leaves `(steps_per_epoch, batch, ...)`."""
 
     def loss(self, model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
         """Return losses and logit margins of the examples of a batch, both `(batch,)`."""
@@ -43,11 +43,11 @@ class DataSource(Protocol):
 
     @property
     def chunks_per_epoch(self) -> int:
-        """Returns how many chunks an epoch trains on, each of as many steps."""
+        """Return how many chunks an epoch trains on, each of as many steps."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Returns what tells the data apart, for checkpoints."""
+        """Return what tells the data apart, for checkpoints."""
 
     def chunks(self, epoch: int, done: int) -> Iterable[Task]:
         """Return the chunks to train on in an epoch, counted from 1, but for the first `done`."""
@@ -67,7 +67,7 @@ class OnDevice(NamedTuple):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Returns a checksum of the task's arrays."""
+        """Return a checksum of the task's arrays."""
         return {"data": checksum(self.task)}
 
     def chunks(self, epoch: int, done: int) -> Iterable[Task]:

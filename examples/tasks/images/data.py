@@ -126,7 +126,7 @@ def _decoded(source: Any, part: slice) -> Images:
 
 
 def _stacked(source: Any, examples: Sequence[Mapping[str, Any]]) -> Images:
-    """Stacks examples of a data source, whose shapes and labels are checked."""
+    """Stack examples of a data source, whose shapes and labels are checked."""
     labels = np.array([example["label"] for example in examples], np.int32)
     check_labels(labels, source.dataset_info.features["label"].num_classes)
     pixels = [example["image"] for example in examples]

@@ -122,7 +122,7 @@ class Rounds(NamedTuple):
 
 
 def cut(train_batches: int, batch: int, steps_at_once: int, held_out_images: int) -> Rounds:
-    """Divides an epoch into equal chunks of at most `steps_at_once` steps, for one program."""
+    """Divide an epoch into equal chunks of at most `steps_at_once` steps, for one program."""
     steps = max(n for n in range(1, steps_at_once + 1) if train_batches % n == 0)
     return Rounds(batch, steps, train_batches // steps, held_out_images)
 

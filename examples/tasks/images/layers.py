@@ -80,7 +80,7 @@ class BatchNorm(nnx.BatchNorm):
 
 
 def check_virtual_batch_size(virtual_batch_size: int, batch_size: int) -> None:
-    """Refuses virtual batches that a batch cannot be cut into.
+    """Refuse virtual batches that a batch cannot be cut into.
 
     Raises:
       ValueError: unless the first divides the second.

@@ -53,7 +53,7 @@ def make_model(
 
 
 def check_width(width: float) -> None:
-    """Refuses a factor that leaves no channel.
+    """Refuse a factor that leaves no channel.
 
     Raises:
       ValueError: for a width below 1/16, or one that is no number.

@@ -114,7 +114,7 @@ class Stream:
 
 
 def _follow(worker: int, workers: int) -> None:
-    """Leaves it to the process that trains to stop, and ends when that one is gone.
+    """Leave it to the process that trains to stop, and ends when that one is gone.
 
     Schedulers tell all processes at once to stop; killed, the one that trains tells none.
     """

@@ -60,7 +60,7 @@ class Streamed(ImageTask):
 def aggregate(
     task: Streamed, evaluated: Sequence[tuple[jax.Array, jax.Array]], count: int
 ) -> dict[str, jax.Array]:
-    """Scores `(runs,)` by name, of the first `count` images of some batches.
+    """Score `(runs,)` by name, of the first `count` images of some batches.
 
     Args:
       task: any chunk.

@@ -53,7 +53,7 @@ def pack(pairs: np.ndarray) -> np.ndarray:
 
 
 def unpack(keys: np.ndarray) -> np.ndarray:
-    """Undoes ``pack``: ``(n,)`` to ``(n, 2)``."""
+    """Undo ``pack``: ``(n,)`` to ``(n, 2)``."""
     return np.stack([keys >> _SHIFT, keys & ((1 << _SHIFT) - 1)], axis=1)
 
 
@@ -159,7 +159,7 @@ def _check_same_users(one: Table, other: Table) -> None:
 
 
 def _repetitions(table: Table) -> tuple[str, ...]:
-    """Says how many rows repeat a pair, if any do."""
+    """Say how many rows repeat a pair, if any do."""
     _, first, pair = np.unique(pack(table.values), return_index=True, return_inverse=True)
     repeats = np.setdiff1d(np.arange(len(pair)), first)
     if not repeats.size:
@@ -178,7 +178,7 @@ def _repetitions(table: Table) -> tuple[str, ...]:
 def _odd_negatives(
     file: File, negatives: np.ndarray, train: Table, users: np.ndarray
 ) -> tuple[str, ...]:
-    """Says how many published negatives are none, or are there twice, if any are."""
+    """Say how many published negatives are none, or are there twice, if any are."""
     pairs = np.stack([users.repeat(NUM_NEGATIVES), negatives.ravel()], axis=1)
     observed = np.isin(pack(pairs), pack(train.values)).sum()
     twice = (np.diff(np.sort(negatives, axis=1), axis=1) == 0).sum()

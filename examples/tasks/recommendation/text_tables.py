@@ -56,7 +56,7 @@ class Layout:
         return re.split(self.separators, row.strip(" \r\n").removeprefix("("))
 
     def is_header(self, row: str) -> bool:
-        """Tells whether a row names the columns in their order; the last may stand for several."""
+        """Tell whether a row names the columns in their order; the last may stand for several."""
         fields = self.fields(row)
         names = [
             re.search(_HEADINGS[c], f, re.I) for c, f in zip(self.columns, fields, strict=False)
@@ -157,7 +157,7 @@ def _clean(file: File) -> bytes:
 
 
 def _problem(layout: Layout, rest: bytes, line: int) -> str:
-    """Says what is wrong with the row that the rest of a file begins with, and the remedy."""
+    """Say what is wrong with the row that the rest of a file begins with, and the remedy."""
     row, newline, _ = rest.partition(b"\n")
     if not newline and re.fullmatch(layout.pattern.encode(), row):
         return (
@@ -180,7 +180,7 @@ def _problem(layout: Layout, rest: bytes, line: int) -> str:
 
 
 def _field_problem(name: str, field: str) -> str:
-    """Says what is wrong with a field; nothing if it is a whole number in plain digits."""
+    """Say what is wrong with a field; nothing if it is a whole number in plain digits."""
     if re.fullmatch(_NUMBER, field, re.ASCII):
         return ""
     try:
