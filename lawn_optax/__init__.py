@@ -19,6 +19,7 @@ Modules, each importing only from lines below its own:
     _transforms      the links of a chain
     _selection       which leaves, over which axes
     _spheres         inner products and moves on trees
+    _automatic       switches that choose by themselves
     _switches        when to constrain               schedules
     _checks          every refusal and its text
     _paths           trees by path
@@ -28,22 +29,19 @@ Modules, each importing only from lines below its own:
 """
 
 from lawn_optax import baselines, diagnostics, losses, metrics, schedules
+from lawn_optax._automatic import (
+    GradientRiseState,
+    HoldMedianMarginState,
+    MedianMarginState,
+    at_gradient_rise,
+    at_median_margin,
+    hold_median_margin,
+)
 from lawn_optax._describe import LeafSummary, Summary, describe
 from lawn_optax._lawn import LawnState, lawn
 from lawn_optax._presets import adam_lawn, hyperball, lamb_lawn, lamb_plus, sgd_lawn
 from lawn_optax._selection import except_paths, only_paths
-from lawn_optax._switches import (
-    GradientRiseState,
-    HoldMedianMarginState,
-    MedianMarginState,
-    NormsOfState,
-    Switch,
-    at_epoch,
-    at_gradient_rise,
-    at_median_margin,
-    at_step,
-    hold_median_margin,
-)
+from lawn_optax._switches import NormsOfState, Switch, at_epoch, at_step
 from lawn_optax._transforms import (
     RescaleToNormsState,
     project_to_tangent,

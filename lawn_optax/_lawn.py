@@ -53,7 +53,7 @@ def lawn(
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Logit Attenuating Weight Normalization, around any optimizer.
+    r"""Put Logit Attenuating Weight Normalization around any optimizer.
 
     Until `switch`, the updates are `inner`'s own. At the switch the norm :math:`c = \|w\|` of each
     constrained leaf is captured, and from then on every step stays on those spheres:

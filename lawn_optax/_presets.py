@@ -39,7 +39,7 @@ def adam_lawn(
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Adam-LAWN: `lawn` around `optax.adam`, the paper's main optimizer.
+    """Make Adam-LAWN: `lawn` around `optax.adam`, the paper's main optimizer.
 
     Args:
       learning_rate: a float or a schedule of the update, from 0; the paper warms it up and lets it
@@ -99,7 +99,7 @@ def lamb_lawn(
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """LAMB-LAWN: `lawn` around LAMB, whose steps keep their length on the spheres.
+    """Make LAMB-LAWN: `lawn` around LAMB, whose steps keep their length on the spheres.
 
     A constrained step therefore moves by exactly `learning_rate` relative to the norm held: the
     same as a projection between Adam and the trust ratio, an order that the paper leaves open.
@@ -170,7 +170,7 @@ def sgd_lawn(
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """SGD-LAWN: `lawn` around `optax.sgd` with momentum.
+    """Make SGD-LAWN: `lawn` around `optax.sgd` with momentum.
 
     Args:
       learning_rate: a float or a schedule of the update, from 0.
@@ -230,7 +230,7 @@ def lamb_plus(
     mask: MaskOrFn = None,
     stacked: StackedOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """LAMB+: LAMB with its trust ratio capped, a baseline of the paper. It constrains nothing.
+    """Make LAMB+: LAMB with its trust ratio capped, a baseline that constrains nothing.
 
     Args:
       learning_rate: a float or a schedule of the update, from 0.

@@ -27,7 +27,7 @@ class Reparametrization(NamedTuple):
 def bounded_weight_norm(
     *, mask: MaskOrFn = None, axes: AxesOrFn = None, stacked: StackedOrFn = None
 ) -> Reparametrization:
-    r"""Hoffer et al.'s bounded weight norm: weights on spheres by reparametrization.
+    r"""Bound weight norms as Hoffer et al. do: weights on spheres by reparametrization.
 
     .. math::
       w = c \frac{v}{\lVert v \rVert}, \qquad c = \lVert v_0 \rVert
@@ -92,7 +92,7 @@ class AbelState(NamedTuple):
 def abel(
     steps_per_epoch: int, *, decay_factor: float = 0.1, last_decay_step: int | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """ABEL: decays the learning rate when the weight norm bounces.
+    """Decay the learning rate when the weight norm bounces: ABEL.
 
     Once an epoch the squared norm of all parameters is measured. Where its change turns from
     falling to rising or back, the first turn after a decay is remembered as the bounce, and the

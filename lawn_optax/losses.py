@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def softmax_focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2.0) -> jax.Array:
-    r"""Focal loss over classes: cross-entropy with well-classified examples weighted down.
+    r"""Weight well-classified examples down in cross-entropy over classes: focal loss.
 
     .. math::
       -\sum_k y_k (1 - p_k)^\gamma \log p_k, \qquad p = \mathrm{softmax}(z)
@@ -69,7 +69,7 @@ def flooding(loss: jax.Array, level: float) -> jax.Array:
 
 
 def _log_softmax_and_complement(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`log p` and `log(1 - p)`, without cancellation and with finite gradients."""
+    """Return `log p` and `log(1 - p)`, without cancellation and with finite gradients."""
     log_p = jax.nn.log_softmax(logits, axis=-1)
     p = jnp.exp(log_p)
     # Only the largest p can come near 1, where log p and 1 - p cancel: sum the others there.

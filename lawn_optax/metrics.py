@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def logit_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    r"""How far each example is classified correctly, in logits.
+    r"""Measure how far each example is classified correctly, in logits.
 
     With classes, :math:`z_y - \max_{k \ne y} z_k`; with one logit, :math:`z` for a positive
     example and :math:`-z` for a negative one. The loss is flat where it exceeds about 2.5.
@@ -99,7 +99,7 @@ def expected_calibration_error(
 
 
 def hit_ratio(scores: jax.Array, *, k: int = 10) -> jax.Array:
-    """Share of users whose held-out item is among the `k` best of its candidates: HR@k.
+    """Return the share of users whose held-out item is among the `k` best: HR@k.
 
     Args:
       scores: `(users, candidates)`, the held-out item's score first. A candidate that ties with it
@@ -126,7 +126,7 @@ def hit_ratio(scores: jax.Array, *, k: int = 10) -> jax.Array:
 
 
 def ndcg(scores: jax.Array, *, k: int = 10) -> jax.Array:
-    r"""Normalised discounted cumulative gain of the held-out item: NDCG@k.
+    r"""Return the normalised discounted cumulative gain of the held-out item: NDCG@k.
 
     Each user earns :math:`1 / \log_2(2 + \mathrm{rank})`, ranks counted from 0, where the item is
     among the `k` best, and nothing elsewhere.
@@ -154,7 +154,7 @@ def ndcg(scores: jax.Array, *, k: int = 10) -> jax.Array:
 
 
 def _rank(scores: jax.Array, k: int) -> jax.Array:
-    """How many candidates rank before the first, for each user."""
+    """Count the candidates that rank before the first, for each user."""
     scores = jnp.asarray(scores)
     if k < 1:
         raise ValueError(f"k={k} must be at least 1; 10 is usual.")

@@ -21,7 +21,7 @@ def warmup_linear_decay(
     init_value: ArrayLike = 0.0,
     end_value: ArrayLike = 0.0,
 ) -> optax.Schedule:
-    """Linear warm-up, then linear decay: the paper's schedule for every optimizer.
+    """Warm up linearly, then decay linearly: the paper's schedule for every optimizer.
 
     Args:
       peak_value: the learning rate reached at step `warmup_steps`.
@@ -66,7 +66,7 @@ def warmup_polynomial_decay(
     init_value: ArrayLike = 0.0,
     end_value: ArrayLike = 0.0,
 ) -> optax.Schedule:
-    """Polynomial warm-up, then polynomial decay: Nado et al.'s schedule at large batches.
+    """Warm up and decay by powers: Nado et al.'s schedule at large batches.
 
     Args:
       peak_value: the learning rate reached at step `warmup_steps`.

@@ -19,7 +19,7 @@ LEVELS = [
     {"_geometry", "_paths", "_exchange", "losses", "metrics"},
     {"_checks"},
     {"_spheres", "_switches", "schedules"},
-    {"_selection"},
+    {"_selection", "_automatic"},
     {"_transforms", "_lawn"},
     {"_presets", "_weights", "baselines", "diagnostics"},
     {"_describe"},

@@ -1,0 +1,318 @@
+"""Switches that choose by themselves: from the margins of the minibatches, or from the gradient."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lawn_optax._checks import check_decay_rate, number, steps
+from lawn_optax._switches import Switch
+
+
+class MedianMarginState(NamedTuple):
+    """State of `at_median_margin`.
+
+    Attributes:
+      averaged: int32 scalar; how many margins, the finite ones, are in the average.
+      average: float32 scalar; their running average, from 0.
+    """
+
+    averaged: jax.Array
+    average: jax.Array
+
+
+def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int = 0) -> Switch:
+    r"""Constrain when the training loss begins to flatten: the automatic switch.
+
+    The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
+    weights, which the forward pass has at hand (see `metrics.logit_margin`). Their median
+    :math:`x_t`, `t` counted from 0, is averaged from :math:`a = 0` on, and the update that brings
+    the average to the threshold is the first constrained one:
+
+    .. math::
+      a \leftarrow a + \min\left(1 - \beta,\ \frac{3}{t + 3}\right) (x_t - a)
+
+    That is an exponential moving average whose window grows with training, to about a third of the
+    steps taken. Early in training the median shoots past the threshold for a few steps while the
+    output bias learns the class prior; a window in proportion ignores that at every batch size,
+    without knowing how long an epoch is. The price is a switch that comes about a quarter of the
+    steps taken so far after the crossing for good.
+
+    A margin that is not finite is left out. Where one class is so frequent that predicting it
+    alone gives a lasting median near the threshold, raise the threshold, or set `min_steps`.
+
+    Args:
+      threshold: the median margin, in logits, at which most losses are flat; finite.
+      decay: :math:`\beta`, from 0 to below 1: smooths the first `3 / (1 - decay)` steps.
+      min_steps: updates that are free in any case, at least 0.
+
+    Returns:
+      A `Switch` with a `MedianMarginState`. `margin` may be a scalar, the median itself, or an
+      array of per-example margins, of any shape and floating dtype. Under `shard_map`, give the
+      same margin on every device.
+
+    Raises:
+      TypeError: if `min_steps` is not an integer.
+      ValueError: if an argument is out of its range; on `update`, without `margin=`.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> tx = lawn_optax.adam_lawn(0.1, lawn_optax.at_median_margin())
+      >>> w = jnp.ones((2, 2))
+      >>> state = tx.init(w)
+      >>> for margin in jnp.linspace(0., 8., 40):   # a margin that rises steadily
+      ...   _, state = tx.update(w, state, w, margin=margin)
+      >>> int(state.steps - state.constrained_steps)   # it was 2.7 at step 13
+      21
+
+    References:
+      Section 3 and appendix A of
+      `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, which proposes
+      such a switch as future work.
+    """
+    threshold, decay = number("threshold", threshold), number("decay", decay)
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold={threshold} must be finite: a margin in logits, such as 2.5.")
+    check_decay_rate("decay", decay)
+    free_steps = steps("min_steps", min_steps)
+
+    def init() -> MedianMarginState:
+        return MedianMarginState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32))
+
+    def update(
+        count: jax.Array, state: MedianMarginState, extra_args: Mapping[str, Any]
+    ) -> tuple[jax.Array, MedianMarginState]:
+        x = _median_margin("at_median_margin", extra_args)
+        finite = jnp.isfinite(x)
+        weight = jnp.minimum(1 - decay, 3 / (state.averaged + 3))
+        average = jnp.where(finite, state.average + weight * (x - state.average), state.average)
+        averaged = jnp.where(finite, optax.safe_increment(state.averaged), state.averaged)
+        constrain = finite & (average >= threshold) & (count >= free_steps)
+        return constrain, MedianMarginState(averaged, average)
+
+    return Switch(init, update, extra_args=("margin",))
+
+
+class HoldMedianMarginState(NamedTuple):
+    """State of `hold_median_margin`.
+
+    Attributes:
+      average: float32 scalar; the running average of the median margin, from 0.
+      held: bool scalar; whether it has reached the threshold, so that norms are steered.
+      scale: float32 scalar; the norms now, as a share of those at the switch.
+      factor: float32 scalar; what the last update has multiplied them by.
+    """
+
+    average: jax.Array
+    held: jax.Array
+    scale: jax.Array
+    factor: jax.Array
+
+
+def hold_median_margin(
+    threshold: float = 3.0, decay: float = 0.9, rate: float = 0.005, least_scale: float = 0.5
+) -> Switch:
+    r"""Keep the median margin where the loss is not flat: no free phase to choose.
+
+    The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
+    weights, which the forward pass has at hand (see `metrics.logit_margin`). Their median
+    :math:`x_t` is averaged from :math:`a = 0` on. The update that brings the average to the
+    threshold :math:`\theta` is the first constrained one, and from then on all norms are held at
+    one share :math:`s` of what they are there, from :math:`s = 1` on:
+
+    .. math::
+      a \leftarrow a + (1 - \beta) (x_t - a), \qquad
+      s \leftarrow \max\left(s \, \exp\left(-\rho\,
+        \mathrm{clip}\left(\frac{a}{\theta} - 1, -1, 1\right)\right),\ s_{min}\right)
+
+    So the norms shrink while the loss of the median example is flatter than at :math:`\theta` and
+    grow while it is not: what is held is the margin, and the moment of the switch hardly matters.
+    The bound :math:`s_{min}` is for networks whose margins hardly depend on the norms, such as
+    those with normalisation layers, and for data of which one class is most.
+
+    A margin that is not finite is left out.
+
+    Args:
+      threshold: the median margin to hold, in logits; positive and finite.
+      decay: :math:`\beta`, from 0 to below 1.
+      rate: :math:`\rho`, the relative change of the norms per update where the average is 0 or
+        twice the threshold or more; positive and below 1.
+      least_scale: :math:`s_{min}`, from 0 to 1; 1 only lets the norms grow.
+
+    Returns:
+      A `Switch` with a `HoldMedianMarginState`. `margin` may be a scalar, the median itself, or an
+      array of per-example margins, of any shape and floating dtype. Under `shard_map`, give the
+      same margin on every device.
+
+    Raises:
+      ValueError: if an argument is out of its range; on `update`, without `margin=`.
+
+    Examples:
+      A margin in proportion to the norm: it is held, whatever the gradients do.
+
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> tx = lawn_optax.sgd_lawn(-0.01, lawn_optax.hold_median_margin(), momentum=None)
+      >>> w = jnp.array([[1., 0.]])
+      >>> state = tx.init(w)
+      >>> for _ in range(1500):   # each gradient makes the free weights longer by 1%
+      ...   updates, state = tx.update(w, state, w, margin=jnp.linalg.norm(w))
+      ...   w = optax.apply_updates(w, updates)
+      >>> print(f"{jnp.linalg.norm(w):.2f}")
+      3.00
+    """
+    threshold, decay, rate, least_scale = map(
+        number,
+        ("threshold", "decay", "rate", "least_scale"),
+        (threshold, decay, rate, least_scale),
+    )
+    if not 0 < threshold < math.inf:
+        raise ValueError(
+            f"threshold={threshold} must be positive and finite: a margin in logits, such as 3.0."
+        )
+    check_decay_rate("decay", decay)
+    if not 0 < rate < 1:
+        raise ValueError(f"rate={rate} must be between 0 and 1, such as 0.005.")
+    if not 0 <= least_scale <= 1:
+        raise ValueError(f"least_scale={least_scale} must lie between 0 and 1, such as 0.5.")
+
+    def init() -> HoldMedianMarginState:
+        # Arrays of their own, each of which may be donated.
+        return HoldMedianMarginState(
+            jnp.zeros([], jnp.float32),
+            jnp.zeros([], bool),
+            jnp.ones([], jnp.float32),
+            jnp.ones([], jnp.float32),
+        )
+
+    def update(
+        count: jax.Array, state: HoldMedianMarginState, extra_args: Mapping[str, Any]
+    ) -> tuple[jax.Array, HoldMedianMarginState]:
+        del count
+        x = _median_margin("hold_median_margin", extra_args)
+        average = state.average + (1 - decay) * jnp.where(jnp.isfinite(x), x - state.average, 0)
+        held = state.held | (average >= threshold)
+        excess = jnp.clip(average / threshold - 1, -1, 1)
+        steered = jnp.maximum(state.scale * jnp.exp(-rate * excess), least_scale)
+        scale = jnp.where(state.held, steered, 1)
+        factor = jnp.where(state.held, scale / state.scale, state.factor)
+        return held, HoldMedianMarginState(average, held, scale, factor)
+
+    return Switch(init, update, extra_args=("margin",), factor=lambda state: state.factor)
+
+
+class GradientRiseState(NamedTuple):
+    """State of `at_gradient_rise`.
+
+    Attributes:
+      average: float32 scalar; the running average of the gradient's norm, from 0.
+      peak: float32 scalar; its maximum so far.
+      low: float32 scalar; its minimum since it has fallen from the peak.
+      fallen: bool scalar; whether it has fallen far enough to look for a minimum.
+      marked: bool scalar; whether it has begun to rise from there.
+    """
+
+    average: jax.Array
+    peak: jax.Array
+    low: jax.Array
+    fallen: jax.Array
+    marked: jax.Array
+
+
+def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
+    r"""Hold the norms of the moment when the gradient begins to rise, and need nothing to see it.
+
+    The norm :math:`x_t` of the gradient, over the constrained leaves, shoots up in the first steps,
+    falls while the network learns what is common to all examples, and rises as it begins to tell
+    single ones apart and its weights grow. It is averaged from :math:`a = 0` on, :math:`t` counted
+    from 0:
+
+    .. math::
+      a \leftarrow a + \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right) (x_t - a)
+
+    Once the average has fallen from its maximum by `ratio`, its minimum is looked for. The norms
+    are marked when it has risen from there by `mark_ratio`, anew after each lower minimum; when it
+    has risen by `ratio`, training is constrained, and the first constrained update brings the
+    weights to the marked norms. Where the gradient only falls, training stays free. What the loss
+    is multiplied by does not matter.
+
+    A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
+    the rise: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose
+    norm is not finite is left out.
+
+    Args:
+      ratio: how far the average must fall, and then rise, to constrain; above 1 and finite.
+      mark_ratio: how far it must rise for the norms to be marked; from 1 to `ratio`.
+
+    Returns:
+      A `Switch` with a `GradientRiseState`. `lawn` gives it the norm; within `shard_map`, where
+      one device sees a piece of the gradient, give `update` the norm of the whole as
+      `gradient_norm=`, the same on every device.
+
+    Raises:
+      ValueError: if an argument is out of its range; on `update`, where `axis_name` is given and
+        `gradient_norm=` is not.
+
+    Examples:
+      A norm that falls from 8 to 1 at step 20 and rises to 2 at step 120:
+
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> switch = lawn_optax.at_gradient_rise()
+      >>> state, constrain = switch.init(), False
+      >>> norms = iter(20 * [8.] + 100 * [1.] + 100 * [2.])
+      >>> step = 0
+      >>> while not constrain:
+      ...   seen = {'gradient_norm': next(norms)}
+      ...   constrain, state = switch.update(jnp.int32(step), state, seen)
+      ...   step += 1
+      >>> step, bool(switch.marked(state))
+      (127, True)
+    """
+    ratio, mark_ratio = number("ratio", ratio), number("mark_ratio", mark_ratio)
+    if not 1 < ratio < math.inf:
+        raise ValueError(f"ratio={ratio} must be above 1 and finite, such as 1.25.")
+    if not 1 <= mark_ratio <= ratio:
+        raise ValueError(f"mark_ratio={mark_ratio} must lie between 1 and ratio={ratio}.")
+
+    def init() -> GradientRiseState:
+        # Arrays of their own, each of which may be donated.
+        average, peak, low = (jnp.zeros([], jnp.float32) for _ in range(3))
+        return GradientRiseState(average, peak, low, jnp.zeros([], bool), jnp.zeros([], bool))
+
+    def update(
+        count: jax.Array, state: GradientRiseState, extra_args: Mapping[str, Any]
+    ) -> tuple[jax.Array, GradientRiseState]:
+        if extra_args.get("gradient_norm") is None:
+            raise ValueError(
+                "gradient_norm=None: where axis_name is given, at_gradient_rise needs the norm of"
+                " the whole gradient. Call update(grads, state, params, gradient_norm=norm), the"
+                " same on every device."
+            )
+        x = jnp.asarray(extra_args["gradient_norm"], jnp.float32)
+        weight = jnp.minimum(0.1, 6 / (count + 6))
+        average = state.average + weight * jnp.where(jnp.isfinite(x), x - state.average, 0)
+        peak = jnp.maximum(state.peak, average)
+        fallen = state.fallen | (ratio * average <= peak)
+        low = jnp.where(state.fallen, jnp.minimum(state.low, average), average)
+        marked = fallen & ((state.marked & (average > low)) | (average >= mark_ratio * low))
+        constrain = fallen & (average >= ratio * low)
+        return constrain, GradientRiseState(average, peak, low, fallen, marked)
+
+    return Switch(
+        init,
+        update,
+        extra_args=("gradient_norm",),
+        marked=lambda state: state.marked,
+    )
+
+
+def _median_margin(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
+    """Return the median of `margin=`, a float32 scalar."""
+    if extra_args.get("margin") is None:
+        raise ValueError(
+            f"margin=None: {name} needs the minibatch's margins. Call"
+            " update(grads, state, params, margin=logit_margin(logits, labels))."
+        )
+    return jnp.median(jnp.asarray(extra_args["margin"], jnp.float32))
