@@ -28,15 +28,20 @@ import tyro
 from benchmarks.measure import epoch, images, optimizer_step, training_step
 from benchmarks.paper import catalog, studies, sweep
 from benchmarks.paper.studies import AnyConfig, Study
-from benchmarks.tools import trees
+from benchmarks.tools import optimizers
 from examples import ncf
 from examples.results import records, tables
 from examples.tasks.images import classification, data
 from examples.training import checkpoints, command
 from examples.training.options import OptimizerName
 
-BOTH: tuple[OptimizerName, ...] = ("adam", "adam_lawn")
-OTHERS: tuple[OptimizerName, ...] = ("lamb", "lamb_lawn", "sgd")
+Names = tuple[OptimizerName, ...]
+LAWN: Names = ("adam_lawn",)
+BOTH: Names = ("adam", *LAWN)
+OTHERS: Names = ("lamb", "lamb_lawn", "sgd")
+# Of `optimizer_step`: what claims rest on, and all that has no matrix products of its own.
+MAIN = ("adam", "adam_lawn", "adam_lawn, free", "adam_lawn, no care", "lamb", "lamb_lawn")
+ALL = tuple(name for name in optimizers.OPTIMIZERS if not name.startswith("muon"))
 WORTH_STARTING_S = 60  # Of what can be cut short.
 # For the estimates: float32 products, launches of a step's kernels, compilation.
 FLOPS_PER_S, STEP_S, COMPILE_S = 2e13, 1e-4, 20
@@ -165,13 +170,19 @@ def _done(log: Path) -> set[str]:
     return {entry["item"] for entry in entries if entry["outcome"].startswith("done")}
 
 
-def step(place: Place, **changes: Any) -> None:
-    """Measure the optimizer step."""
-    tiny = {"trees": ("ncf",), "optimizers": ("adam_lawn",), "windows": 1, "steps": 1}
-    given = changes | (tiny | {"torch": False} if place.tiny else {})
-    optimizer_step.main(
-        optimizer_step.OptimizerStepConfig(**given, out=place.out / "overhead.jsonl")
-    )
+def step(place: Place, tree: str, optimizers: tuple[str, ...], **changes: Any) -> None:
+    """Measure the optimizer step on a tree, PyTorch's beside it where it is installed."""
+    given: Any = {"trees": (tree,), "optimizers": optimizers, "steps": 50} | changes
+    if place.tiny:
+        given |= {"trees": ("ncf",), "optimizers": ("adam_lawn",), "windows": 1, "steps": 1}
+        given |= {"torch": False}
+    config = optimizer_step.OptimizerStepConfig(**given, out=place.out / "overhead.jsonl")
+    optimizer_step.main(config)
+
+
+def launches(place: Place, tree: str) -> None:
+    """Measure it without command buffers, and count the kernels that are launched."""
+    step(place, tree, BOTH, command_buffers=False, profile=True, torch=False)
 
 
 def whole_step(place: Place, model: str, batches: tuple[int, ...]) -> None:
@@ -191,13 +202,17 @@ def image_speed(place: Place, model: Any) -> None:
     images.main(images.ImageSpeedConfig(**given, out=place.out / "image-speed.jsonl"))
 
 
-def epochs(place: Place) -> None:
-    """Measure an epoch of MovieLens-1M."""
-    tiny = {"batch_sizes": (64,), "epochs": 1}
-    given: Any = {"batch_sizes": (10_000,), "optimizers": BOTH} | (tiny if place.tiny else {})
+def epochs(place: Place, batches: tuple[int, ...], seeds: int, optimizers: Names = BOTH) -> None:
+    """Measure an epoch of MovieLens-1M, some seeds side by side."""
+    given: Any = {"batch_sizes": batches, "optimizers": optimizers, "epochs": 3}
+    given |= {"batch_sizes": (64,), "epochs": 1} if place.tiny else {}
     epoch.main(
         epoch.EpochConfig(
-            dataset="movielens-1m", data_dir=place.data_dir, records=place.out, **given
+            dataset="movielens-1m",
+            data_dir=place.data_dir,
+            records=place.out,
+            seeds=seeds,
+            **given,
         )
     )
 
@@ -311,23 +326,29 @@ def _middle(study: Study, optimizers: Sequence[OptimizerName], seconds: float, s
 
 
 ONE_K, *LARGER = catalog.MOVIELENS_1M
+TEN_K, HUNDRED_K, ONE_M = LARGER
+SIZES = tuple(study.base.batch_size for study in catalog.MOVIELENS_1M)
 ITEMS = (
-    Item("optimizer-step", 90, lambda place: step(place, trees=tuple(trees.TREES))),
-    Item(
-        "optimizer-step-without-command-buffers",
-        30,
-        lambda place: step(
-            place, trees=("block", "resnet50"), optimizers=BOTH, command_buffers=False
-        ),
-    ),
-    Item("movielens-1m-epoch", 40, epochs),
-    *(_middle(study, BOTH, 60, seeds=3) for study in LARGER),
+    Item("optimizer-step-block", 60, lambda place: step(place, "block", ALL)),
+    Item("movielens-1m-epoch", 40, lambda place: epochs(place, (10_000,), 1)),
+    Item("optimizer-step-resnet50", 90, lambda place: step(place, "resnet50", MAIN, torch=False)),
+    Item("optimizer-step-vgg19", 60, lambda place: step(place, "vgg19", MAIN)),
+    Item("optimizer-step-ncf", 40, lambda place: step(place, "ncf", ALL)),
+    Item("optimizer-step-gpt2", 40, lambda place: step(place, "gpt2", MAIN, torch=False)),
+    Item("launches-block", 10, lambda place: launches(place, "block")),
+    Item("launches-resnet50", 40, lambda place: launches(place, "resnet50")),
     Item("training-step-ncf", 30, lambda place: whole_step(place, "ncf", (1_000, 10_000))),
-    Item("training-step-vgg19", 60, lambda place: whole_step(place, "vgg19", (16, 256, 4096))),
-    Item("training-step-resnet50", 60, lambda place: whole_step(place, "resnet50", (16, 256))),
-    Item("image-speed-vgg19", 60, lambda place: image_speed(place, "vgg19")),
-    Item("image-speed-resnet50", 60, lambda place: image_speed(place, "resnet50")),
-    *(_middle(study, ("adam_lawn", "adam", "sgd"), 600, seeds=1) for study in catalog.CIFAR10[1:]),
+    Item("movielens-1m-8-side-by-side", 30, lambda place: epochs(place, (10_000,), 8, LAWN)),
+    Item("movielens-1m-24-side-by-side", 40, lambda place: epochs(place, (10_000,), 24, LAWN)),
+    Item("movielens-1m-3-seeds", 80, lambda place: epochs(place, SIZES, 3, LAWN)),
+    _middle(TEN_K, LAWN, 60, seeds=1),
+    *(_tuned(study, BOTH, "") for study in catalog.MOVIELENS_1M_SHORT),
+    Item("image-speed-vgg19", 80, lambda place: image_speed(place, "vgg19")),
+    Item("image-speed-resnet50", 120, lambda place: image_speed(place, "resnet50")),
+    Item("training-step-vgg19", 90, lambda place: whole_step(place, "vgg19", (16, 256, 4096))),
+    Item("training-step-resnet50", 150, lambda place: whole_step(place, "resnet50", (16, 256))),
+    *(_middle(study, ("adam_lawn", "adam", "sgd"), 400, seeds=1) for study in catalog.CIFAR10[1:]),
+    *(_middle(study, BOTH, 120, seeds=3) for study in (HUNDRED_K, ONE_M)),
     *(_tuned(study, BOTH, "") for study in LARGER),
     *(_tuned(study, [*BOTH, *OTHERS], "") for study in catalog.MOVIELENS_100K_FULL),
     *(_tuned(study, OTHERS, "-others") for study in LARGER),

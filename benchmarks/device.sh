@@ -13,7 +13,7 @@ set -euo pipefail
 WHEELS=(
   array_record colorlog dm-tree docstring_parser etils fsspec googleapis-common-protos immutabledict
   importlib_resources optuna packaging pillow protobuf simplejson six tensorboardX
-  tensorflow-datasets tensorflow-metadata toml tqdm tyro typeguard wrapt zipp
+  tensorflow-datasets tensorflow-metadata termcolor toml tqdm tyro typeguard wrapt zipp
 )
 
 case "${1:-}" in
@@ -28,10 +28,10 @@ case "${1:-}" in
     cargo=$(realpath "$2") out=$3
     shift 3
     packages=$cargo/packages
-    python -m pip install --quiet --no-index --no-deps --upgrade --target "$packages" "$cargo"/wheels/*.whl
+    python3 -m pip install --quiet --no-index --no-deps --upgrade --target "$packages" "$cargo"/wheels/*.whl
     if [ -e "$cargo/unpack_data.sh" ]; then (cd "$cargo" && bash unpack_data.sh); fi
     cd "$(dirname "$0")/.."
-    PYTHONPATH=$packages exec python -m benchmarks.device --data-dir "$cargo/data" --out "$out" "$@"
+    PYTHONPATH=$packages exec python3 -m benchmarks.device --data-dir "$cargo/data" --out "$out" "$@"
     ;;
   *)
     sed -n '2,9p' "$0" >&2

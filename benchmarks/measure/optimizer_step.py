@@ -6,6 +6,8 @@ r"""Measures an optimizer step: memory traffic, time, temporary memory, compilat
   floor, what a step must read and write in any case (see benchmarks/tools/optimizers.py).
 - temporary: bytes per parameter beside arguments and results; of one step, and of a loop of steps.
 - kernels, sums: what a step launches, and how many of its sums run over 1,000 elements or more.
+- launched, in kernels: with `--profile` on a GPU, what JAX's profiler saw it launch, and the
+  milliseconds of the step that kernels ran in.
 - time: a scan of steps with its state donated, every optimizer in turn in each window, as a ratio
   to Adam's in the same window: the median, with the smallest and the largest.
 - of copy bandwidth: the floor's bytes in that time, beside a copy of the parameters within
@@ -30,13 +32,14 @@ count there is higher: it counts an operand twice that is brought near before it
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import tqdm
 
-from benchmarks.tools import torch_peers, trees, xla
+from benchmarks.tools import profile, torch_peers, trees, xla
 from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, Stepper
 from benchmarks.tools.timing import Loop, compare, copy_bytes_per_s, interleave, machine
 from examples.results import records, tables
@@ -64,6 +67,8 @@ class OptimizerStepConfig:
     """Whether to measure AdamP in PyTorch too."""
     command_buffers: bool = True
     """Whether a GPU may take the launches of a step from a buffer, as it does by default."""
+    profile: bool = False
+    """Whether to count what a GPU launches, by JAX's profiler: clearest without command buffers."""
     compile_for: str | None = None
     """A GPU's target config, or a TPU such as tpu-v5e:2x2, to compile for: nothing is timed."""
     out: Path | None = None
@@ -111,13 +116,20 @@ def measure(tree: str, config: OptimizerStepConfig) -> list[records.Record]:
         "command_buffers": config.command_buffers,
         "copy_bytes_per_s": copy_bytes_per_s(4 * about["parameters"]),
     }
-    size, names = shared["parameters"], every(config, tree)
-    programs = {n: StepProgram(OPTIMIZERS[n].make(), params, config) for n in names}
+    size = shared["parameters"]
+    optimizers = {n: OPTIMIZERS[n].make() for n in (BASELINE, *config.optimizers)}
+    with ThreadPoolExecutor() as pool:  # What is only counted need not wait its turn.
+        steps = pool.map(lambda optimizer: compile_step(optimizer, params), optimizers.values())
+        counted = dict(zip(optimizers, steps, strict=True))
+    programs = {
+        n: StepProgram(optimizers[n], counted[n], params, config) for n in every(config, tree)
+    }
     times = interleave({n: p.loop.window for n, p in programs.items()}, config.windows, tree)
     rows = [
         shared
         | {"optimizer": name, "floor": OPTIMIZERS[name].floor}
         | programs[name].counts(size)
+        | (programs[name].launched(config.steps) if config.profile else {})
         | row
         for name, row in compare(times, BASELINE).items()
     ]
@@ -173,9 +185,15 @@ def every(config: OptimizerStepConfig, tree: str) -> Iterable[str]:
 class StepProgram:
     """Compiles one optimizer on one tree: a step to count, a loop of steps to time."""
 
-    def __init__(self, optimizer: Stepper, params: Any, config: OptimizerStepConfig):
+    def __init__(
+        self,
+        optimizer: Stepper,
+        step: jax.stages.Compiled,
+        params: Any,
+        config: OptimizerStepConfig,
+    ):
         grads = jax.tree.map(lambda w: 0.1 * w[::-1], params)
-        self.step = compile_step(optimizer, grads, params)
+        self.step = step
         self.loop = Loop(
             lambda grads, carry: optimizer.step(grads, carry[1], carry[0]),
             grads,
@@ -192,6 +210,11 @@ class StepProgram:
             "compile_s": self.loop.compile_s,
         }
 
+    def launched(self, steps: int) -> dict[str, float]:
+        """Return what the profiler sees of a step: kernels launched, milliseconds in them."""
+        seen = profile.kernels(self.loop.ready())
+        return {"launched": seen.launched / steps, "in_kernels_ms": 1e3 * seen.seconds / steps}
+
 
 def of_step(step: xla.Counts, size: int) -> dict[str, float]:
     """Return the counts of one step, per parameter where that makes sense."""
@@ -204,10 +227,10 @@ def of_step(step: xla.Counts, size: int) -> dict[str, float]:
     }
 
 
-def compile_step(optimizer: Stepper, grads: Any, params: Any) -> jax.stages.Compiled:
+def compile_step(optimizer: Stepper, params: Any) -> jax.stages.Compiled:
     """Compile one step, nothing donated, whose bytes are counted."""
     state = jax.eval_shape(optimizer.init, params)
-    return jax.jit(optimizer.step).lower(grads, state, params).compile()
+    return jax.jit(optimizer.step).lower(params, state, params).compile()
 
 
 def heading(rows: Sequence[records.Record]) -> str:

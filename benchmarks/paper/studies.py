@@ -72,6 +72,7 @@ class Study:
       sgd_decays: the same for SGD, to whose gradient decay is added; None for the same ones.
       tuning: what else the base is while settings are tried, such as fewer epochs, of which
         warm-up and free phase are then the same share.
+      automatic: LAWN's switch that leaves nothing but the peak to choose.
       paper: what the paper reports of its optimizers, where it does.
     """
 
@@ -82,6 +83,7 @@ class Study:
     decays: Mapping[str, Sequence[float]]
     sgd_decays: Mapping[str, Sequence[float]] | None = None
     tuning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    automatic: SwitchName = AUTOMATIC
     paper: Mapping[OptimizerName, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -98,7 +100,7 @@ class Study:
             }
         return {
             FREE: self._settings(optimizer, "free_epochs", self.free_epochs),
-            AUTO: self._settings(optimizer, "free_epochs", [AUTOMATIC]),
+            AUTO: self._settings(optimizer, "free_epochs", [self.automatic]),
         }
 
     def to_try(self, optimizer: OptimizerName) -> list[list[AnyConfig]]:

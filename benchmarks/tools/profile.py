@@ -1,0 +1,44 @@
+"""Counts the kernels that a GPU ran, as JAX's profiler saw them."""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+_MOVES = ("memcpy", "memset")  # How the names of what is no kernel begin.
+
+
+class Seen(NamedTuple):
+    """Says what ran.
+
+    Attributes:
+      launched: kernels, those of loops each time; no copies and no fills.
+      seconds: of all of them together.
+    """
+
+    launched: int
+    seconds: float
+
+
+def kernels(run: Callable[[], Any]) -> Seen:
+    """Run something that waits for its own result, and return the kernels that it ran."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run()
+        (trace,) = Path(folder).rglob("*.xplane.pb")
+        return read(jax.profiler.ProfileData.from_file(str(trace)).planes)
+
+
+def read(planes: Iterable[Any]) -> Seen:
+    """Return the kernels of the streams of all GPUs among the planes of a trace."""
+    lines = (line for p in planes if p.name.startswith("/device:GPU") for line in p.lines)
+    events = [
+        event
+        for line in lines
+        if line.name.startswith("Stream")
+        for event in line.events
+        if not event.name.lower().startswith(_MOVES)
+    ]
+    return Seen(len(events), sum(event.duration_ns for event in events) / 1e9)
