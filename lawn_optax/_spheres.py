@@ -63,14 +63,18 @@ class Spheres(dict[str, Sphere]):
         One sweep over memory yields all of them, and one exchange completes them on a mesh.
         """
         trees = [(leaves_by_path(x), leaves_by_path(y)) for x, y in pairs]
-        sums: dict[tuple[int, str], jax.Array] = {}
+        alike = collections.defaultdict(list)
         for path, sphere in self.items():
-            present = [i for i, (_, y) in enumerate(trees) if path in y]
-            leaves = tuple((trees[i][0][path], trees[i][1][path]) for i in present)
-            for x, y in leaves:
-                check_shapes(path, x, y)
-            products = _inner_products(leaves, sphere.axes)
-            sums |= {(i, path): x for i, x in zip(present, products, strict=True)}
+            present = tuple(i for i, (_, y) in enumerate(trees) if path in y)
+            for i in present:
+                check_shapes(path, trees[i][0][path], trees[i][1][path])
+            types = (jax.typeof(tree[path]) for i in present for tree in trees[i])
+            alike[sphere.axes, present, *types].append(path)
+        sums: dict[tuple[int, str], jax.Array] = {}
+        for (axes, present, *_), paths in alike.items():
+            leaves = tuple(tuple((trees[i][0][p], trees[i][1][p]) for i in present) for p in paths)
+            for path, products in zip(paths, _inner_products(leaves, axes), strict=True):
+                sums |= {(i, path): x for i, x in zip(present, products, strict=True)}
         sums = self._complete(sums)
         return [{p: sums[i, p] for p in self if (i, p) in sums} for i in range(len(pairs))]
 
@@ -95,15 +99,11 @@ class Spheres(dict[str, Sphere]):
         Leaves that are not constrained, and spheres where `where` is False, keep `r` itself.
         """
         w_leaves, r_leaves = leaves_by_path(w), leaves_by_path(r)
+        columns = products if where is None else (where, *products)
+        decide = functools.partial(_apply, rule, where is not None)
         moved = {
-            path: _move(
-                self[path].axes,
-                w_leaves[path],
-                r_leaves[path],
-                coefficients,
-                True if where is None else where[path],
-            )
-            for path, coefficients in map_norms(functools.partial(_apply, rule), *products).items()
+            path: _move(self[path].axes, w_leaves[path], r_leaves[path], coefficients)
+            for path, coefficients in map_norms(decide, *columns).items()
         }
         return replace_leaves(r, moved)
 
@@ -155,7 +155,16 @@ def capture(
     if not ww:
         return norms
     check_norms(norms, ww)
-    return {path: _capture(ww[path], norms[path], captured, wanted) for path in ww}
+    there = dict.fromkeys(ww, jnp.asarray(captured))
+    known = {path: norms[path] for path in ww}
+    held = map_norms(functools.partial(_apply, _first, False), there, known, ww)
+    # Beside the rule, for then a GPU writes all of them in one kernel.
+    return {path: jnp.where(wanted, c, 0) for path, c in held.items()}
+
+
+def _first(captured: jax.Array, norm: jax.Array, ww: jax.Array) -> jax.Array:
+    """Return the norm that is captured, `||w||` before there is one."""
+    return jnp.where(captured, norm, safe_sqrt(ww))
 
 
 def scale_norms(norms: Norms, target_scale: optax.ScalarOrSchedule, count: jax.Array) -> Norms:
@@ -177,59 +186,86 @@ def upcast(x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _inner_products(
-    pairs: tuple[tuple[jax.Array, jax.Array], ...], axes: tuple[int, ...]
-) -> tuple[jax.Array, ...]:
-    """Return `<x, y>` over `axes` of each pair of leaves, all taken in one sweep over memory."""
-    terms = [jnp.real(jnp.conj(upcast(x)) * upcast(y)) for x, y in pairs]
-    if len(terms) != 2:
-        return _sums(*terms, axes=axes)
+    leaves: tuple[tuple[tuple[jax.Array, jax.Array], ...], ...], axes: tuple[int, ...]
+) -> tuple[tuple[jax.Array, ...], ...]:
+    """Return `<x, y>` over `axes` of each pair of each leaf, the leaves being alike."""
+    terms = [[jnp.real(jnp.conj(upcast(x)) * upcast(y)) for x, y in pairs] for pairs in leaves]
     return jax.lax.platform_dependent(
-        *terms,
+        terms,
         default=functools.partial(_sums, axes=axes),
-        cuda=functools.partial(_sums_as_one, axes=axes),
+        cuda=functools.partial(_sums_in_one_kernel, axes=axes),
     )
 
 
-def _sums(*terms: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
-    return tuple(jnp.sum(x, axis=axes) for x in terms)
+Terms = list[list[jax.Array]]  # One or two of each leaf, all of one shape.
 
 
-def _sums_as_one(p: jax.Array, q: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
-    """Return both sums as the real and the imaginary part of one complex sum.
+def _sums(terms: Terms, axes: tuple[int, ...]) -> tuple[tuple[jax.Array, ...], ...]:
+    """Return the sums of all terms over `axes`."""
+    return tuple(tuple(jnp.sum(x, axis=axes) for x in of_leaf) for of_leaf in terms)
 
-    XLA for GPUs runs a second stage for each sum, and seldom takes two of them in a kernel with
-    other results. On CPU it would write the complex terms out before it sums them.
+
+def _sums_in_one_kernel(terms: Terms, axes: tuple[int, ...]) -> tuple[tuple[jax.Array, ...], ...]:
+    """Return the same, two of a leaf as one complex sum, those of leaves alike as one reduction.
+
+    XLA for GPUs starts a kernel for the first stage of each sum and one for the second, and seldom
+    takes two sums of a leaf in a kernel with other results. On CPU it would write the complex terms
+    out before it sums them.
     """
-    dtype = jnp.promote_types(p.dtype, q.dtype)
-    total = jnp.sum(jax.lax.complex(p.astype(dtype), q.astype(dtype)), axis=axes)
-    return total.real.astype(p.dtype), total.imag.astype(q.dtype)
+    if any(len(of_leaf) > 2 for of_leaf in terms):
+        return _sums(terms, axes)
+    columns = [xs[0] if len(xs) == 1 else jax.lax.complex(*_promoted(*xs)) for xs in terms]
+    if len(columns) == 1:
+        totals = [jnp.sum(columns[0], axis=axes)]
+    else:
+        add = lambda xs, ys: [x + y for x, y in zip(xs, ys, strict=True)]
+        totals = jax.lax.reduce(columns, [jnp.zeros([], x.dtype) for x in columns], add, axes)
+    return tuple(
+        tuple(part.astype(x.dtype) for part, x in zip((total.real, total.imag), xs, strict=False))
+        for total, xs in zip(totals, terms, strict=True)
+    )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
+def _promoted(*arrays: jax.Array) -> list[jax.Array]:
+    """Return arrays of one dtype."""
+    return [x.astype(jnp.result_type(*arrays)) for x in arrays]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply(
+    rule: Rule, selective: bool, *columns: tuple[jax.Array, ...]
+) -> tuple[Coefficients, ...]:
     """Return the coefficients of leaves with one norm each, or of one leaf with several.
 
     On an accelerator all leaves are taken at once, so that many of them do not mean many small
     kernels. On a CPU kernels are cheap to start, and those of leaves alike are compiled once.
     """
+    decide = jax.jit(functools.partial(_where, rule) if selective else rule)
     return jax.lax.platform_dependent(
         *columns,
-        cpu=functools.partial(_one_by_one, rule),
-        default=functools.partial(_all_at_once, rule),
+        cpu=functools.partial(_one_by_one, decide),
+        default=functools.partial(_all_at_once, decide),
     )
 
 
-def _one_by_one(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
+def _where(rule: Rule, moves: jax.Array, *numbers: jax.Array) -> Coefficients:
+    """Return the rule's coefficients where `moves` is true, and those of `r` itself elsewhere."""
+    a, b = rule(*numbers)
+    return Coefficients(
+        None if a is None else jnp.where(moves, a, 1), None if b is None else jnp.where(moves, b, 0)
+    )
+
+
+def _one_by_one(decide: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
     """Return the coefficients of each row of the columns."""
-    rule = jax.jit(rule)
-    return tuple(rule(*row) for row in zip(*columns, strict=True))
+    return tuple(decide(*row) for row in zip(*columns, strict=True))
 
 
-def _all_at_once(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
+def _all_at_once(decide: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
     """Return the same, computed from one array per column."""
     if len(columns[-1]) == 1:
-        return _one_by_one(rule, *columns)
-    coefficients = rule(*map(jnp.stack, columns))
+        return _one_by_one(decide, *columns)
+    coefficients = decide(*map(jnp.stack, columns))
     return _rows(jax.lax.optimization_barrier(coefficients), len(columns[-1]))
 
 
@@ -247,30 +283,14 @@ def _rows(arrays: Any, count: int) -> tuple[Any, ...]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _move(
-    axes: tuple[int, ...],
-    w: jax.Array,
-    r: jax.Array,
-    coefficients: Coefficients,
-    where: jax.Array | bool,
+    axes: tuple[int, ...], w: jax.Array, r: jax.Array, coefficients: Coefficients
 ) -> jax.Array:
-    """Return `a r + b w` on the spheres where `where` is true, and `r` itself on the others."""
-
-    def per_slice(x: jax.Array | bool) -> jax.Array:
-        x = jnp.asarray(x)
-        return x if x.ndim == 0 else jnp.expand_dims(x, axes)
-
+    """Return `a r + b w`; a number that is 0 takes its vector out, were it infinite."""
+    per_slice = lambda x: x if x.ndim == 0 else jnp.expand_dims(x, axes)
     a, b = coefficients
     moved = upcast(r)
     if a is not None:
-        moved = jnp.where(per_slice(a == 0), 0, per_slice(a) * moved)  # Of an infinite r, too.
+        moved = jnp.where(per_slice(a == 0), 0, per_slice(a) * moved)
     if b is not None:
-        moved = moved + per_slice(b) * upcast(w)
-    return jnp.where(per_slice(where), moved, upcast(r)).astype(jnp.result_type(r))
-
-
-@jax.jit
-def _capture(
-    ww: jax.Array, norm: jax.Array, captured: jax.Array | bool, wanted: jax.Array | bool
-) -> jax.Array:
-    """Return one leaf's norms, as `capture` does."""
-    return jnp.where(wanted, jnp.where(captured, norm, safe_sqrt(ww)), 0)
+        moved = jnp.where(per_slice(b == 0), moved, moved + per_slice(b) * upcast(w))
+    return moved.astype(jnp.result_type(r))
