@@ -85,6 +85,11 @@ def _retraction(
     return jnp.where(taken, s * shorter, 0), jnp.where(taken, s * (1 - shorter * b) - 1, 0)
 
 
+def bring(c: jax.Array, ww: jax.Array) -> Coefficients:
+    """Add to `r` what takes `w` itself to the norm `c`; leave `r` alone where `w` is 0."""
+    return Coefficients(b=safe_divide(c, safe_sqrt(ww), otherwise=1.0) - 1)
+
+
 def resize(c: jax.Array, rr: jax.Array) -> Coefficients:
     """Give `r` the norm `c`; leave it 0 where it is."""
     return Coefficients(a=safe_divide(c, safe_sqrt(rr)))

@@ -15,6 +15,8 @@ from tests.helpers import max_difference
 STEPS = 8
 # eps_root, because the root of a second moment of 0 has no gradient.
 adam = lambda: optax.adam(0.05, eps=1e-3, eps_root=1e-8)
+# How the matrix of a leaf with three axes, `b` of `PARAMS`, lies.
+LAST_AXIS = {"b": optax.contrib.MuonDimensionNumbers((0, 1), 2)}
 OPTIMIZERS = {
     "lawn": lambda: lo.lawn(adam(), 3),
     "lawn(reset)": lambda: lo.lawn(adam(), 3, reset_inner=True),
@@ -27,6 +29,8 @@ OPTIMIZERS = {
     "sgd_lawn": lambda: lo.sgd_lawn(optax.linear_schedule(0.1, 0.0, 10), 3),
     "lamb_plus": lambda: lo.lamb_plus(0.05),
     "hyperball": lambda: lo.hyperball(optax.scale_by_adam(eps=1e-3), 0.05),
+    "adam_h": lambda: lo.adam_h(0.05, 0.05, eps=1e-3),
+    "muon_h": lambda: lo.muon_h(0.05, 0.05, eps=1e-3, weight_dimension_numbers=LAST_AXIS),
     "project_to_tangent": lambda: optax.chain(lo.project_to_tangent(), optax.sgd(0.05)),
     "rescale_to_norms": lambda: optax.chain(optax.sgd(0.05), lo.rescale_to_norms()),
     "scale_by_capped_trust_ratio": lambda: optax.chain(
