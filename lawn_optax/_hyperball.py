@@ -269,7 +269,8 @@ def muon_h(
       nesterov: whether to look ahead.
       ns_coeffs: coefficients of the Newton-Schulz iteration: three, or three for each of its steps.
       ns_steps: the number of its steps; of coefficients for each step, the last so many.
-      ns_eps: added to the norm that the momentum is divided by before them, in place of Adam's.
+      ns_eps: added to the norm that the momentum is divided by before them; in float16 give 1e-6
+        or more.
       b1: decay of Adam's first moment.
       b2: decay of Adam's second moment.
       eps: added to the root of Adam's second moment.

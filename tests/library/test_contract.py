@@ -136,7 +136,9 @@ def test_state_and_updates_keep_their_types_weak_ones_included(tx):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("name", ["lawn(rise)", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball"])
+@pytest.mark.parametrize(
+    "name", ["lawn(rise)", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball", "adam_h"]
+)
 def test_types_are_stable_under_explicit_sharding(name, dtype, x64):
     mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
     with jax.set_mesh(mesh):
