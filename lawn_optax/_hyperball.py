@@ -29,6 +29,7 @@ from lawn_optax._groups import EMBEDDING, HEAD, MATRIX, OTHER, LabelsOrFn, label
 from lawn_optax._paths import (
     is_masked,
     join,
+    leaves_by_path,
     leaves_with_paths,
     match_deepest,
     parameters,
@@ -389,30 +390,51 @@ def _sorted(
 
 
 def _orthogonalize(
-    numbers: Callable[[optax.Params], Any], **newton_schulz: Any
+    numbers: Callable[[optax.Params], dict[str, Any]], **newton_schulz: Any
 ) -> optax.GradientTransformation:
     """Make a transformation that orthogonalises each matrix: Muon without its momentum."""
-    muon = optax.contrib.scale_by_muon(
-        beta=0.0, nesterov=False, weight_dimension_numbers=numbers, **newton_schulz
-    )
+
+    def muon(leaf_numbers: Any) -> optax.GradientTransformation:
+        return optax.contrib.scale_by_muon(
+            beta=0.0, nesterov=False, weight_dimension_numbers=leaf_numbers, **newton_schulz
+        )
 
     def init(params: optax.Params) -> optax.EmptyState:
         numbers(params)
-        jax.eval_shape(muon.init, params)  # refuses coefficients that do not fit
+        jax.eval_shape(muon(None).init, params)  # refuses coefficients that do not fit
         return optax.EmptyState()
 
     def update(updates, state, params=None):
         del params
-        return muon.update(updates, muon.init(updates))[0], state
+        leaves = leaves_by_path(updates)
+        turned = {}
+        for path, leaf_numbers in numbers(updates).items():
+            turn = muon(leaf_numbers)
+            direction = lambda x, turn=turn: turn.update(x, turn.init(x))[0]
+            turned[path] = _however_sharded(direction)(leaves[path])
+        return replace_leaves(updates, turned), state
 
     return optax.GradientTransformation(init, update)
 
 
-def _dimension_numbers(params: optax.Params, given: Any, stacked: StackedOrFn) -> Any:
-    """Return the rows and columns of each matrix, counted from the leaf's first axis."""
+def _however_sharded(function: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+    """Return `function` of an array whose explicit sharding its products would not accept."""
+
+    def call(x: jax.Array) -> jax.Array:
+        sharding: Any = jax.typeof(x).sharding
+        if not sharding.mesh.explicit_axes:
+            return function(x)
+        axes = sharding.mesh.explicit_axes
+        return jax.sharding.auto_axes(function, axes=axes, out_sharding=sharding)(x)
+
+    return call
+
+
+def _dimension_numbers(params: optax.Params, given: Any, stacked: StackedOrFn) -> dict[str, Any]:
+    """Return the rows and columns of each leaf's matrices, counted from its first axis."""
     leaves = parameters(params)
     if not leaves:
-        return params
+        return {}
     entries = _numbers_by_leaf(params, called(given, params))
     found = {}
     for (path, leaf), count, numbers in zip(
@@ -430,7 +452,7 @@ def _dimension_numbers(params: optax.Params, given: Any, stacked: StackedOrFn) -
         found[join(path)] = optax.contrib.MuonDimensionNumbers(
             *(tuple(count + axis % rank for axis in _as_tuple(axes)) for axes in numbers)
         )
-    return replace_leaves(params, found)
+    return found
 
 
 def _numbers_by_leaf(params: optax.Params, given: Any) -> list[Any]:

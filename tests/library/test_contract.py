@@ -15,8 +15,11 @@ from tests.helpers import max_difference
 STEPS = 8
 # eps_root, because the root of a second moment of 0 has no gradient.
 adam = lambda: optax.adam(0.05, eps=1e-3, eps_root=1e-8)
-# How the matrix of a leaf with three axes, `b` of `PARAMS`, lies.
-LAST_AXIS = {"b": optax.contrib.MuonDimensionNumbers((0, 1), 2)}
+
+# Matrices whose columns are the last axis, also of leaves with three.
+last_axis = lambda params: jax.tree.map(
+    lambda w: optax.contrib.MuonDimensionNumbers(tuple(range(w.ndim - 1)), -1), params
+)
 OPTIMIZERS = {
     "lawn": lambda: lo.lawn(adam(), 3),
     "lawn(reset)": lambda: lo.lawn(adam(), 3, reset_inner=True),
@@ -30,7 +33,7 @@ OPTIMIZERS = {
     "lamb_plus": lambda: lo.lamb_plus(0.05),
     "hyperball": lambda: lo.hyperball(optax.scale_by_adam(eps=1e-3), 0.05),
     "adam_h": lambda: lo.adam_h(0.05, 0.05, eps=1e-3),
-    "muon_h": lambda: lo.muon_h(0.05, 0.05, eps=1e-3, weight_dimension_numbers=LAST_AXIS),
+    "muon_h": lambda: lo.muon_h(0.05, 0.05, eps=1e-3, weight_dimension_numbers=last_axis),
     "project_to_tangent": lambda: optax.chain(lo.project_to_tangent(), optax.sgd(0.05)),
     "rescale_to_norms": lambda: optax.chain(optax.sgd(0.05), lo.rescale_to_norms()),
     "scale_by_capped_trust_ratio": lambda: optax.chain(
@@ -137,7 +140,7 @@ def test_state_and_updates_keep_their_types_weak_ones_included(tx):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize(
-    "name", ["lawn(rise)", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball", "adam_h"]
+    "name", ["lawn(rise)", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball", "adam_h", "muon_h"]
 )
 def test_types_are_stable_under_explicit_sharding(name, dtype, x64):
     mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)

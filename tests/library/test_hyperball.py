@@ -372,6 +372,17 @@ def test_an_rms_counts_the_elements_of_all_devices():
     np.testing.assert_allclose(norm(after["a"]), 0.5 * np.sqrt(48), rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_muon_h_turns_whole_matrices_however_they_are_sharded(kind, x64):
+    start = jax.tree.map(jnp.float64, weights({"blocks/kernel": (2, 6, 4)}))
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(kind, kind))
+    sharding = jax.sharding.NamedSharding(mesh, PartitionSpec(None, "x", "y"))
+    tx = lo.muon_h(rate, 0.0, stacked="blocks")
+    step = jax.jit(lambda params: tx.update(params, tx.init(params), params)[0])
+    placed = jax.device_put(start, sharding)
+    assert max_difference(jax.device_get(step(placed)), step(start)) < 1e-12
+
+
 @pytest.mark.parametrize("make", [lo.adam_h, lo.muon_h])
 def test_a_restart_does_not_move_the_norm(make):
     tx = make(0.05, 0.05, stacked="blocks")
