@@ -7,6 +7,7 @@ Every update that keeps a norm is a combination of the weights `w` and a directi
     retract    rescale(project(r))                    lines 9-11
     turn       retract of a tangent vector that points as project(r) does and is as long as r
     resize     c r / ||r||
+    bring      r + c w / ||w||  -  w
     capped     min(||w|| / ||r||, cap) r
 
 with `<x, y> = Re sum conj(x) y` over the axes of a norm. A rule takes numbers, one per norm, and

@@ -22,8 +22,8 @@ from lawn_optax._checks import (
     check_rate,
     check_update,
     plain,
+    steps,
 )
-from lawn_optax._checks import steps as check_steps
 from lawn_optax._geometry import resize
 from lawn_optax._groups import EMBEDDING, HEAD, MATRIX, OTHER, LabelsOrFn, label_leaves
 from lawn_optax._paths import (
@@ -212,7 +212,7 @@ def adam_h(
     """
     b1, b2, eps = map(plain, (b1, b2, eps))
     check_adam(learning_rate, b1, b2, eps)
-    return _sorted(
+    return _partition(
         "adam_h",
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
         functools.partial(optax.adam, b1=b1, b2=b2, eps=eps),
@@ -320,7 +320,7 @@ def muon_h(
     check_adam(learning_rate, b1, b2, eps)
     check_decay_rate("beta", beta, 0.95)
     check_not_negative("ns_eps", ns_eps, 1e-8)
-    check_steps("ns_steps", ns_steps, least=1)
+    steps("ns_steps", ns_steps, least=1)
     direction = optax.chain(
         optax.trace(beta, nesterov=nesterov),
         _orthogonalize(
@@ -330,7 +330,7 @@ def muon_h(
             eps=ns_eps,
         ),
     )
-    return _sorted(
+    return _partition(
         "muon_h",
         direction,
         functools.partial(optax.adam, b1=b1, b2=b2, eps=eps),
@@ -346,7 +346,7 @@ def muon_h(
     )
 
 
-def _sorted(
+def _partition(
     name: str,
     direction: optax.GradientTransformation,
     adam: Callable[[optax.ScalarOrSchedule], optax.GradientTransformation],
@@ -372,7 +372,7 @@ def _sorted(
         **{label: check_inner(tx) for label, tx in (groups or {}).items()},
     }
     label = functools.partial(label_leaves, labels=labels, stacked=stacked, known=transforms)
-    partition = optax.partition(transforms, label)
+    tx = optax.partition(transforms, label)
 
     def init(params: optax.Params) -> optax.OptState:
         found = set(jax.tree.leaves(label(params)))
@@ -382,10 +382,10 @@ def _sorted(
                 " describe_groups. Name them in labels=.",
                 stacklevel=2,
             )
-        return partition.init(params)
+        return tx.init(params)
 
     return optax.GradientTransformationExtraArgs(
-        init, check_update(name, partition.update, optax.transforms.PartitionState, init)
+        init, check_update(name, tx.update, optax.transforms.PartitionState, init)
     )
 
 
