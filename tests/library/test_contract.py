@@ -39,6 +39,8 @@ OPTIMIZERS = {
     "scale_by_capped_trust_ratio": lambda: optax.chain(
         lo.scale_by_capped_trust_ratio(), optax.scale(-0.05)
     ),
+    "adamp": lambda: lo.baselines.adamp(0.05, eps=1e-3, axes=-1),
+    "cpr": lambda: optax.chain(adam(), lo.baselines.cpr(3, update_rate=0.01)),
     "abel": lambda: optax.chain(optax.sgd(0.05), lo.baselines.abel(2, last_decay_step=5)),
 }
 PARAMS = {
