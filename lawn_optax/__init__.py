@@ -3,9 +3,10 @@
 wrap any optimizer   lawn
 when to constrain    at_step, at_epoch, at_gradient_rise, at_median_margin, hold_median_margin
 links of a chain     project_to_tangent, rescale_to_norms, scale_by_capped_trust_ratio
-ready made           adam_lawn, lamb_lawn, sgd_lawn, lamb_plus, hyperball
+ready made           adam_lawn, lamb_lawn, sgd_lawn, lamb_plus
+from the start       hyperball, adam_h, muon_h
 other weights        scale_to_norms, scale_to_margin
-which leaves         only_paths, except_paths, describe
+which leaves         only_paths, except_paths, describe, describe_groups
 modules              schedules, baselines, losses, metrics, diagnostics
 
 >>> import optax, lawn_optax
@@ -14,9 +15,10 @@ modules              schedules, baselines, losses, metrics, diagnostics
 Modules, each importing only from lines below its own:
 
     _describe                                        what is constrained, as a table
-    _presets         diagnostics     baselines       _weights
+    _presets         _hyperball      diagnostics     baselines       _weights
     _lawn            Algorithm 1
     _transforms      the links of a chain
+    _groups          which leaf goes to which optimizer
     _selection       which leaves, over which axes
     _spheres         inner products and moves on trees
     _automatic       switches that choose by themselves
@@ -37,9 +39,17 @@ from lawn_optax._automatic import (
     at_median_margin,
     hold_median_margin,
 )
-from lawn_optax._describe import LeafSummary, Summary, describe
+from lawn_optax._describe import (
+    GroupSummary,
+    LeafGroup,
+    LeafSummary,
+    Summary,
+    describe,
+    describe_groups,
+)
+from lawn_optax._hyperball import adam_h, hyperball, muon_h
 from lawn_optax._lawn import LawnState, lawn
-from lawn_optax._presets import adam_lawn, hyperball, lamb_lawn, lamb_plus, sgd_lawn
+from lawn_optax._presets import adam_lawn, lamb_lawn, lamb_plus, sgd_lawn
 from lawn_optax._selection import except_paths, only_paths
 from lawn_optax._switches import NormsOfState, Switch, at_epoch, at_step
 from lawn_optax._transforms import (
@@ -54,14 +64,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GradientRiseState",
+    "GroupSummary",
     "HoldMedianMarginState",
     "LawnState",
+    "LeafGroup",
     "LeafSummary",
     "MedianMarginState",
     "NormsOfState",
     "RescaleToNormsState",
     "Summary",
     "Switch",
+    "adam_h",
     "adam_lawn",
     "at_epoch",
     "at_gradient_rise",
@@ -69,6 +82,7 @@ __all__ = [
     "at_step",
     "baselines",
     "describe",
+    "describe_groups",
     "diagnostics",
     "except_paths",
     "hold_median_margin",
@@ -78,6 +92,7 @@ __all__ = [
     "lawn",
     "losses",
     "metrics",
+    "muon_h",
     "only_paths",
     "project_to_tangent",
     "rescale_to_norms",

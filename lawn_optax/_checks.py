@@ -49,6 +49,23 @@ def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:
     )
 
 
+def check_radius(radius: Any, rms: Any) -> None:
+    """Refuse norms that are given twice, or that are not positive finite numbers."""
+    if radius is not None and rms is not None:
+        raise ValueError(
+            f"radius={radius!r} and rms={rms!r}: give one of them, the norm itself or its root mean"
+            " square per element."
+        )
+    for name, value in (("radius", radius), ("rms", rms)):
+        if value is not None:
+            _check_constant(
+                name,
+                value,
+                lambda x: 0 < x < math.inf,
+                "must be positive and finite: it is the norm to hold. None holds the initial one",
+            )
+
+
 def check_rate(name: str, value: optax.ScalarOrSchedule) -> None:
     """Refuse a constant learning rate that is not finite."""
     _check_constant(name, value, math.isfinite, "must be finite, such as 1e-3")

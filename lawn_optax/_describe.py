@@ -1,4 +1,4 @@
-"""Seeing what is constrained: a table of the parameters, before and after the switch."""
+"""Seeing what is constrained, and what goes where: tables of the parameters."""
 
 import math
 from typing import Any, NamedTuple
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lawn_optax._groups import LabelsOrFn, sort_leaves
 from lawn_optax._paths import leaves_by_path, replace_leaves
 from lawn_optax._selection import AxesOrFn, Choice, MaskOrFn, StackedOrFn, choose
 from lawn_optax._spheres import Sphere, Spheres
@@ -42,11 +43,32 @@ class Summary(tuple[LeafSummary, ...]):
     def __str__(self) -> str:
         """Return a table with a row per leaf."""
         header = ("parameter", "shape", "constrained", "axes", "norm", "captured", "why")
-        rows = [header, *(_cells(leaf) for leaf in self)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join(line.rstrip() for line in lines)
+        return _table([header, *(_cells(leaf) for leaf in self)])
+
+
+class LeafGroup(NamedTuple):
+    """One parameter in a `GroupSummary`.
+
+    Attributes:
+      path: its place in the tree, components joined by `/`.
+      shape: its shape.
+      group: the label of the group that it goes to.
+      reason: why: its rank (per layer), its name, or the labels given.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    group: str
+    reason: str
+
+
+class GroupSummary(tuple[LeafGroup, ...]):
+    """The leaves of a tree, as `describe_groups` sorted them; prints as a table."""
+
+    def __str__(self) -> str:
+        """Return a table with a row per leaf."""
+        rows = [(leaf.path, str(leaf.shape), leaf.group, leaf.reason) for leaf in self]
+        return _table([("parameter", "shape", "group", "why"), *rows])
 
 
 def describe(
@@ -103,6 +125,41 @@ def describe(
     return Summary(summary)
 
 
+def describe_groups(
+    params: optax.Params, *, labels: LabelsOrFn = None, stacked: StackedOrFn = None
+) -> GroupSummary:
+    """Tell of each parameter which group `adam_h` and `muon_h` sort it into, and why.
+
+    Args:
+      params: the parameters, or their shapes.
+      labels: as given to the optimizer.
+      stacked: as given to the optimizer.
+
+    Returns:
+      A tuple of `LeafGroup`; `print` shows it as a table.
+
+    Raises:
+      TypeError, ValueError: for labels or stacked that do not fit, as `adam_h`.
+
+    Examples:
+      Whole path components count: `attn_gated_norm` is not `attn_gate`.
+
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> params = {'attn_gate': jnp.ones((4, 1)), 'attn_gated_norm': {'w_up': jnp.ones((4, 2))},
+      ...           'wte': jnp.ones((9, 4)), 'lm_head': {'kernel': jnp.ones((4, 9))}}
+      >>> print(lawn_optax.describe_groups(params, labels={'attn_gate': 'other'}))
+      parameter             shape   group      why
+      --------------------  ------  ---------  ---------------------
+      attn_gate             (4, 1)  other      labels
+      attn_gated_norm/w_up  (4, 2)  matrix     rank 2
+      lm_head/kernel        (4, 9)  head       named as a head
+      wte                   (9, 4)  embedding  named as an embedding
+    """
+    groups = sort_leaves(params, labels, stacked)
+    leaves = leaves_by_path(params)
+    return GroupSummary(LeafGroup(path, jnp.shape(leaves[path]), *groups[path]) for path in leaves)
+
+
 def _choices(
     params: optax.Params, held: dict[str, Any] | None, mask: Any, axes: Any, stacked: Any
 ) -> dict[str, Choice]:
@@ -144,6 +201,14 @@ def _cells(leaf: LeafSummary) -> tuple[str, ...]:
         captured if leaf.captured is None else _range(leaf.captured),
         leaf.reason,
     )
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """Return rows of cells as text, with a line below the first."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _range(values: np.ndarray) -> str:

@@ -7,6 +7,9 @@ Every update that keeps a norm is a combination of the weights `w` and a directi
     retract    rescale(project(r))                    lines 9-11
     turn       retract of a tangent vector that points as project(r) does and is as long as r
     resize     c r / ||r||
+    bring      r + c w / ||w||  -  w
+    decay      r + k w
+    shrink     (1 - 2 k) (w + r)  -  w                 a gradient step on k ||w + r||^2
     capped     min(||w|| / ||r||, cap) r
 
 with `<x, y> = Re sum conj(x) y` over the axes of a norm. A rule takes numbers, one per norm, and
@@ -85,9 +88,24 @@ def _retraction(
     return jnp.where(taken, s * shorter, 0), jnp.where(taken, s * (1 - shorter * b) - 1, 0)
 
 
+def bring(c: jax.Array, ww: jax.Array) -> Coefficients:
+    """Add to `r` what takes `w` itself to the norm `c`; leave `r` alone where `w` is 0."""
+    return Coefficients(b=safe_divide(c, safe_sqrt(ww), otherwise=1.0) - 1)
+
+
 def resize(c: jax.Array, rr: jax.Array) -> Coefficients:
     """Give `r` the norm `c`; leave it 0 where it is."""
     return Coefficients(a=safe_divide(c, safe_sqrt(rr)))
+
+
+def decay(k: jax.Array) -> Coefficients:
+    """Add `k w` to `r`."""
+    return Coefficients(b=k)
+
+
+def shrink(k: jax.Array) -> Coefficients:
+    """Move from `w` to `(1 - 2 k) (w + r)`: a step down the gradient of `k ||w + r||^2`."""
+    return Coefficients(1 - 2 * k, -2 * k)
 
 
 def capped_trust_ratio(cap: jax.Array, ww: jax.Array, rr: jax.Array) -> Coefficients:

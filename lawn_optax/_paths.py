@@ -8,7 +8,7 @@ same names, and a prefix fits the whole subtree below it.
 import collections
 import fnmatch
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -111,21 +111,40 @@ def match_tree(
     return matched
 
 
-def match_patterns(patterns: Iterable[str], paths: list[Path]) -> list[list[str]]:
+def match_patterns(
+    patterns: Iterable[str], paths: list[Path], hidden: Iterable[Path] = ()
+) -> list[list[str]]:
     """Return, for each path, those patterns of which it has a run of whole components.
 
     Raises:
-      ValueError: for a pattern that matches none of the paths.
+      ValueError: for a pattern that matches none of the paths, nor of those that are `hidden`.
     """
     split = {pattern: tuple(pattern.strip("/").split("/")) for pattern in patterns}
     within = [components(path) for path in paths]
+    present = [*within, *map(components, hidden)]
     for pattern, parts in split.items():
-        if not any(_contains(path, parts) for path in within):
+        if not any(_contains(path, parts) for path in present):
             raise ValueError(
                 f"pattern {pattern!r} matches no parameter: they are {listed(map(join, paths))}."
                 " Whole path components are matched; use * inside one."
             )
     return [[p for p, parts in split.items() if _contains(path, parts)] for path in within]
+
+
+def match_deepest(entries: Mapping[str, Any], params: Any, otherwise: Any = None) -> list[Any]:
+    """Return, for each parameter, the entry of the pattern that matches it by most components.
+
+    Args:
+      entries: what patterns speak of; each must match a parameter, if only one that
+        `optax.masked` hides.
+      params: the tree of parameters.
+      otherwise: the entry of a parameter that no pattern matches.
+    """
+    rows = leaves_with_paths(params)
+    hidden = [path for path, leaf in rows if is_masked(leaf)]
+    found = match_patterns(entries, [path for path, leaf in rows if not is_masked(leaf)], hidden)
+    depth = lambda pattern: pattern.strip("/").count("/")
+    return [entries[max(names, key=depth)] if names else otherwise for names in found]
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,17 +12,14 @@ from jax.typing import ArrayLike
 from lawn_optax._checks import (
     check_adam,
     check_decay_rate,
-    check_inner,
     check_not_negative,
     check_rate,
     plain,
 )
-from lawn_optax._geometry import resize
 from lawn_optax._lawn import lawn
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, StackedOrFn
-from lawn_optax._spheres import upcast
 from lawn_optax._switches import Switch
-from lawn_optax._transforms import scale_by_capped_trust_ratio, steps_on_norms
+from lawn_optax._transforms import scale_by_capped_trust_ratio
 
 
 def adam_lawn(
@@ -271,72 +268,4 @@ def lamb_plus(
         optax.add_decayed_weights(plain(weight_decay), mask),
         scale_by_capped_trust_ratio(max_ratio, stacked=stacked),
         optax.scale_by_learning_rate(learning_rate),
-    )
-
-
-def hyperball(
-    inner: optax.GradientTransformation,
-    learning_rate: optax.ScalarOrSchedule,
-    *,
-    mask: MaskOrFn = None,
-    axes: AxesOrFn = None,
-    stacked: StackedOrFn = None,
-    target_scale: optax.ScalarOrSchedule = 1.0,
-    axis_name: AxisNameOrFn = None,
-) -> optax.GradientTransformationExtraArgs:
-    r"""Hold the norms from the first update on, with relative steps along any direction.
-
-    .. math::
-      w \leftarrow c \, N(w - \eta c \, N(u)), \qquad N(x) = x / \lVert x \rVert
-
-    With `optax.scale_by_adam()` inside it is AdamH: LAMB-LAWN with a free phase of zero and no
-    tangent projection. With `optax.contrib.muon(learning_rate=-1.0)`, whose updates then point
-    uphill, it is MuonH. Free leaves take the step :math:`-\eta u`.
-
-    Args:
-      inner: gives the direction `u`, pointing uphill, without a learning rate. In float16 give
-        `optax.scale_by_adam` an `eps` of 1e-6 or more: 1e-8 is 0 there.
-      learning_rate: a float or a schedule of the update: the size of a step relative to `c`.
-      mask: which leaves are constrained; see `lawn`.
-      axes: which axes a norm runs over; see `lawn`.
-      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
-      target_scale: factor on the captured norms; see `lawn`.
-      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
-
-    Returns:
-      An `optax.GradientTransformationExtraArgs`.
-
-    Raises:
-      TypeError: if `inner` is not a `GradientTransformation`.
-      TypeError, ValueError: on `init`, for a mask or axes that do not fit; see `lawn`.
-
-    Examples:
-      >>> import jax.numpy as jnp, optax, lawn_optax
-      >>> w, g = jnp.array([[3., 4.]]), jnp.array([[1., -1.]])
-      >>> tx = lawn_optax.hyperball(optax.scale_by_adam(), 0.1)
-      >>> step, _ = tx.update(g, tx.init(w), w)
-      >>> print(f"{jnp.linalg.norm(w + step):.4f}")
-      5.0000
-    """
-    learning_rate = plain(learning_rate)
-    check_inner(inner)
-    check_rate("learning_rate", learning_rate)
-
-    def relative_step(spheres, u, c, on_sphere, count):
-        rate = learning_rate(count) if callable(learning_rate) else learning_rate
-        (uu,) = spheres.inner_products((u, u))
-        u = spheres.move(resize, u, jax.tree.map(upcast, u), c, uu, where=on_sphere)
-        return jax.tree.map(lambda d: -rate * d, u)
-
-    return optax.chain(
-        inner,
-        steps_on_norms(
-            "hyperball",
-            relative_step,
-            target_scale=target_scale,
-            mask=mask,
-            axes=axes,
-            stacked=stacked,
-            axis_name=axis_name,
-        ),
     )

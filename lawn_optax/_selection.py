@@ -20,6 +20,7 @@ from lawn_optax._paths import (
     join,
     leaves_with_paths,
     listed,
+    match_deepest,
     match_patterns,
     match_tree,
     parameters,
@@ -77,12 +78,10 @@ def choose(
     for path, leaf in leaves:
         check_array(join(path), leaf)
     paths = [path for path, _ in leaves]
-    counts = _stacked_axes(leaves, _called(stacked, params))
+    counts = stacked_axes(params, stacked)
     constrained = _constrained(params, leaves, counts, mask)
-    axes_entries = match_tree("axes", _called(axes, params), params, paths, is_leaf=_is_axes)
-    names = match_tree(
-        "axis_name", _called(axis_name, params), params, paths, is_leaf=_is_axis_name
-    )
+    axes_entries = match_tree("axes", called(axes, params), params, paths, is_leaf=_is_axes)
+    names = match_tree("axis_name", called(axis_name, params), params, paths, is_leaf=_is_axis_name)
     choices = {}
     for (path, leaf), (chosen, reason), count, entry, name in zip(
         leaves, constrained, counts, axes_entries, names, strict=True
@@ -171,7 +170,7 @@ class _PathMask:
         self, params: optax.Params, leaves: list, counts: list[int]
     ) -> list[tuple[bool, str]]:
         """Return whether each leaf is constrained, and why."""
-        default = _by_default(params, leaves, counts)
+        default = by_default(params, leaves, counts)
         matches = match_patterns(self.patterns, [path for path, _ in leaves])
         chosen = []
         for (constrained, reason), found in zip(default, matches, strict=True):
@@ -191,12 +190,12 @@ def _constrained(
 ) -> list[tuple[bool, str]]:
     """Return whether each leaf is constrained, and why."""
     if mask is None:
-        chosen = _by_default(params, leaves, counts)
+        chosen = by_default(params, leaves, counts)
     elif isinstance(mask, _PathMask):
         chosen = mask.entries(params, leaves, counts)
     else:
         paths = [path for path, _ in leaves]
-        entries = match_tree("mask", _called(mask, params), params, paths)
+        entries = match_tree("mask", called(mask, params), params, paths)
         chosen = [(entry, "mask") for entry in entries]
     for (path, leaf), (entry, _) in zip(leaves, chosen, strict=True):
         _check_entry(path, leaf, entry)
@@ -224,9 +223,9 @@ def _check_entry(path: Path, leaf: Any, entry: Any) -> None:
         )
 
 
-def _by_default(params: optax.Params, leaves: list, counts: list[int]) -> list[tuple[bool, str]]:
+def by_default(params: optax.Params, leaves: list, counts: list[int]) -> list[tuple[bool, str]]:
     """Return whether each leaf is a kernel or an embedding by its rank and its name, and why."""
-    modules = _normalisation_modules(params)
+    modules = modules_of_class(params, "Norm")
     paths = {components(path) for path, _ in leaves}
     chosen = []
     for (path, leaf), count in zip(leaves, counts, strict=True):
@@ -261,35 +260,32 @@ def _name_of_free(path: Path, paths: set[Path], normalisation_modules: set[Path]
     return None
 
 
-def _normalisation_modules(tree: Any, at: Path = ()) -> set[Path]:
-    """Return the paths of the modules whose class is that of a normalisation layer."""
-    is_normalisation = lambda x: type(x).__name__.endswith("Norm")
-    found = {at} if is_normalisation(tree) else set()
-    for path, node in leaves_with_paths(tree, lambda x: x is not tree and is_normalisation(x)):
-        if is_normalisation(node):
-            found |= _normalisation_modules(node, (*at, *components(path)))
+def modules_of_class(tree: Any, endings: str | tuple[str, ...], at: Path = ()) -> set[Path]:
+    """Return the paths of the modules whose class has a name that ends so, such as in "Norm"."""
+    is_one = lambda x: type(x).__name__.endswith(endings)
+    found = {at} if is_one(tree) else set()
+    for path, node in leaves_with_paths(tree, lambda x: x is not tree and is_one(x)):
+        if is_one(node):
+            found |= modules_of_class(node, endings, (*at, *components(path)))
     return found
 
 
-def _stacked_axes(leaves: list, stacked: Any) -> list[int]:
-    """Return how many leading axes of each leaf count layers or experts."""
+def stacked_axes(params: optax.Params, stacked: StackedOrFn) -> list[int]:
+    """Return how many leading axes of each parameter count layers or experts."""
+    ranks = [jnp.ndim(leaf) for _, leaf in parameters(params)]
+    stacked = called(stacked, params)
     if stacked is None:
-        return [0] * len(leaves)
+        return [0] * len(ranks)
     if _is_count(stacked):
-        return [min(_stacked_count("", stacked), jnp.ndim(leaf)) for _, leaf in leaves]
+        return [min(_stacked_count("", stacked), rank) for rank in ranks]
     counts = {pattern: _stacked_count(pattern, n) for pattern, n in _patterns(stacked).items()}
     if not any(counts.values()):
         raise ValueError(
             f"stacked={stacked!r} stacks nothing: name a subtree and how many leading axes its"
             " leaves carry, such as {'blocks': 1}."
         )
-    matches = match_patterns(counts, [path for path, _ in leaves])
-    # Of several patterns the one with the most components speaks of a leaf.
-    depth = lambda pattern: pattern.strip("/").count("/")
-    return [
-        min(counts[max(found, key=depth)], jnp.ndim(leaf)) if found else 0
-        for (_, leaf), found in zip(leaves, matches, strict=True)
-    ]
+    found = match_deepest(counts, params, otherwise=0)
+    return [min(count, rank) for count, rank in zip(found, ranks, strict=True)]
 
 
 def _patterns(stacked: Any) -> dict[str, Any]:
@@ -395,7 +391,7 @@ def _is_axis_name(x: Any) -> bool:
     return x is None or isinstance(x, PartitionSpec) or named
 
 
-def _called(tree: Any, params: optax.Params) -> Any:
+def called(tree: Any, params: optax.Params) -> Any:
     """Return `tree`, or what it makes of `params`; a module is callable, and yet a tree."""
     return tree(params) if callable(tree) and jax.tree_util.all_leaves([tree]) else tree
 

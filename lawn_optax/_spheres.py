@@ -6,6 +6,7 @@ Sums are taken in float32, or float64 for float64 leaves, whatever the leaves ar
 import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -49,6 +50,11 @@ class Sphere:
             return jax.lax.psum(zeros, self.axis_name)
         except NameError:  # `init` outside of shard_map
             return zeros
+
+    def size(self, w: jax.Array) -> int:
+        """Return how many numbers a norm is of, on all devices together."""
+        here = math.prod(jnp.shape(w)[axis] for axis in self.axes)
+        return here if self.axis_name is None else jax.lax.psum(here, self.axis_name)
 
 
 class Spheres(dict[str, Sphere]):
@@ -111,6 +117,11 @@ class Spheres(dict[str, Sphere]):
         """Return `||w||` per sphere."""
         (ww,) = self.inner_products((w, w))
         return {path: safe_sqrt(x) for path, x in ww.items()}
+
+    def sizes(self, w: optax.Params) -> dict[str, int]:
+        """Return how many numbers each sphere's norm is of."""
+        leaves = leaves_by_path(w)
+        return {path: sphere.size(leaves[path]) for path, sphere in self.items()}
 
     def zero_norms(self, w: optax.Params) -> Norms:
         """Return what `capture` fills: a zero per norm."""

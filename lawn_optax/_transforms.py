@@ -10,15 +10,22 @@
 is `lawn(optax.adam(1e-3), switch=0)`, written out.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
-from lawn_optax._checks import check_positive, check_target_scale, check_update
-from lawn_optax._geometry import capped_trust_ratio, project, rescale
+from lawn_optax._checks import (
+    check_positive,
+    check_radius,
+    check_target_scale,
+    check_update,
+)
+from lawn_optax._geometry import bring, capped_trust_ratio, project, rescale
 from lawn_optax._paths import leaves_by_path
 from lawn_optax._selection import (
     AxesOrFn,
@@ -160,20 +167,35 @@ def steps_on_norms(
     step: Callable[[Spheres, optax.Updates, Norms, Products, jax.Array], optax.Updates],
     *,
     target_scale: optax.ScalarOrSchedule,
+    radius: ArrayLike | None = None,
+    rms: ArrayLike | None = None,
     **where: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Capture norms at its first update, and from then on ends each step on them.
+
+    Norms that are given in place of captured ones are held all the same: from the first update on,
+    and in the state.
 
     Args:
       name: what the transformation is called in messages.
       step: `step(spheres, updates, c, on_sphere, count) -> r`, the step before the rescaling.
       target_scale: factor on the captured norms.
+      radius: the norm of every sphere in place of the captured one.
+      rms: the same as a root mean square per element.
       **where: which spheres; see `select_spheres`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with a `RescaleToNormsState`.
     """
     check_target_scale(target_scale)
+    check_radius(radius, rms)
+    given = radius is not None or rms is not None
+
+    def given_squares(spheres: Spheres, params: optax.Params, ww: Products) -> Products:
+        """Return the squares of the given norms; 0 for weights that are 0, which stay free."""
+        norm: Callable[[int], Any] = lambda n: radius if rms is None else rms * math.sqrt(n)
+        cc = {path: norm(size) ** 2 for path, size in spheres.sizes(params).items()}
+        return {p: jnp.where(x > 0, cc[p], 0).astype(x.dtype) for p, x in ww.items()}
 
     def init(params: optax.Params) -> RescaleToNormsState:
         return RescaleToNormsState(
@@ -184,10 +206,13 @@ def steps_on_norms(
         del extra_args
         spheres = select_spheres(params, **where)
         (ww,) = spheres.inner_products((params, params))
-        norms = capture(ww, state.norms, captured=state.steps > 0, wanted=True)
+        cc = given_squares(spheres, params, ww) if given else ww
+        norms = capture(cc, state.norms, captured=state.steps > 0, wanted=True)
         on_sphere = {path: norms[path] > 0 for path in spheres}
         c = scale_norms(norms, target_scale, state.steps)
         r = step(spheres, updates, c, on_sphere, state.steps)
+        if given:  # the weights begin elsewhere
+            r = spheres.move(bring, params, jax.tree.map(upcast, r), c, ww, where=on_sphere)
         w_leaves, r_leaves = leaves_by_path(params), leaves_by_path(r)
         x = {p: upcast(w_leaves[p]) + upcast(r_leaves[p]) for p in spheres if p in r_leaves}
         (xx,) = spheres.inner_products((x, x))

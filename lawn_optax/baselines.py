@@ -6,10 +6,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
-from lawn_optax._checks import check_update, number, steps
-from lawn_optax._geometry import resize
-from lawn_optax._selection import AxesOrFn, MaskOrFn, StackedOrFn, select_and_warn, select_spheres
+from lawn_optax._checks import (
+    check_adam,
+    check_not_negative,
+    check_positive,
+    check_update,
+    number,
+    plain,
+    steps,
+)
+from lawn_optax._geometry import decay, project, resize, safe_divide, safe_sqrt, shrink
+from lawn_optax._paths import leaves_by_path, replace_leaves
+from lawn_optax._selection import (
+    AxesOrFn,
+    AxisNameOrFn,
+    MaskOrFn,
+    StackedOrFn,
+    select_and_warn,
+    select_spheres,
+)
+from lawn_optax._spheres import Norms, Products, Spheres, upcast
 
 
 class Reparametrization(NamedTuple):
@@ -169,3 +187,273 @@ def abel(
     return optax.GradientTransformationExtraArgs(
         init, check_update("abel", update, AbelState, init)
     )
+
+
+def adamp(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
+    weight_decay: ArrayLike = 0.0,
+    delta: ArrayLike = 0.1,
+    wd_ratio: ArrayLike = 0.1,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
+    axis_name: AxisNameOrFn = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Make AdamP: Adam whose steps lose their radial part where the loss ignores the norm.
+
+    .. math::
+      u \leftarrow u - \frac{\langle w, u\rangle}{\langle w, w\rangle} w
+      \quad\text{if}\quad
+      \frac{|\langle w, g\rangle|}{\lVert w\rVert \lVert g\rVert} < \frac{\delta}{\sqrt{n}}
+
+    with `n` the elements of a norm. It is asked of all neurons of a layer first, if `axes` says
+    what a neuron is, and projects each of them; else of the layer as a whole. Norms still grow by
+    the steps that remain.
+
+    Args:
+      learning_rate: a float or a schedule of the update, from 0.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      weight_decay: strength of the decoupled weight decay.
+      delta: the threshold on the cosine, before it is divided by the root of `n`.
+      wd_ratio: factor on the weight decay of a layer that is projected.
+      mask: which leaves may be projected; see `lawn`.
+      axes: which axes a neuron's weights run over, 0 for a Flax kernel; see `lawn`. By default the
+        layer as a whole alone is asked.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
+      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs`.
+
+    Raises:
+      ValueError: for a constant outside its range; on `update`, without `params`.
+      TypeError, ValueError: on `init`, for a mask or axes that do not fit; see `lawn`.
+
+    Examples:
+      A gradient that is orthogonal to the weights, as of weights before batch normalisation: the
+      step is, too, which Adam's is not.
+
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> w, g = jnp.array([[3., 4.]]), jnp.array([[-4., 3.]])
+      >>> for tx in (optax.adam(0.1), lawn_optax.baselines.adamp(0.1)):
+      ...   print(f"{jnp.vdot(w, tx.update(g, tx.init(w), w)[0]):.3f}")
+      -0.100
+      0.000
+
+    References:
+      Algorithm 2 and section 3 of `AdamP <https://arxiv.org/abs/2006.08217>`_.
+    """
+    b1, b2, eps = map(plain, (b1, b2, eps))
+    check_adam(learning_rate, b1, b2, eps)
+    constants = {"weight_decay": weight_decay, "delta": delta, "wd_ratio": wd_ratio}
+    for name, constant in constants.items():
+        check_not_negative(name, constant, 0.1)
+    adam = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+    where = {"mask": mask, "stacked": stacked, "axis_name": axis_name}
+
+    def ignores_norm(spheres: Spheres, w: optax.Params, g: optax.Updates) -> Products:
+        """Return whether the cosine of `w` and `g` is below the threshold, per norm."""
+        ww, wg, gg = spheres.inner_products((w, w), (w, g), (g, g))
+        n = spheres.sizes(w)
+        cosine = lambda p: safe_divide(jnp.abs(wg[p]), safe_sqrt(ww[p]) * safe_sqrt(gg[p]))
+        return {path: cosine(path) < delta / jnp.sqrt(n[path]) for path in ww}
+
+    def init(params: optax.Params) -> Any:
+        select_and_warn(params, axes=axes, **where)
+        return adam.init(params)
+
+    def update(updates, state, params, **extra_args):
+        del extra_args
+        g, w = updates, params
+        u, state = adam.update(g, state, w)
+        layers, neurons = select_spheres(w, **where), select_spheres(w, axes=axes, **where)
+        layer = ignores_norm(layers, w, g)
+        neuron = ignores_norm(neurons, w, g)
+        all_neurons = {p: _all_of_layer(x, layer[p]) for p, x in neuron.items()}
+        every_neuron = {p: _of_each(all_neurons[p], x) for p, x in neuron.items()}
+        u = _tangent(neurons, w, u, every_neuron)
+        u = _tangent(layers, w, u, {p: x & ~all_neurons[p] for p, x in layer.items()})
+        ratio = {p: jnp.where(x | all_neurons[p], wd_ratio, 1.0) for p, x in layer.items()}
+        u = layers.move(decay, w, u, {p: weight_decay * x for p, x in ratio.items()})
+        return _decay_others(layers, w, u, weight_decay), state
+
+    checked = check_update("adamp", update)
+    return optax.chain(
+        optax.GradientTransformationExtraArgs(init, checked),
+        optax.scale_by_learning_rate(plain(learning_rate)),
+    )
+
+
+def _all_of_layer(neurons: jax.Array, layer: jax.Array) -> jax.Array:
+    """Return whether all neurons of each layer do, from a bool of each."""
+    return jnp.all(neurons, axis=tuple(range(layer.ndim, neurons.ndim)))
+
+
+def _of_each(layer: jax.Array, neurons: jax.Array) -> jax.Array:
+    """Return a layer's bool for each of its neurons."""
+    return jnp.broadcast_to(
+        jnp.expand_dims(layer, tuple(range(layer.ndim, neurons.ndim))), neurons.shape
+    )
+
+
+def _tangent(spheres: Spheres, w: optax.Params, u: optax.Updates, where: Products) -> Any:
+    """Return `u` without its radial part on the spheres where `where` is true."""
+    ww, wu = spheres.inner_products((w, w), (w, u))
+    return spheres.move(project, w, u, ww, wu, where=where)
+
+
+def _decay_others(spheres: Spheres, w: optax.Params, u: optax.Updates, strength: ArrayLike) -> Any:
+    """Return `u + strength w` of the leaves that are on no sphere, the others as they are."""
+    weights = leaves_by_path(w)
+    free = {path: x for path, x in leaves_by_path(u).items() if path not in spheres}
+    decayed = {p: (x + strength * weights[p]).astype(x.dtype) for p, x in free.items()}
+    return replace_leaves(u, decayed)
+
+
+class CprState(NamedTuple):
+    """State of `cpr`, numbers by the path of their parameter, in the shape that `axes` leave.
+
+    Attributes:
+      steps: int32 scalar; the updates made so far.
+      bounds: the bound on `||w||^2`; infinite until it is set.
+      multipliers: the multiplier of the bound, 0 where it has never been passed.
+      squares: `||w||^2` at the last measurement.
+      growth: by how much it had changed since the one before.
+    """
+
+    steps: jax.Array
+    bounds: Norms
+    multipliers: Norms
+    squares: Norms
+    growth: Norms
+
+
+def cpr(
+    start: int | None = None,
+    *,
+    factor: ArrayLike = 1.0,
+    update_rate: ArrayLike = 1.0,
+    measure_every: int = 200,
+    mask: MaskOrFn = None,
+    axes: AxesOrFn = None,
+    stacked: StackedOrFn = None,
+    axis_name: AxisNameOrFn = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Bound weight norms by an augmented Lagrangian: constrained parameter regularization.
+
+    .. math::
+      w' &= w + r \\
+      \lambda &\leftarrow
+        \max\left(\lambda + \tfrac{\mu}{n} (\lVert w'\rVert^2 - \kappa),\ 0\right) \\
+      w &\leftarrow w' - 2 \lambda w'
+
+    with `n` the elements of a norm. The bound :math:`\kappa` is what :math:`\lVert w\rVert^2` is
+    after update `start`, or at the inflection of its growth. The link follows the optimizer, its
+    learning rate included, as the last of a chain.
+
+    Args:
+      start: the updates to make before the bound is set, such as a multiple of those of the
+        warm-up; 0 for the initial weights' own. By default the inflection: the bound of each norm
+        is set at the measurement that finds its growth to have slowed down, from the fourth on.
+      factor: what the bound is multiplied by.
+      update_rate: the rate :math:`\mu` of the multiplier.
+      measure_every: updates between measurements, where there is no `start`.
+      mask: which leaves; see `lawn`.
+      axes: which axes a norm runs over; see `lawn`.
+      stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
+      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` with a `CprState`; updates keep their dtypes.
+
+    Raises:
+      ValueError: for an argument out of its range; on `update`, without `params`.
+      TypeError, ValueError: on `init`, for a mask or axes that do not fit; see `lawn`.
+
+    Examples:
+      Steps outwards, with a bound at the initial norm of 0.5:
+
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> w = jnp.array([[0.3, 0.4]])
+      >>> tx = lawn_optax.baselines.cpr(start=0)
+      >>> state = tx.init(w)
+      >>> for _ in range(500):
+      ...   step, state = tx.update(0.01 * w, state, w)
+      ...   w = w + step
+      >>> print(f"{jnp.linalg.norm(w):.1f}")
+      0.5
+
+    References:
+      Algorithm 1 of `CPR <https://arxiv.org/abs/2311.09058>`_, with the square of the norm and
+      :math:`\mu / n` as its authors' `code <https://github.com/automl/CPR>`_ has them.
+    """
+    if start is not None:
+        steps("start", start)
+    steps("measure_every", measure_every, least=1)
+    check_positive("factor", factor)
+    check_positive("update_rate", update_rate)
+    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
+
+    def init(params: optax.Params) -> CprState:
+        zeros = select_and_warn(params, **where).zero_norms(params)
+        return CprState(
+            steps=jnp.zeros([], jnp.int32),
+            bounds=jax.tree.map(lambda x: jnp.full_like(x, jnp.inf), zeros),
+            multipliers=jax.tree.map(jnp.zeros_like, zeros),
+            squares=jax.tree.map(jnp.zeros_like, zeros),
+            growth=jax.tree.map(jnp.zeros_like, zeros),
+        )
+
+    def measure(state: CprState, count: jax.Array, squares: Products) -> CprState:
+        """Set the bounds of norms whose growth is less than at the measurement before."""
+        due = count % measure_every == 0
+        growth = jax.tree.map(jnp.subtract, squares, state.squares)
+        slower = jax.tree.map(jnp.less, growth, state.growth)
+        known = count >= 4 * measure_every  # as the authors' code has it
+        return state._replace(
+            bounds=jax.tree.map(
+                lambda k, x, s: jnp.where(due & known & s & jnp.isinf(k), factor * x, k),
+                state.bounds,
+                squares,
+                slower,
+            ),
+            squares=jax.tree.map(lambda new, old: jnp.where(due, new, old), squares, state.squares),
+            growth=jax.tree.map(lambda new, old: jnp.where(due, new, old), growth, state.growth),
+        )
+
+    def set_at(update: int, state: CprState, count: jax.Array, squares: Products) -> CprState:
+        """Set all bounds once `update` updates have been made."""
+        now = count == update
+        bounds = jax.tree.map(lambda k, x: jnp.where(now, factor * x, k), state.bounds, squares)
+        return state._replace(bounds=bounds)
+
+    def update(updates, state, params, **extra_args):
+        del extra_args
+        spheres = select_spheres(params, **where)
+        if not spheres:
+            return updates, state._replace(steps=optax.safe_increment(state.steps))
+        w, r = leaves_by_path(params), leaves_by_path(updates)
+        moved = {p: upcast(w[p]) + upcast(r[p]) for p in spheres}
+        ww, xx = spheres.inner_products((params, params), (moved, moved))
+        if start == 0:
+            state = set_at(0, state, state.steps, ww)
+        n = spheres.sizes(params)
+        multipliers = {
+            p: jnp.maximum(
+                state.multipliers[p] + update_rate / max(n[p], 1) * (xx[p] - state.bounds[p]), 0
+            )
+            for p in spheres
+        }
+        updates = spheres.move(shrink, params, updates, multipliers)
+        count = optax.safe_increment(state.steps)
+        state = state._replace(steps=count, multipliers=multipliers)
+        state = measure(state, count, xx) if start is None else set_at(start, state, count, xx)
+        return updates, state
+
+    return optax.GradientTransformationExtraArgs(init, check_update("cpr", update, CprState, init))

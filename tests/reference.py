@@ -121,6 +121,42 @@ class Lamb(Adam):
         return np.minimum(quotient, self.max_ratio)
 
 
+def newton_schulz(
+    x: np.ndarray, coefficients: Collection[tuple[float, float, float]], eps: float
+) -> np.ndarray:
+    """The matrix sign of `x` by iterations of `a X + (b A + c A^2) X` with `A = X X^T`."""
+    if x.shape[0] > x.shape[1]:
+        return newton_schulz(x.T, coefficients, eps).T
+    x = x / (np.sqrt(np.sum(x**2)) + eps)
+    for a, b, c in coefficients:
+        A = x @ x.T
+        x = a * x + (b * A + c * A @ A) @ x
+    return x
+
+
+class Muon(Rule):
+    """Muon as kellerjordan.github.io/posts/muon has it, of the last two axes of each leaf."""
+
+    def __init__(
+        self,
+        lr: Schedule,
+        beta: float = 0.95,
+        nesterov: bool = True,
+        coefficients: Collection[tuple[float, float, float]] = ((3.4445, -4.7750, 2.0315),) * 5,
+        eps: float = 1e-8,
+    ):
+        super().__init__(lr)
+        self.beta, self.nesterov, self.coefficients, self.eps = beta, nesterov, coefficients, eps
+
+    def leaf(self, name: str, g: np.ndarray) -> np.ndarray:
+        """`m <- g + beta m`, looked ahead, orthogonalised."""
+        m = self.m[name] = g + self.beta * self.m.get(name, 0.0)
+        u = g + self.beta * m if self.nesterov else m
+        matrices = u.reshape(-1, *u.shape[-2:])
+        turned = [newton_schulz(x, self.coefficients, self.eps) for x in matrices]
+        return np.stack(turned).reshape(u.shape)
+
+
 def capture(params: Params, names: Collection[str] | None, axes: Mapping[str, Axes]) -> Params:
     """`c = ||w||` (equation 1) of the leaves named; by default, of those with ndim >= 2."""
     names = {n for n, w in params.items() if w.ndim >= 2} if names is None else names

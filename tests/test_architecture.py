@@ -20,8 +20,8 @@ LEVELS = [
     {"_checks"},
     {"_spheres", "_switches", "schedules"},
     {"_selection", "_automatic"},
-    {"_transforms", "_lawn"},
-    {"_presets", "_weights", "baselines", "diagnostics"},
+    {"_transforms", "_lawn", "_groups"},
+    {"_presets", "_hyperball", "_weights", "baselines", "diagnostics"},
     {"_describe"},
     {"__init__"},
 ]

@@ -15,6 +15,11 @@ from tests.helpers import max_difference
 STEPS = 8
 # eps_root, because the root of a second moment of 0 has no gradient.
 adam = lambda: optax.adam(0.05, eps=1e-3, eps_root=1e-8)
+
+# Matrices whose columns are the last axis, also of leaves with three.
+last_axis = lambda params: jax.tree.map(
+    lambda w: optax.contrib.MuonDimensionNumbers(tuple(range(w.ndim - 1)), -1), params
+)
 OPTIMIZERS = {
     "lawn": lambda: lo.lawn(adam(), 3),
     "lawn(reset)": lambda: lo.lawn(adam(), 3, reset_inner=True),
@@ -27,11 +32,15 @@ OPTIMIZERS = {
     "sgd_lawn": lambda: lo.sgd_lawn(optax.linear_schedule(0.1, 0.0, 10), 3),
     "lamb_plus": lambda: lo.lamb_plus(0.05),
     "hyperball": lambda: lo.hyperball(optax.scale_by_adam(eps=1e-3), 0.05),
+    "adam_h": lambda: lo.adam_h(0.05, 0.05, eps=1e-3),
+    "muon_h": lambda: lo.muon_h(0.05, 0.05, eps=1e-3, weight_dimension_numbers=last_axis),
     "project_to_tangent": lambda: optax.chain(lo.project_to_tangent(), optax.sgd(0.05)),
     "rescale_to_norms": lambda: optax.chain(optax.sgd(0.05), lo.rescale_to_norms()),
     "scale_by_capped_trust_ratio": lambda: optax.chain(
         lo.scale_by_capped_trust_ratio(), optax.scale(-0.05)
     ),
+    "adamp": lambda: lo.baselines.adamp(0.05, eps=1e-3, axes=-1),
+    "cpr": lambda: optax.chain(adam(), lo.baselines.cpr(3, update_rate=0.01)),
     "abel": lambda: optax.chain(optax.sgd(0.05), lo.baselines.abel(2, last_decay_step=5)),
 }
 PARAMS = {
@@ -132,7 +141,9 @@ def test_state_and_updates_keep_their_types_weak_ones_included(tx):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("name", ["lawn(rise)", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball"])
+@pytest.mark.parametrize(
+    "name", ["lawn(rise)", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball", "adam_h", "muon_h"]
+)
 def test_types_are_stable_under_explicit_sharding(name, dtype, x64):
     mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
     with jax.set_mesh(mesh):

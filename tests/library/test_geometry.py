@@ -100,6 +100,15 @@ def test_resize_by_hand():
     np.testing.assert_allclose(resize(whole(W), W, jnp.float32(10)), [[6.0, 8.0]], rtol=1e-6)
 
 
+def test_bringing_by_hand():
+    r = jnp.array([[1.0, -1.0]])
+    moved = move(whole(W), _geometry.bring, W, r, 10.0, product(whole(W), W, W))
+    np.testing.assert_allclose(moved, [[4.0, 3.0]], rtol=1e-6)
+    zeros = jnp.zeros_like(W)
+    alone = move(whole(W), _geometry.bring, zeros, r, 10.0, product(whole(W), zeros, zeros))
+    np.testing.assert_array_equal(alone, r)
+
+
 def test_a_norm_for_each_slice():
     w = jnp.array([[3.0, 1.0], [4.0, 0.0]])
     np.testing.assert_allclose(norm_of(one(0), w), [5.0, 1.0])

@@ -1,0 +1,130 @@
+"""Which optimizer a leaf goes to where matrices live on spheres and the rest does not.
+
+Names are compared as whole path components: `attn_gated_norm` is neither `attn_gate` nor `norm`.
+"""
+
+import fnmatch
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import optax
+
+from lawn_optax._paths import (
+    Path,
+    components,
+    is_masked,
+    join,
+    leaves_with_paths,
+    listed,
+    match_deepest,
+    parameters,
+    replace_leaves,
+)
+from lawn_optax._selection import (
+    StackedOrFn,
+    by_default,
+    called,
+    modules_of_class,
+    stacked_axes,
+)
+
+LabelsOrFn = Any | Callable[[optax.Params], Any] | None
+
+MATRIX, EMBEDDING, HEAD, OTHER = "matrix", "embedding", "head", "other"
+_EMBEDDINGS = ("emb", "embed", "embedder", "embedding", "embeddings", "embedding_table")
+_NAMES = {
+    EMBEDDING: (
+        *_EMBEDDINGS,
+        *(f"*_{name}" for name in _EMBEDDINGS),
+        *("embed_tokens", "embed_positions", "wte", "wpe"),
+    ),
+    HEAD: ("head", "*_head", "unembed", "unembedding", "logits", "classifier"),
+}
+
+
+class Group(NamedTuple):
+    """The group of one parameter.
+
+    Attributes:
+      label: what the group is called.
+      reason: why, in a few words.
+    """
+
+    label: str
+    reason: str
+
+
+def sort_leaves(
+    params: optax.Params, labels: LabelsOrFn = None, stacked: StackedOrFn = None
+) -> dict[str, Group]:
+    """Return the group of each parameter, by its path.
+
+    Raises:
+      ValueError: for `labels` or `stacked` with a name that matches no parameter.
+      TypeError: for `labels` that are not names, or not a tree of them.
+    """
+    leaves = parameters(params)
+    if not leaves:
+        return {}
+    chosen = _by_name(params, leaves, stacked_axes(params, stacked))
+    given = _given(params, called(labels, params))
+    return {
+        join(path): group if label is None else Group(label, "labels")
+        for (path, _), group, label in zip(leaves, chosen, given, strict=True)
+    }
+
+
+def label_leaves(
+    params: optax.Params, labels: LabelsOrFn, stacked: StackedOrFn, known: Collection[str]
+) -> Any:
+    """Return the tree of labels that `optax.partition` asks for, each of them `known`."""
+    groups = sort_leaves(params, labels, stacked)
+    for path, group in groups.items():
+        if group.label not in known:
+            raise ValueError(
+                f"labels has {group.label!r} for parameter {path!r}: there are {listed(known)};"
+                " give groups= an optimizer for another one."
+            )
+    return replace_leaves(params, {path: group.label for path, group in groups.items()})
+
+
+def _by_name(params: optax.Params, leaves: list, counts: list[int]) -> list[Group]:
+    """Return the group of each leaf by its rank per layer, its name and that of its module."""
+    embeddings = modules_of_class(params, ("Embed", "Embedding"))
+    groups = []
+    for (path, _), (is_matrix, reason) in zip(
+        leaves, by_default(params, leaves, counts), strict=True
+    ):
+        if not is_matrix:
+            groups.append(Group(OTHER, reason))
+        elif label := _named(components(path), embeddings):
+            groups.append(Group(label, f"named as {'an' if label == EMBEDDING else 'a'} {label}"))
+        else:
+            groups.append(Group(MATRIX, reason))
+    return groups
+
+
+def _named(path: Path, embedding_modules: set[Path]) -> str | None:
+    """Return "embedding" or "head" where a leaf or the module that holds it is called so.
+
+    A matrix further inside, such as the projection of a `patch_embed`, is a matrix.
+    """
+    if path[:-1] in embedding_modules:
+        return EMBEDDING
+    for label, patterns in _NAMES.items():
+        if any(fnmatch.fnmatchcase(name.lower(), p) for name in path[-2:] for p in patterns):
+            return label
+    return None
+
+
+def _given(params: optax.Params, labels: Any) -> list[str | None]:
+    """Return the label that the user gives each parameter; None for none."""
+    if labels is None:
+        return [None] * len(parameters(params))
+    rows = [(path, label) for path, label in leaves_with_paths(labels) if not is_masked(label)]
+    if not all(path and isinstance(label, str) for path, label in rows):
+        raise TypeError(
+            f"labels={labels!r} must be a dict from names to labels, such as {{'router': 'other'}},"
+            " or a tree of labels."
+        )
+    return match_deepest({join(path): label for path, label in rows}, params)
