@@ -1,16 +1,19 @@
 """Options that every example has: clipping, flooding."""
 
 import math
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
 from examples import training
 from examples.tasks import digits
-from examples.training.options import Options, make_optimizer
+from examples.training.options import WITH_DECAY, OptimizerName, Options, make_optimizer
+from examples.training.task import Layout
 
 OPTIONS = {"optimizer": "sgd", "learning_rate": 0.1, "epochs": 2, "seeds": 2, "warmup_epochs": 0.0}
 
@@ -36,6 +39,66 @@ def test_flooding_turns_back_below_the_level_and_the_record_has_the_loss_itself(
     # Of ten classes it starts at 2.3, below the level, and is driven up.
     assert (flooded[:, 1] > flooded[:, 0]).all()
     assert (flooded[:, 0] > 2.3).all()
+
+
+LAYERS, SHAPES = 3, {"kernel": (4, 6), "scale": (4,)}
+
+
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_a_stacked_layer_is_trained_as_it_would_be_alone(optimizer):
+    free = {"free_epochs": 0.2} if optimizer.endswith("_lawn") else {}
+    decay = {"weight_decay": 0.1} if optimizer in WITH_DECAY else {}
+    options = Options(optimizer=optimizer, epochs=2, warmup_epochs=0, **free, **decay)
+    static, tuned = options.static_options(10), options.hyperparameters()
+    rng = np.random.default_rng(0)
+    # Of every layer its weights and five gradients, the more of either the larger its number.
+    draw = lambda i, shape: (i + 1) * rng.normal(size=(6, *shape)).astype(np.float32)
+    layers = [{name: draw(i, shape) for name, shape in SHAPES.items()} for i in range(LAYERS)]
+
+    def train(draws, layout):
+        tx = make_optimizer(static, tuned, layout)
+
+        def step(carry, grads):
+            params, state = carry
+            updates, state = tx.update(grads, state, params, margin=0.0)
+            return (optax.apply_updates(params, updates), state), None
+
+        params = jax.tree.map(lambda x: x[0], draws)
+        gradients = jax.tree.map(lambda x: x[1:], draws)
+        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), gradients)
+        return params
+
+    stacked = jax.tree.map(lambda *x: np.stack(x, axis=1), *layers)
+    together = jax.jit(lambda x: train({"blocks": x}, Layout(stacked=("blocks",))))(stacked)
+    alone = jax.jit(lambda x: train({"block": x}, Layout()))
+    for i, layer in enumerate(layers):
+        for name, w in alone(layer)["block"].items():
+            assert (w != layer[name][0]).all()
+            np.testing.assert_allclose(together["blocks"][name][i], w, rtol=1e-5, atol=1e-6)
+
+
+def test_muon_turns_matrices_orthogonal_and_leaves_the_ends_to_adam():
+    options = Options(optimizer="muon", epochs=2, warmup_epochs=0, learning_rate=1.0)
+    layout = Layout(stacked=("blocks",), ends=("embedding", "head"))
+    tx = make_optimizer(options.static_options(10), options.hyperparameters(), layout)
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    params = {
+        "blocks": {"kernel": normal(2, 4, 6), "scale": normal(2, 4)},
+        "embedding": {"embedding": normal(5, 4)},
+        "head": {"kernel": normal(4, 5)},
+    }
+    steps, _ = jax.jit(lambda w: tx.update(w, tx.init(w), w))(params)
+    # Singular values near one another, and a length of 0.2 per element.
+    values = np.linalg.svd(np.asarray(steps["blocks"]["kernel"]), compute_uv=False)
+    assert values.shape == (2, 4)
+    assert values.min() > 0.5 * values.max()
+    np.testing.assert_allclose(np.sqrt(np.sum(values**2, axis=1) / 24), 0.2, rtol=0.3)
+    # Adam's first step is as long for every element, and Muon's is not.
+    spread = lambda leaf: np.ptp(np.abs(leaf)) / np.abs(leaf).mean()
+    for leaf in (steps["blocks"]["scale"], *jax.tree.leaves((steps["embedding"], steps["head"]))):
+        assert spread(leaf) < 0.01
+    assert spread(steps["blocks"]["kernel"]) > 0.5
 
 
 @pytest.mark.parametrize(
