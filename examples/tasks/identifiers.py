@@ -20,7 +20,7 @@ from flax import nnx
 from examples.tasks import standard_library
 from examples.tasks.recommendation.ranking import NCF, NEGATIVES, TOP
 from examples.training import cpu
-from examples.training.options import NOTHING_STACKED
+from examples.training.task import Layout
 from lawn_optax import metrics
 
 MIN_MODULES = 10  # That use an identifier, for it to count.
@@ -70,7 +70,7 @@ class Identifiers:
     tower: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     score = f"hr_at_{TOP}"
     vmaps_runs = True
-    layout = NOTHING_STACKED
+    layout = Layout(ends=("embedding", "prediction"))
 
     @property
     def pairs_per_batch(self) -> int:

@@ -153,7 +153,7 @@ class Options(RunOptions):
     optimizer: OptimizerName = "adam_lawn"
     """With _lawn: the optimizer of that name, and on fixed norms from the switch on.
     Both adam and adamw are Adam with decoupled weight decay; hyperball fixes the initial norms.
-    With muon matrices take Muon's steps, of the length of Adam's, and all else takes Adam's."""
+    With muon hidden layers take Muon's steps, as long as Adam's are, and all else takes Adam's."""
     learning_rate: float = 1e-3
     """Peak of the learning rate: what to tune first."""
     weight_decay: float = 0.0
@@ -317,12 +317,13 @@ def _decays(layout: Layout) -> Callable[[optax.Params], optax.Params]:
 
 
 def _matrices(layout: Layout) -> Callable[[optax.Params], optax.Params]:
-    """Return what tells Muon its matrices: every kernel of rank 2 per layer, but for the ends."""
-    axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+    """Return what tells Muon its matrices: kernels from all inputs to outputs, not the ends."""
 
     def of_leaf(path: tuple, w: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
-        is_end = any(name in layout.ends for name in _components(path))
-        return None if is_end or _rank(path, w, layout) != 2 else axes
+        rank = _rank(path, w, layout)
+        if rank < 2 or any(name in layout.ends for name in _components(path)):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(-rank, -1)), -1)
 
     return lambda params: jax.tree.map_with_path(of_leaf, params)
 

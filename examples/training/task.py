@@ -16,7 +16,7 @@ class Layout(NamedTuple):
 
     Attributes:
       stacked: those whose leaves have a leading axis of layers, each of which has norms of its own.
-      ends: the embedding and the head, matrices that Muon leaves to Adam.
+      ends: embeddings and the last layer, whose matrices Muon leaves to Adam.
     """
 
     stacked: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Task(Protocol):
     vmaps_runs: bool
     """Whether an accelerator runs several models at once faster than one after the other."""
     layout: Layout
-    """Where the model has stacked layers."""
+    """Where the model has stacked layers, and where it begins and ends."""
 
     @property
     def steps_per_epoch(self) -> int:
