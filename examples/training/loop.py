@@ -335,7 +335,7 @@ def _init_optimizer(
 
 def _norms(params: nnx.State, layout: Layout) -> dict[str, jax.Array]:
     """Return the norm of every kernel and embedding by name, of stacked ones layer by layer."""
-    metrics = {}
+    metrics: dict[str, jax.Array] = {}
     for path, norm in diagnostics.weight_norms(params, stacked=layout.stacked or None).items():
         if norm.ndim:
             metrics |= {f"norm/{path}/{i}": of_layer for i, of_layer in enumerate(norm.ravel())}

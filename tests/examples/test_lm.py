@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tyro
 from flax import nnx
 
 from examples import lm, training
@@ -21,7 +20,7 @@ from tests.helpers import max_difference
 
 SIZES = {"width": 8, "depth": 3, "heads": 2, "dtype": "float32"}
 OPTIONS = Options(optimizer="adam_lawn", epochs=3, batch_size=2, seeds=2, free_epochs=1.5)
-VOCABULARY, LENGTH = 50, 7
+VOCABULARY, LENGTH = 256, 7
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +35,46 @@ def call(model, tokens):
     return model(tokens)
 
 
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Three epochs of two steps on a short text, the first one free; two blocks of width 8."""
+    text = tmp_path_factory.mktemp("data") / "text"
+    text.write_text("All happy families are alike. " * 40)
+    return lm.Config(
+        data_dir=text,
+        held_out_share=0.3,
+        epoch_tokens=70,
+        epochs=3,
+        batch_size=4,
+        warmup_epochs=0,
+        free_epochs=1.0,
+        length=8,
+        width=8,
+        depth=2,
+        heads=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(config):
+    """At its start."""
+    task = lm.make_task(config, corpus.load(config.data_dir, config.held_out_share))
+    static = config.static_options(task.steps_per_epoch)
+    tuned = jax.tree.map(lambda x: jnp.full(1, x, jnp.float32), config.hyperparameters())
+    state = training.init(task, static, tuned, jnp.arange(1))
+    structure = nnx.graphdef(nnx.eval_shape(lambda: make_model("float32")))
+    return nnx.merge(structure, jax.tree.map(lambda x: x[0], state.params))
+
+
 def make_model(dtype):
     return transformer.Transformer(
-        VOCABULARY, **SIZES | {"dtype": jnp.dtype(dtype)}, rngs=nnx.Rngs(0)
+        VOCABULARY, width=8, depth=2, heads=2, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)
     )
 
 
 def computing_in(dtype, weights):
     """A model with these weights."""
     return nnx.merge(nnx.graphdef(nnx.eval_shape(lambda: make_model(dtype))), weights)
-
-
-@pytest.fixture(scope="module")
-def model():
-    """At its start."""
-    return nnx.jit(lambda: make_model("float32"))()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +89,7 @@ def tokens():
 
 
 class TestModel:
-    """Three blocks of width 8, two heads of four features."""
+    """Two blocks of width 8, two heads of four features."""
 
     def test_it_is_the_plain_transformer(self, larger, tokens, x64):
         weights = jax.tree.map(lambda x: np.asarray(x, np.float64), nnx.state(larger))
@@ -129,11 +153,11 @@ def plain_logits(weights, tokens):
     logits = []
     for text in tokens:
         x = weights["embedding"]["embedding"][text]
-        for i in range(SIZES["depth"]):
+        for i in range(2):
             kernels = {name: leaf["kernel"][i] for name, leaf in blocks["attention"].items()}
             normed = rms(x) * blocks["attention_norm"]["scale"][i]
             made = np.zeros_like(x)
-            for head in np.split(np.arange(8), SIZES["heads"]):
+            for head in np.split(np.arange(8), 2):
                 q, k, v = (normed @ kernels[name][:, head] for name in ("query", "key", "value"))
                 for t in range(length):
                     scores = [turned(q[t], t) @ turned(k[s], s) / 2 for s in range(t + 1)]
@@ -280,43 +304,28 @@ class TestCorpus:
 
 
 @pytest.fixture(scope="module")
-def command_line(tmp_path_factory):
-    """Three epochs of two steps on a short text, the first one free."""
-    text = tmp_path_factory.mktemp("data") / "text"
-    text.write_text("All happy families are alike. " * 40)
-    return (
-        f"--data-dir {text} --held-out-share 0.3 --length 8 --batch-size 4 --epoch-tokens 70"
-        " --epochs 3 --warmup-epochs 0 --free-epochs 1 --width 8 --depth 2 --heads 2"
-    )
-
-
-def run(arguments):
-    lm.main(tyro.cli(lm.Config, args=arguments.split()))
-
-
-@pytest.fixture(scope="module")
-def record(command_line, tmp_path_factory):
+def record(config, tmp_path_factory):
     """Of a run that is not stopped."""
     out = tmp_path_factory.mktemp("out") / "runs.jsonl"
-    run(f"{command_line} --out {out}")
+    lm.main(dataclasses.replace(config, out=out))
     (record,) = records.read_records(out)
     return record
 
 
-def test_the_command_goes_on_where_it_was_stopped(
-    command_line, record, tmp_path, monkeypatch, capsys
-):
-    arguments = (
-        f"{command_line} --out {tmp_path}/runs.jsonl --checkpoint-dir {tmp_path}/checkpoints"
-        f" --tensorboard {tmp_path}/events"
+def test_the_command_goes_on_where_it_was_stopped(config, record, tmp_path, monkeypatch, capsys):
+    kept = dataclasses.replace(
+        config,
+        out=tmp_path / "runs.jsonl",
+        checkpoint_dir=tmp_path / "checkpoints",
+        tensorboard=tmp_path / "events",
     )
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(StoppedError):
-            run(arguments)
+            lm.main(kept)
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
-        run(arguments)
+        lm.main(kept)
     printed = capsys.readouterr().out
     assert "| held-out bits per byte" in printed
     assert "1 files: 841 bytes to train on, 360 held out, checksum " in printed
@@ -325,7 +334,7 @@ def test_the_command_goes_on_where_it_was_stopped(
     assert resumed["curve"] == record["curve"]
     assert resumed["config"] == record["config"]
     assert len(list((tmp_path / "events").glob("*/events.*"))) == 2
-    run(arguments)
+    lm.main(kept)
     assert "had this run finished" in capsys.readouterr().out
     assert len(records.read_records(tmp_path / "runs.jsonl")) == 1
 

@@ -19,8 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 DType = jnp.dtype
-NORMAL = (1.0, "fan_in", "normal")
-SMALL = (1 / 16, "fan_in", "normal")  # So the first loss is near `log(vocabulary)`.
+OF_LOGITS = 1 / 16  # Their variance at the start, so the first loss is near `log(vocabulary)`.
 BASE = 10_000.0  # Of the rotary wavelengths, in tokens.
 
 
@@ -34,7 +33,7 @@ class Attention(nnx.Module):
         self.query = linear(width, width, dtype, rngs)
         self.key = linear(width, width, dtype, rngs)
         self.value = linear(width, width, dtype, rngs)
-        self.out = linear(width, width, dtype, rngs, branches=2 * depth)
+        self.out = linear(width, width, dtype, rngs, variance=1 / (2 * depth))
         self.heads = heads
 
     def __call__(self, x: jax.Array, length: int) -> jax.Array:
@@ -51,7 +50,7 @@ class MLP(nnx.Module):
 
     def __init__(self, width: int, depth: int, dtype: DType, rngs: nnx.Rngs):
         self.up = linear(width, 4 * width, dtype, rngs)
-        self.down = linear(4 * width, width, dtype, rngs, branches=2 * depth)
+        self.down = linear(4 * width, width, dtype, rngs, variance=1 / (2 * depth))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(rows, width)` -> the same."""
@@ -90,10 +89,7 @@ class Transformer(nnx.Module):
         block = lambda rngs: Block(width, heads, depth, dtype, rngs)
         self.blocks = nnx.vmap(block)(rngs.split(depth))
         self.norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
-        small = nnx.initializers.variance_scaling(*SMALL)
-        self.head = nnx.Linear(
-            width, vocabulary, use_bias=False, kernel_init=small, dtype=dtype, rngs=rngs
-        )
+        self.head = linear(width, vocabulary, dtype, rngs, variance=OF_LOGITS)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """`(batch, length)` int -> `(batch, length, vocabulary)` float32 logits of the next."""
@@ -106,19 +102,19 @@ class Transformer(nnx.Module):
 
 
 def linear(
-    inputs: int, outputs: int, dtype: DType, rngs: nnx.Rngs, *, branches: int = 1
+    inputs: int, outputs: int, dtype: DType, rngs: nnx.Rngs, *, variance: float = 1.0
 ) -> nnx.Linear:
-    """Return a layer without bias, that keeps the variance of its inputs.
+    """Return a layer without bias.
 
     Args:
       inputs: features of them.
       outputs: features of what it makes.
       dtype: of the computation; the kernel is float32.
       rngs: for the kernel.
-      branches: how many such outputs are added up, whose variance together is that of the inputs.
+      variance: of the outputs at the start, for inputs of variance 1. What ends one of the `n`
+        branches that are added up has `1 / n`, so that the sum does not grow with the depth.
     """
-    scale, *rest = NORMAL
-    kernel_init = nnx.initializers.variance_scaling(scale / branches, *rest)
+    kernel_init = nnx.initializers.variance_scaling(variance, "fan_in", "normal")
     return nnx.Linear(
         inputs, outputs, use_bias=False, kernel_init=kernel_init, dtype=dtype, rngs=rngs
     )
