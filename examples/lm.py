@@ -2,8 +2,11 @@ r"""A language model: a small transformer that learns to write Python, byte by b
 
 python -m examples.lm
 
-The text is the standard library of the Python that runs it. TIME.
-The same with 85 million parameters, for a GPU:
+A million parameters and a million and a half bytes of Python's standard library: seven minutes of
+CPU time, which two cores share. Expect 2.56 bits per byte of what is held out, and 2.57 with
+--optimizer adam (one seed each, Python 3.11: the library of another Python is another text).
+
+The same with 85 million parameters, for a GPU, which was not run yet:
 
 python -m examples.lm --width 768 --depth 12 --heads 12 --length 512 --batch-size 64 \
     --dtype bfloat16 --epochs 10 --warmup-epochs 1 --epoch-tokens 4000000 --data-dir DIR
