@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from sklearn import datasets
 
+from examples.training.task import Layout
 from lawn_optax import metrics
 
 Examples = tuple[jax.Array, jax.Array]
@@ -38,6 +39,7 @@ class Digits:
     batch_size: int = dataclasses.field(metadata={"static": True})
     score = "accuracy"
     vmaps_runs = True
+    layout = Layout(ends=("layer3",))
 
     @property
     def steps_per_epoch(self) -> int:

@@ -7,7 +7,6 @@ Some of what each module uses is held out, to be ranked among identifiers that i
 import ast
 import collections
 import dataclasses
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,15 +17,16 @@ import numpy as np
 import optax
 from flax import nnx
 
+from examples.tasks import standard_library
 from examples.tasks.recommendation.ranking import NCF, NEGATIVES, TOP
 from examples.training import cpu
+from examples.training.task import Layout
 from lawn_optax import metrics
 
 MIN_MODULES = 10  # That use an identifier, for it to count.
 MIN_IDENTIFIERS = 20  # That a module uses, for it to count.
 HELD_OUT = 0.1  # Of what a module uses, to choose by; as much again to report.
 RIVALS = 99  # Identifiers that one held out is ranked among.
-SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages"}
 
 
 class HeldOut(NamedTuple):
@@ -70,6 +70,7 @@ class Identifiers:
     tower: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     score = f"hr_at_{TOP}"
     vmaps_runs = True
+    layout = Layout(ends=("embedding", "prediction"))
 
     @property
     def pairs_per_batch(self) -> int:
@@ -132,13 +133,10 @@ def load(
       tower: widths of the model, the first those of both embeddings together.
       split_seed: decides what is held out, and its rivals.
     """
-    folder = Path(sysconfig.get_path("stdlib"))
+    folder = standard_library.folder()
     uses = table(dict(sources(folder)))
     if not uses.size:
-        raise FileNotFoundError(
-            f"{folder} holds no modules to learn from: this Python keeps its standard library"
-            " elsewhere, or without its sources; use another one."
-        )
+        raise standard_library.missing(folder)
     return make_task(uses, batch_size, tower, split_seed)
 
 
@@ -172,16 +170,13 @@ def make_task(
 
 def sources(folder: Path) -> Iterator[tuple[str, set[str]]]:
     """Yield each module of a folder, its own tests left out, and the identifiers in its code."""
-    for path in sorted(folder.rglob("*.py")):
-        name = path.relative_to(folder)
-        if SKIPPED & set(name.parts):
-            continue
+    for name, path in standard_library.modules(folder).items():
         try:
             nodes = list(ast.walk(ast.parse(path.read_bytes())))
         except SyntaxError:
             continue  # What this Python cannot parse is not a module of its library.
         names = {node.id for node in nodes if isinstance(node, ast.Name)}
-        yield str(name), names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        yield name, names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
 def table(uses: dict[str, set[str]]) -> np.ndarray:

@@ -8,6 +8,16 @@ from examples.training.loop import (
     train,
     train_epoch,
 )
-from examples.training.task import DataSource, Task
+from examples.training.task import DataSource, Layout, Task
 
-__all__ = ["DataSource", "Result", "State", "Task", "evaluate", "init", "train", "train_epoch"]
+__all__ = [
+    "DataSource",
+    "Layout",
+    "Result",
+    "State",
+    "Task",
+    "evaluate",
+    "init",
+    "train",
+    "train_epoch",
+]

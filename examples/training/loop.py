@@ -23,7 +23,7 @@ from examples.training import cpu, distributed, sharding, switching
 from examples.training.checkpoints import Checkpoints, Progress
 from examples.training.metrics import EpochMetrics
 from examples.training.options import Hyperparameters, Options, StaticOptions, make_optimizer
-from examples.training.task import DataSource, OnDevice, Task
+from examples.training.task import DataSource, Layout, OnDevice, Task
 from examples.training.tensorboard import TensorBoardWriter
 from lawn_optax import diagnostics, losses
 
@@ -51,8 +51,8 @@ class Result(NamedTuple):
       state: the last state.
       curve: name -> `(runs, epochs)` float array. `train_loss`, `margin_p50` (medians of the
         batches) and `flat_share` (of margins of 2.5 or more) are means over an epoch's steps,
-        `norm/<path>` and what `task.evaluate` gives are taken at its end; `constrained_epochs`
-        counts up from LAWN's switch.
+        `norm/<path>`, of stacked layers `norm/<path>/<layer>`, and what `task.evaluate` gives are
+        taken at its end; `constrained_epochs` counts up from LAWN's switch.
       wall_s: seconds for all the runs together, compilation included.
       resumed_from: the epoch of the checkpoint that training went on from, 0 if it began.
       chunk_s: seconds from each chunk of an epoch to the next, but for the first and last.
@@ -70,7 +70,8 @@ def init(
 ) -> State:
     """Return the state before the first step; the last two arguments have an axis of runs."""
     params, rest, key = _init_model(task, seeds)
-    return State(params, rest, _init_optimizer(static, hyperparameters, params), key)
+    opt_state = _init_optimizer(static, task.layout, hyperparameters, params)
+    return State(params, rest, opt_state, key)
 
 
 @functools.partial(jax.jit, static_argnames="static", donate_argnames="state")
@@ -81,7 +82,7 @@ def train_epoch(
     structure = _structure(task)
 
     def one(hyperparameters: Hyperparameters, state: State) -> tuple[State, dict[str, jax.Array]]:
-        tx = make_optimizer(static, hyperparameters)
+        tx = make_optimizer(static, hyperparameters, task.layout)
 
         def loss(params: nnx.State, state: State, batch: Any) -> tuple[jax.Array, Any]:
             model = nnx.merge(structure, params, state.rest)
@@ -109,8 +110,7 @@ def train_epoch(
             step, state._replace(key=key), sharding.split_batches(task.batches(epoch_key))
         )
         metrics = jax.tree.map(jnp.mean, metrics)
-        norms = diagnostics.weight_norms(state.params)
-        metrics |= {f"norm/{path}": norm for path, norm in norms.items()}
+        metrics |= _norms(state.params, task.layout)
         constrained = optax.tree.get(state.opt_state, "constrained_steps")
         if constrained is not None:
             metrics["constrained_epochs"] = constrained / static.steps_per_epoch
@@ -321,13 +321,27 @@ def _init_model(task: Task, seeds: jax.Array) -> tuple[nnx.State, nnx.State, jax
     return sharding.split_state(jax.lax.map(one, seeds))
 
 
-@functools.partial(jax.jit, static_argnames="static")
+@functools.partial(jax.jit, static_argnames=("static", "layout"))
 def _init_optimizer(
-    static: StaticOptions, hyperparameters: Hyperparameters, params: nnx.State
+    static: StaticOptions, layout: Layout, hyperparameters: Hyperparameters, params: nnx.State
 ) -> optax.OptState:
     """Return the optimizer's state of every run."""
-    init_one = lambda hyperparameters, params: make_optimizer(static, hyperparameters).init(params)
+
+    def init_one(hyperparameters: Hyperparameters, params: nnx.State) -> optax.OptState:
+        return make_optimizer(static, hyperparameters, layout).init(params)
+
     return sharding.split_state(jax.vmap(init_one)(hyperparameters, params))
+
+
+def _norms(params: nnx.State, layout: Layout) -> dict[str, jax.Array]:
+    """Return the norm of every kernel and embedding by name, of stacked ones layer by layer."""
+    metrics: dict[str, jax.Array] = {}
+    for path, norm in diagnostics.weight_norms(params, stacked=layout.stacked or None).items():
+        if norm.ndim:
+            metrics |= {f"norm/{path}/{i}": of_layer for i, of_layer in enumerate(norm.ravel())}
+        else:
+            metrics[f"norm/{path}"] = norm
+    return metrics
 
 
 def _over_runs(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:

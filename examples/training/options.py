@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -12,6 +13,7 @@ import tyro
 import lawn_optax
 from examples.training.distributed import Cluster
 from examples.training.sharding import MeshConfig
+from examples.training.task import Layout
 from lawn_optax import schedules
 
 OptimizerName = Literal[
@@ -20,19 +22,21 @@ OptimizerName = Literal[
     "adamw",
     "lamb",
     "lamb_plus",
+    "muon",
     "adam_lawn",
     "lamb_lawn",
     "sgd_lawn",
     "hyperball",
 ]
 SwitchName = Literal["rise", "hold", "auto"]
-WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus")
+WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus", "muon")
 
 # `--help` begins with these options, has all others as their classes do, and ends with these.
 FIRST = (
     *("dataset", "data_dir", "train_images", "validation_images", "image_size"),
-    *("epochs", "longer", "batch_size", "accumulate", "optimizer", "learning_rate"),
-    *("learning_rates", "warmup_epochs", "weight_decay", "weight_decays"),
+    *("held_out_share", "epoch_tokens", "epochs", "longer", "batch_size", "accumulate"),
+    *("optimizer", "learning_rate", "learning_rates", "warmup_epochs"),
+    *("weight_decay", "weight_decays"),
 )
 LAST = (
     *("tuning_seeds", "seeds", "first_seed", "out", "picture", "tensorboard", "checkpoint_dir"),
@@ -44,6 +48,8 @@ SHAPES_NOTHING = (
     *("out", "data_dir", "checkpoint_dir", "checkpoint_every", "tensorboard"),
     *("mesh", "cluster", "workers"),
 )
+
+NOTHING_STACKED = Layout()
 
 Scalar = Any  # A float or a float32 scalar, a traced one too.
 Config = TypeVar("Config")
@@ -146,12 +152,13 @@ class Options(RunOptions):
 
     optimizer: OptimizerName = "adam_lawn"
     """With _lawn: the optimizer of that name, and on fixed norms from the switch on.
-    Both adam and adamw are Adam with decoupled weight decay; hyperball fixes the initial norms."""
+    Both adam and adamw are Adam with decoupled weight decay; hyperball fixes the initial norms.
+    With muon hidden layers take Muon's steps, as long as Adam's are, and all else takes Adam's."""
     learning_rate: float = 1e-3
     """Peak of the learning rate: what to tune first."""
     weight_decay: float = 0.0
     """Decay of kernels and embeddings, times the learning rate; sgd adds it to the gradient.
-    What has fixed norms takes none."""
+    What has fixed norms takes none, and of muon what takes Adam's steps."""
     free_epochs: float | SwitchName = "rise"
     """LAWN's switch: how many epochs before it fixes the norms, or a rule that finds the moment.
     The rule rise: when the gradient rises; the norms are those of the moment when this began.
@@ -232,13 +239,14 @@ class Options(RunOptions):
 
 
 def make_optimizer(
-    static: StaticOptions, hyperparameters: Hyperparameters
+    static: StaticOptions, hyperparameters: Hyperparameters, layout: Layout = NOTHING_STACKED
 ) -> optax.GradientTransformationExtraArgs:
     """Make the optimizer that the options name.
 
     Args:
       static: from `Options.static_options`.
       hyperparameters: from `Options.hyperparameters`, or with traced scalars in their place.
+      layout: from the task, so that norms and trust ratios are those of single layers.
 
     Returns:
       An optimizer whose `update` takes `margin=`, whether it needs it or not.
@@ -246,25 +254,37 @@ def make_optimizer(
     learning_rate, weight_decay, *_ = hyperparameters
     switch = make_switch(static, hyperparameters)
     rate = schedules.warmup_linear_decay(learning_rate, static.warmup_steps, static.total_steps)
+    decays, stacked = _decays(layout), layout.stacked or None
     tx: optax.GradientTransformation
     match static.optimizer:
         case "sgd":
-            decay = optax.add_decayed_weights(weight_decay, _decays)
+            decay = optax.add_decayed_weights(weight_decay, decays)
             tx = optax.chain(decay, optax.sgd(rate, momentum=static.momentum))
         case "adam" | "adamw":
-            tx = optax.adamw(rate, eps=1e-8, weight_decay=weight_decay, mask=_decays)
+            tx = optax.adamw(rate, eps=1e-8, weight_decay=weight_decay, mask=decays)
+        case "lamb" if stacked:  # Optax's has one trust ratio for all layers of a leaf.
+            tx = lawn_optax.lamb_plus(
+                rate, weight_decay=weight_decay, max_ratio=math.inf, mask=decays, stacked=stacked
+            )
         case "lamb":
-            tx = optax.lamb(rate, eps=1e-6, weight_decay=weight_decay, mask=_decays)
+            tx = optax.lamb(rate, eps=1e-6, weight_decay=weight_decay, mask=decays)
         case "lamb_plus":
-            tx = lawn_optax.lamb_plus(rate, weight_decay=weight_decay, mask=_decays)
+            tx = lawn_optax.lamb_plus(rate, weight_decay=weight_decay, mask=decays, stacked=stacked)
+        case "muon":
+            tx = optax.contrib.muon(
+                rate,
+                weight_decay=weight_decay,
+                muon_weight_dimension_numbers=_matrices(layout),
+                consistent_rms=0.2,  # So that one learning rate serves matrices and the rest.
+            )
         case "adam_lawn":
-            tx = lawn_optax.adam_lawn(rate, switch)
+            tx = lawn_optax.adam_lawn(rate, switch, stacked=stacked)
         case "lamb_lawn":
-            tx = lawn_optax.lamb_lawn(rate, switch)
+            tx = lawn_optax.lamb_lawn(rate, switch, stacked=stacked)
         case "sgd_lawn":
-            tx = lawn_optax.sgd_lawn(rate, switch, momentum=static.momentum)
+            tx = lawn_optax.sgd_lawn(rate, switch, momentum=static.momentum, stacked=stacked)
         case "hyperball":
-            tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate)
+            tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate, stacked=stacked)
     if static.clip_norm is not None:
         tx = optax.chain(optax.clip_by_global_norm(static.clip_norm), tx)
     tx = optax.with_extra_args_support(tx)
@@ -289,6 +309,29 @@ def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn
             return lawn_optax.at_median_margin()
 
 
-def _decays(params: optax.Params) -> optax.Params:
-    """Select the leaves that LAWN would constrain: kernels and embeddings."""
-    return jax.tree.map(lambda w: w.ndim >= 2, params)
+def _decays(layout: Layout) -> Callable[[optax.Params], optax.Params]:
+    """Return a mask of the leaves that LAWN would constrain: kernels and embeddings."""
+    return lambda params: jax.tree.map_with_path(
+        lambda path, w: _rank(path, w, layout) >= 2, params
+    )
+
+
+def _matrices(layout: Layout) -> Callable[[optax.Params], optax.Params]:
+    """Return what tells Muon its matrices: kernels from all inputs to outputs, not the ends."""
+
+    def of_leaf(path: tuple, w: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+        rank = _rank(path, w, layout)
+        if rank < 2 or any(name in layout.ends for name in _components(path)):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(-rank, -1)), -1)
+
+    return lambda params: jax.tree.map_with_path(of_leaf, params)
+
+
+def _rank(path: tuple, w: jax.Array, layout: Layout) -> int:
+    """Return how many axes a leaf has in a single layer."""
+    return w.ndim - any(name in layout.stacked for name in _components(path))
+
+
+def _components(path: tuple) -> list[str]:
+    return jax.tree_util.keystr(path, simple=True, separator="/").split("/")

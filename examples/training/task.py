@@ -9,6 +9,20 @@ from flax import nnx
 from examples.training.checkpoints import checksum
 
 
+class Layout(NamedTuple):
+    """What an optimizer cannot see of a parameter: the places of some in their tree, by name.
+
+    A name is that of a module, wherever it stands, and speaks of all below it.
+
+    Attributes:
+      stacked: those whose leaves have a leading axis of layers, each of which has norms of its own.
+      ends: embeddings and the last layer, whose matrices Muon leaves to Adam.
+    """
+
+    stacked: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+
+
 class Task(Protocol):
     """What differs between examples: a pytree with the data as leaves, so no program holds it."""
 
@@ -16,6 +30,8 @@ class Task(Protocol):
     """The name in `evaluate`'s result that the progress bar shows."""
     vmaps_runs: bool
     """Whether an accelerator runs several models at once faster than one after the other."""
+    layout: Layout
+    """Where the model has stacked layers, and where it begins and ends."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -28,7 +44,7 @@ class Task(Protocol):
         """Draw one epoch on the device: leaves `(steps_per_epoch, batch, ...)`."""
 
     def loss(self, model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
-        """Return losses and logit margins of the examples of a batch, both `(batch,)`."""
+        """Return losses and logit margins of the examples of a batch, or of its tokens: `(n,)`."""
 
     def evaluate(self, model: Any) -> Any:
         """Return metrics on held-out data; for a chunk, what `DataSource.aggregate` needs."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from examples import cifar, imagenet, ncf, quickstart, training
+from examples import cifar, imagenet, lm, ncf, quickstart, training
 from examples.results import records
 from examples.tasks.recommendation import ranking
 from examples.training import command, switching
@@ -50,6 +50,8 @@ MISTAKES = {
     "a negative gamma": (ncf, ["--gamma", "-1"], "gamma=-1.0 must be at least 0"),
     "an output in a file": (ncf, ["--out", "BROKEN/u.data/x.jsonl"], "cannot be written"),
     "images that are not there": (cifar, ["--data-dir", "TMP"], "cifar10"),
+    "no text": (lm, ["--data-dir", "TMP/none"], "none is not there: give a file or a folder"),
+    "a width that heads do not share": (lm, ["--width", "100"], "must be a multiple of 8"),
 }
 
 
@@ -58,12 +60,12 @@ def test_a_mistake_is_told_in_short(mistake, monkeypatch, tmp_path, capsys):
     module, arguments, says = MISTAKES[mistake]
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "u.data").write_text("1\t2\tthree\n")
-    dataset = "movielens-100k" if module is ncf else "cifar10"
+    dataset = {ncf: ["--dataset", "movielens-100k"], cifar: ["--dataset", "cifar10"], lm: []}
     places = {"TMP": str(tmp_path), "BROKEN": str(tmp_path / "broken")}
     filled = [
         a.replace("BROKEN", places["BROKEN"]).replace("TMP", places["TMP"]) for a in arguments
     ]
-    assert run(monkeypatch, module, ["--dataset", dataset, *filled]) == 2
+    assert run(monkeypatch, module, [*dataset[module], *filled]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert says in error
@@ -85,7 +87,7 @@ IN_ORDER = [
 ]
 
 
-@pytest.mark.parametrize("module", [ncf, cifar, imagenet, quickstart])
+@pytest.mark.parametrize("module", [ncf, cifar, imagenet, lm, quickstart])
 def test_help_goes_from_the_data_to_the_devices(module, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["python", *["adam-256"][: module is imagenet], "--help"])
     read = getattr(module, "read_command_line", None)

@@ -19,7 +19,7 @@ from examples import ncf, training
 from examples.results import records
 from examples.training import command, distributed
 from examples.training.distributed import Cluster
-from examples.training.options import Options
+from examples.training.options import NOTHING_STACKED, Options
 
 OPTIONS = Options(optimizer="adam", epochs=3, seeds=1)
 
@@ -32,6 +32,7 @@ class Line:
     x: jax.Array
     score = "error"
     vmaps_runs = True
+    layout = NOTHING_STACKED
     steps_per_epoch = 2
 
     def model(self, rngs):

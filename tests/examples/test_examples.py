@@ -72,7 +72,7 @@ def test_a_quickstart_that_cannot_be_is_named(options, message):
 
 @pytest.mark.parametrize(
     "optimizer",
-    ["sgd", "adam", "lamb", "lamb_plus", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball"],
+    ["sgd", "adam", "lamb", "lamb_plus", "muon", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball"],
 )
 def test_every_optimizer_learns_and_lawn_holds_its_norms(optimizer):
     task = digits.load(noise=0.0, batch_size=250)

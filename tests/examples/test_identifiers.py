@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from examples.tasks import identifiers
+from examples.tasks import identifiers, standard_library
 from examples.tasks.recommendation.ranking import NEGATIVES
 
 MODULES, NAMES = 8, 160
@@ -95,6 +95,6 @@ def test_a_batch_that_does_not_fit_is_named(uses):
 
 
 def test_a_python_without_its_sources_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(identifiers.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(standard_library, "folder", lambda: tmp_path)
     with pytest.raises(FileNotFoundError, match="holds no modules to learn from"):
         identifiers.load(50)

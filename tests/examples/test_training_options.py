@@ -1,16 +1,24 @@
 """Options that every example has: clipping, flooding."""
 
 import math
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 from jax.flatten_util import ravel_pytree
 
-from examples import training
+from examples import lm, training
 from examples.tasks import digits
-from examples.training.options import Options, make_optimizer
+from examples.tasks.images.task import ImageTask
+from examples.tasks.recommendation import ranking
+from examples.tasks.text.corpus import Corpus
+from examples.training.options import WITH_DECAY, OptimizerName, Options, make_optimizer
+from examples.training.task import Layout
+from tests.examples.toys import toy_interactions
 
 OPTIONS = {"optimizer": "sgd", "learning_rate": 0.1, "epochs": 2, "seeds": 2, "warmup_epochs": 0.0}
 
@@ -36,6 +44,92 @@ def test_flooding_turns_back_below_the_level_and_the_record_has_the_loss_itself(
     # Of ten classes it starts at 2.3, below the level, and is driven up.
     assert (flooded[:, 1] > flooded[:, 0]).all()
     assert (flooded[:, 0] > 2.3).all()
+
+
+LAYERS, SHAPES = 3, {"kernel": (4, 6), "scale": (4,)}
+
+
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_a_stacked_layer_is_trained_as_it_would_be_alone(optimizer):
+    free = {"free_epochs": 0.2} if optimizer.endswith("_lawn") else {}
+    decay = {"weight_decay": 0.1} if optimizer in WITH_DECAY else {}
+    options = Options(optimizer=optimizer, epochs=2, warmup_epochs=0, **free, **decay)
+    static, tuned = options.static_options(10), options.hyperparameters()
+    rng = np.random.default_rng(0)
+    # Of every layer its weights and five gradients, the more of either the larger its number.
+    draw = lambda i, shape: (i + 1) * rng.normal(size=(6, *shape)).astype(np.float32)
+    layers = [{name: draw(i, shape) for name, shape in SHAPES.items()} for i in range(LAYERS)]
+
+    def train(draws, layout):
+        tx = make_optimizer(static, tuned, layout)
+
+        def step(carry, grads):
+            params, state = carry
+            updates, state = tx.update(grads, state, params, margin=0.0)
+            return (optax.apply_updates(params, updates), state), None
+
+        params = jax.tree.map(lambda x: x[0], draws)
+        gradients = jax.tree.map(lambda x: x[1:], draws)
+        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), gradients)
+        return params
+
+    stacked = jax.tree.map(lambda *x: np.stack(x, axis=1), *layers)
+    together = jax.jit(lambda x: train({"blocks": x}, Layout(stacked=("blocks",))))(stacked)
+    alone = jax.jit(lambda x: train({"block": x}, Layout()))
+    for i, layer in enumerate(layers):
+        for name, w in alone(layer)["block"].items():
+            assert (w != layer[name][0]).all()
+            np.testing.assert_allclose(together["blocks"][name][i], w, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["digits", "images", "recommendation", "text"])
+def test_the_places_that_a_task_names_are_in_its_model(name):
+    tasks = {
+        "digits": lambda: digits.load(noise=0.0, batch_size=250),
+        "images": lambda: ImageTask(
+            classes=10,
+            model_name="vgg5",
+            width=0.25,
+            dtype="float32",
+            gamma=0.0,
+            label_smoothing=0.0,
+            bounded_weight_norm=False,
+        ),
+        "recommendation": lambda: ranking.make_task(toy_interactions(), 20, (8, 4), None),
+        "text": lambda: lm.make_task(lm.Config(), Corpus(bytes(600_000), bytes(900), 1, "")),
+    }
+    task = tasks[name]()
+    state = nnx.state(nnx.eval_shape(lambda: task.model(nnx.Rngs(0))), nnx.Param)
+    paths = jax.tree.leaves_with_path(nnx.as_pure(state))
+    components = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    for place in task.layout.stacked + task.layout.ends:
+        assert any(place in path.split("/") for path in components)
+
+
+def test_muon_turns_matrices_orthogonal_and_leaves_the_ends_to_adam():
+    options = Options(optimizer="muon", epochs=2, warmup_epochs=0, learning_rate=1.0)
+    layout = Layout(stacked=("blocks",), ends=("embedding", "head"))
+    tx = make_optimizer(options.static_options(10), options.hyperparameters(), layout)
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    params = {
+        "blocks": {"kernel": normal(2, 4, 6), "scale": normal(2, 4)},
+        "conv": {"kernel": normal(3, 3, 2, 4)},
+        "embedding": {"embedding": normal(5, 4)},
+        "head": {"kernel": normal(4, 5)},
+    }
+    steps, _ = jax.jit(lambda w: tx.update(w, tx.init(w), w))(params)
+    # Singular values near one another, and a length of 0.2 per element.
+    for matrix in (*steps["blocks"]["kernel"], steps["conv"]["kernel"].reshape(18, 4)):
+        values = np.linalg.svd(np.asarray(matrix), compute_uv=False)
+        assert values.shape == (4,)
+        assert values.min() > 0.5 * values.max()
+        np.testing.assert_allclose(np.sqrt(np.sum(values**2) / matrix.size), 0.2, rtol=0.3)
+    # Adam's first step is as long for every element, and Muon's is not.
+    spread = lambda leaf: np.ptp(np.abs(leaf)) / np.abs(leaf).mean()
+    for leaf in (steps["blocks"]["scale"], *jax.tree.leaves((steps["embedding"], steps["head"]))):
+        assert spread(leaf) < 0.01
+    assert spread(steps["blocks"]["kernel"]) > 0.5
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from flax import nnx
 
 from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.images.models import ModelName, make_model
+from examples.training.task import Layout
 from lawn_optax import diagnostics, losses, metrics
 
 ECE_BINS = 15
@@ -39,6 +40,7 @@ class ImageTask:
     virtual_batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
     score = "accuracy"
     vmaps_runs = False
+    layout = Layout(ends=("fc",))
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         """Return the network."""

@@ -16,6 +16,7 @@ from flax import nnx
 from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.recommendation import Interactions
 from examples.training import cpu
+from examples.training.task import Layout
 from lawn_optax import metrics
 
 NEGATIVES = 4  # For each positive.
@@ -104,6 +105,7 @@ class Ranking:
     bounded_weight_norm: bool = dataclasses.field(default=False, metadata={"static": True})
     score = f"hr_at_{TOP}"
     vmaps_runs = True
+    layout = Layout(ends=("embedding", "prediction"))
 
     @property
     def num_examples(self) -> int:

@@ -1,0 +1,1 @@
+"""Text, byte by byte, and a transformer that learns what comes next."""
