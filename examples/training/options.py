@@ -27,6 +27,8 @@ OptimizerName = Literal[
     "lamb_lawn",
     "sgd_lawn",
     "hyperball",
+    "adam_h",
+    "muon_h",
 ]
 SwitchName = Literal["rise", "hold", "auto"]
 WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus", "muon")
@@ -101,12 +103,14 @@ class Hyperparameters(NamedTuple):
       weight_decay: of kernels and embeddings.
       free_epochs: epochs before LAWN's switch; None for an automatic one.
       norms_of: the earlier epoch whose norms are held; None for that of the switch.
+      rest_learning_rate: the peak of what is on no sphere, of adam_h and muon_h; None for the same.
     """
 
     learning_rate: Scalar
     weight_decay: Scalar = 0.0
     free_epochs: Scalar | None = None
     norms_of: Scalar | None = None
+    rest_learning_rate: Scalar | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,9 +157,13 @@ class Options(RunOptions):
     optimizer: OptimizerName = "adam_lawn"
     """With _lawn: the optimizer of that name, and on fixed norms from the switch on.
     Both adam and adamw are Adam with decoupled weight decay; hyperball fixes the initial norms.
-    With muon hidden layers take Muon's steps, as long as Adam's are, and all else takes Adam's."""
+    With muon hidden layers take Muon's steps, as long as Adam's are, and all else takes Adam's.
+    With adam_h and muon_h hidden layers keep their initial norms, all else takes Adam's steps."""
     learning_rate: float = 1e-3
     """Peak of the learning rate: what to tune first."""
+    rest_learning_rate: float | None = None
+    """With adam_h and muon_h, the peak for embeddings, the last layer and all vectors.
+    By default that of the hidden layers, whose steps are relative to their norms: tune both."""
     weight_decay: float = 0.0
     """Decay of kernels and embeddings, times the learning rate; sgd adds it to the gradient.
     What has fixed norms takes none, and of muon what takes Adam's steps."""
@@ -199,6 +207,12 @@ class Options(RunOptions):
                 f"weight_decay={self.weight_decay} with optimizer={self.optimizer!r}: norms that"
                 f" are fixed cannot decay; leave it 0, or take one of {WITH_DECAY}."
             )
+        rest = self.rest_learning_rate
+        if rest is not None and (not 0 <= rest < math.inf or not self.optimizer.endswith("_h")):
+            raise ValueError(
+                f"rest_learning_rate={rest} with optimizer={self.optimizer!r}: it must be at least"
+                " 0, and is for adam_h and muon_h."
+            )
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm={self.clip_norm} must be above 0, or None.")
         if not self.flood_level >= 0:
@@ -215,8 +229,9 @@ class Options(RunOptions):
     def config(self) -> dict[str, Any]:
         """Return all that shapes the result, for a record."""
         given = dataclasses.asdict(self)
-        if self.norms_of is None:  # Records from before there was such an option lack it.
-            del given["norms_of"]
+        for name in ("norms_of", "rest_learning_rate"):
+            if given[name] is None:  # Records from before there was such an option lack it.
+                del given[name]
         return {k: v for k, v in given.items() if k not in SHAPES_NOTHING}
 
     def static_options(self, steps_per_epoch: int) -> StaticOptions:
@@ -235,7 +250,13 @@ class Options(RunOptions):
     def hyperparameters(self) -> Hyperparameters:
         """Return what of these options may be traced."""
         free_epochs = None if isinstance(self.free_epochs, str) else self.free_epochs
-        return Hyperparameters(self.learning_rate, self.weight_decay, free_epochs, self.norms_of)
+        return Hyperparameters(
+            self.learning_rate,
+            self.weight_decay,
+            free_epochs,
+            self.norms_of,
+            self.rest_learning_rate,
+        )
 
 
 def make_optimizer(
@@ -253,7 +274,11 @@ def make_optimizer(
     """
     learning_rate, weight_decay, *_ = hyperparameters
     switch = make_switch(static, hyperparameters)
-    rate = schedules.warmup_linear_decay(learning_rate, static.warmup_steps, static.total_steps)
+    of_rest = hyperparameters.rest_learning_rate
+    rate, rest = (
+        schedules.warmup_linear_decay(peak, static.warmup_steps, static.total_steps)
+        for peak in (learning_rate, learning_rate if of_rest is None else of_rest)
+    )
     decays, stacked = _decays(layout), layout.stacked or None
     tx: optax.GradientTransformation
     match static.optimizer:
@@ -285,6 +310,16 @@ def make_optimizer(
             tx = lawn_optax.sgd_lawn(rate, switch, momentum=static.momentum, stacked=stacked)
         case "hyperball":
             tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate, stacked=stacked)
+        case "adam_h":
+            tx = lawn_optax.adam_h(rate, rest, labels=_ends(layout), stacked=stacked)
+        case "muon_h":
+            tx = lawn_optax.muon_h(
+                rate,
+                rest,
+                weight_dimension_numbers=_matrices(layout),
+                labels=_ends(layout),
+                stacked=stacked,
+            )
     if static.clip_norm is not None:
         tx = optax.chain(optax.clip_by_global_norm(static.clip_norm), tx)
     tx = optax.with_extra_args_support(tx)
@@ -326,6 +361,11 @@ def _matrices(layout: Layout) -> Callable[[optax.Params], optax.Params]:
         return optax.contrib.MuonDimensionNumbers(tuple(range(-rank, -1)), -1)
 
     return lambda params: jax.tree.map_with_path(of_leaf, params)
+
+
+def _ends(layout: Layout) -> dict[str, str]:
+    """Return the group of the ends where hidden matrices are on spheres."""
+    return dict.fromkeys(layout.ends, "other")
 
 
 def _rank(path: tuple, w: jax.Array, layout: Layout) -> int:

@@ -1,5 +1,6 @@
 """Moves on one sphere: values worked out by hand, invariants, and edges by name."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -243,19 +244,27 @@ def test_zero_norms_have_the_shape_of_norms(axes):
 
 @pytest.mark.parametrize("axes", [(0, 1), (1,)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
-def test_two_inner_products_are_the_same_as_one_sum(dtype, axes):
-    w, d = jax.random.normal(jax.random.key(0), (2, 8, 32)).astype(dtype)
-    w, d = (w + 1j * d, d - 1j * w) if dtype == jnp.complex64 else (w, d)
-    terms = [jnp.real(jnp.conj(x) * y).astype(jnp.float32) for x, y in [(w, w), (w, d)]]
-    two, as_one = (f(*terms, axes=axes) for f in (_spheres._sums, _spheres._sums_as_one))
-    for expected, found in zip(two, as_one, strict=True):
-        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+@pytest.mark.parametrize(("leaves", "products"), [(1, 1), (1, 2), (3, 1), (3, 2), (2, 3)])
+def test_sums_in_one_kernel_are_the_sums(leaves, products, dtype, axes):
+    keys = jax.random.split(jax.random.key(0), leaves)
+    w, d = zip(*(jax.random.normal(key, (2, 8, 32)).astype(dtype) for key in keys), strict=True)
+    if dtype == jnp.complex64:
+        w, d = zip(*((x + 1j * y, y - 1j * x) for x, y in zip(w, d, strict=True)), strict=True)
+    product = lambda x, y: jnp.real(jnp.conj(x) * y).astype(jnp.float32)
+    terms = [
+        [product(*pair) for pair in ((x, x), (x, y), (y, y))[:products]]
+        for x, y in zip(w, d, strict=True)
+    ]
+    one_by_one, at_once = (
+        f(terms, axes=axes) for f in (_spheres._sums, _spheres._sums_in_one_kernel)
+    )
+    chex.assert_trees_all_equal_shapes_and_dtypes(one_by_one, at_once)
+    chex.assert_trees_all_close(one_by_one, at_once, rtol=1e-5, atol=1e-4)
 
 
 def test_one_sum_mixes_neither_precisions_nor_what_overflows(x64):
     huge, fine = jnp.full((3,), 1e30, jnp.float32), jnp.full((3,), 1e-9, jnp.float64)
-    squares = _spheres._sums_as_one(huge * huge, fine * fine, axes=(0,))
+    (squares,) = _spheres._sums_in_one_kernel([[huge * huge, fine * fine]], axes=(0,))
     assert [x.dtype for x in squares] == [jnp.float32, jnp.float64]
     assert jnp.isinf(squares[0])
     np.testing.assert_allclose(squares[1], 3e-18, rtol=1e-12)
