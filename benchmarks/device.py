@@ -43,8 +43,8 @@ OTHERS: Names = ("lamb", "lamb_lawn", "sgd")
 MAIN = ("adam", "adam_lawn", "adam_lawn, free", "adam_lawn, no care", "lamb", "lamb_lawn")
 ALL = tuple(name for name in optimizers.OPTIMIZERS if not name.startswith("muon"))
 WORTH_STARTING_S = 60  # Of what can be cut short.
-# For the estimates: float32 products, launches of a step's kernels, compilation.
-FLOPS_PER_S, STEP_S, COMPILE_S = 2e13, 1e-4, 20
+# For the estimates, as an H200 had it: float32 products, launches of a step, compilation.
+FLOPS_PER_S, STEP_S, COMPILE_S = 5e13, 3e-4, 10
 FLOPS_PER_EXAMPLE = 6 * (256 * 128 + 128 * 64 + 64)  # Of `examples.ncf`'s network.
 EXAMPLES = {"movielens-100k": 5 * 99_057, "movielens-1m": 5 * 994_169}  # Of an epoch.
 

@@ -31,8 +31,9 @@ def sections(found: Sequence[Record]) -> dict[str, str]:
 def steps(found: Sequence[Record], *devices: goals.Device) -> str:
     """Return a table per tree and model, of what was run on some devices."""
     parts = []
-    for device in devices:
-        here = [record for record in found if device.has(record)]
+    of_kind = (record for device in devices for record in found if device.has(record))
+    timed = [record for record in of_kind if record["benchmark"] in ("overhead", "training_step")]
+    for here in tables.group(timed, lambda record: record["device"]).values():
         indexed = (goals.index(here, command_buffers=given) for given in (True, False))
         for (_, batch_size), run in (item for runs in indexed for item in runs.items()):
             program = training_step if batch_size else optimizer_step

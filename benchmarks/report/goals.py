@@ -28,7 +28,9 @@ COMPILED = Device(
     "a GPU, compiled and not run",
     lambda record: record["backend"] == f"{optimizer_step.COMPILED}gpu",
 )
-H200 = Device("one H200", lambda record: "H200" in record["device"])
+HOPPER = Device(
+    "an H100 or H200", lambda record: record["device"].startswith(("NVIDIA H100", "NVIDIA H200"))
+)
 
 
 class Goal(NamedTuple):
@@ -191,7 +193,7 @@ def _of_images(
 ) -> Goal:
     out = f"benchmarks/records/{newest_or_new('image-speed').name}/h200.jsonl"
     command = f"python -m benchmarks.measure.images --models {model} --out {out}"
-    return Goal(what, H200, reach, _images(model, batch_size, of), command)
+    return Goal(what, HOPPER, reach, _images(model, batch_size, of), command)
 
 
 _BYTES = _worst(lambda lawn, adam: lawn["bytes"] / adam["bytes"])
@@ -230,7 +232,7 @@ GOALS = (
         )
     ),
     *(
-        Goal(what, H200, f"{minutes:g} minutes or less", _minutes(of, seeds), _epochs(of, seeds))
+        Goal(what, HOPPER, f"{minutes:g} minutes or less", _minutes(of, seeds), _epochs(of, seeds))
         for what, of, seeds, minutes in (
             ("MovieLens-1M: 300 epochs at batch size 10,000, one seed", _ONE, 1, 0.5),
             ("MovieLens-1M: Table 10 for one optimizer, three seeds", TABLE_10, 3, 5),

@@ -170,6 +170,7 @@ SECTIONS = {
     "movielens-100k-40": _five("Table 9", HIT_RATIO, catalog.MOVIELENS_100K_FINER),
     "movielens-100k-full": _five("Table 9", HIT_RATIO, catalog.MOVIELENS_100K_FULL),
     "movielens-1m": _five("Table 10", HIT_RATIO, catalog.MOVIELENS_1M),
+    "movielens-1m-short": _five("Table 10", HIT_RATIO, catalog.MOVIELENS_1M_SHORT),
     "pinterest-20": _five("Table 11", HIT_RATIO, catalog.PINTEREST),
     "instead-of-decay": _instead(HIT_RATIO, catalog.INSTEAD_OF_DECAY),
     "focal": _focal(HIT_RATIO, catalog.FOCAL),
