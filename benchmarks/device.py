@@ -336,6 +336,7 @@ ITEMS = (
     Item("optimizer-step-ncf", 40, lambda place: step(place, "ncf", ALL)),
     Item("optimizer-step-gpt2", 40, lambda place: step(place, "gpt2", MAIN, torch=False)),
     Item("launches-block", 10, lambda place: launches(place, "block")),
+    Item("launches-vgg19", 20, lambda place: launches(place, "vgg19")),
     Item("launches-resnet50", 40, lambda place: launches(place, "resnet50")),
     Item("training-step-ncf", 30, lambda place: whole_step(place, "ncf", (1_000, 10_000))),
     Item("movielens-1m-8-side-by-side", 30, lambda place: epochs(place, (10_000,), 8, LAWN)),

@@ -210,10 +210,19 @@ class StepProgram:
             "compile_s": self.loop.compile_s,
         }
 
-    def launched(self, steps: int) -> dict[str, float]:
+    def launched(self, steps: int) -> dict[str, Any]:
         """Return what the profiler sees of a step: kernels launched, milliseconds in them."""
         seen = profile.kernels(self.loop.ready())
-        return {"launched": seen.launched / steps, "in_kernels_ms": 1e3 * seen.seconds / steps}
+        of_step = lambda name, count, s: {
+            "name": name,
+            "launched": count / steps,
+            "ms": 1e3 * s / steps,
+        }
+        return {
+            "launched": seen.launched / steps,
+            "in_kernels_ms": 1e3 * seen.seconds / steps,
+            "slowest": [of_step(*row) for row in seen.slowest],
+        }
 
 
 def of_step(step: xla.Counts, size: int) -> dict[str, float]:

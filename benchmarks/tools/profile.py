@@ -1,5 +1,6 @@
 """Counts the kernels that a GPU ran, as JAX's profiler saw them."""
 
+import collections
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+SHOWN = 20
 _MOVES = ("memcpy", "memset")  # How the names of what is no kernel begin.
 
 
@@ -16,10 +18,12 @@ class Seen(NamedTuple):
     Attributes:
       launched: kernels, those of loops each time; no copies and no fills.
       seconds: of all of them together.
+      slowest: the names that took longest, each with its launches and seconds.
     """
 
     launched: int
     seconds: float
+    slowest: list[tuple[str, int, float]]
 
 
 def kernels(run: Callable[[], Any]) -> Seen:
@@ -41,4 +45,9 @@ def read(planes: Iterable[Any]) -> Seen:
         for event in line.events
         if not event.name.lower().startswith(_MOVES)
     ]
-    return Seen(len(events), sum(event.duration_ns for event in events) / 1e9)
+    by_name: dict[str, list[float]] = collections.defaultdict(list)
+    for event in events:
+        by_name[event.name].append(event.duration_ns / 1e9)
+    rows = [(name, len(seconds), sum(seconds)) for name, seconds in by_name.items()]
+    slowest = sorted(rows, key=lambda row: -row[2])[:SHOWN]
+    return Seen(len(events), sum(row[2] for row in rows), slowest)
