@@ -81,7 +81,7 @@ def test_it_resumes_and_measures_some_alone(items, tmp_path):
 
 def test_the_list_measures_nothing(tmp_path, capsys):
     device.main(device.DeviceConfig(folder=tmp_path / "none", show=True))
-    assert "| optimizer-step " in capsys.readouterr().out
+    assert "| optimizer-step-block " in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
 
 
@@ -109,12 +109,12 @@ def measured(folder, only=()):
 
 @pytest.mark.slow
 def test_items_of_each_kind_leave_their_records(tmp_path):
-    measured(tmp_path, ("optimizer-step", "movielens-1m-10k-untuned"))
+    measured(tmp_path, ("optimizer-step-ncf", "movielens-1m-1m-untuned"))
     assert {r["optimizer"] for r in records.read_records(tmp_path / "overhead.jsonl")} == {
         "adam",
         "adam_lawn",
     }
-    runs = records.read_records(tmp_path / "movielens-1m-10k-untuned.jsonl")
+    runs = records.read_records(tmp_path / "movielens-1m-1m-untuned.jsonl")
     assert [(r["config"]["optimizer"], r["seed"]) for r in runs] == [
         (optimizer, seed) for optimizer in device.BOTH for seed in range(3)
     ]
