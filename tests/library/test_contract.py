@@ -236,7 +236,7 @@ def test_vmaps_over_seeds(tx, compiled):
 def test_gradients_through_training_are_finite(tx):
     # Through the free phase, the switch, and leaves at zero; with respect to the first weights and
     # to a factor on the gradients.
-    start = {**PARAMS, "zeros": jnp.zeros((2, 2))}
+    start = {"kernel": PARAMS["b"][0], "bias": PARAMS["a"][1], "zeros": jnp.zeros((2, 2))}
 
     def loss(params, factor):
         def body(carry, t):
