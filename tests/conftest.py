@@ -3,7 +3,7 @@
 Compiling is most of what tests take, so programs are compiled without LLVM's optimizations, which
 change no operation and no fusion of XLA's, and those that take long are shared between workers and
 runs by JAX's cache, whose keys are the programs themselves. Environment variables overrule both:
-`JAX_DISABLE_MOST_OPTIMIZATIONS=0` compiles as users do, and `.ci/run` does.
+`JAX_DISABLE_MOST_OPTIMIZATIONS=0` compiles as users do, and `.ci/run` so tests the library.
 """
 
 import os

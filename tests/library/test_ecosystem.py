@@ -106,12 +106,18 @@ def test_around_an_optimizer(inner):
 def test_around_lbfgs():
     loss = lambda p: sum(jnp.sum((w - 1.7) ** 2) for w in jax.tree.leaves(p))
     tx = lo.lawn(optax.lbfgs(0.1), lo.at_median_margin(decay=0.0))
-    params, state = PARAMS, tx.init(PARAMS)
-    for t in range(STEPS):
+
+    @jax.jit
+    def step(params, state, margin):
         value, grads = jax.value_and_grad(loss)(params)
         extra = {"value": value, "grad": grads, "value_fn": loss}
-        updates, state = tx.update(grads, state, params, margin=9.0 * (t >= SWITCH), **extra)
-        before, params = params, optax.apply_updates(params, updates)
+        updates, state = tx.update(grads, state, params, margin=margin, **extra)
+        return optax.apply_updates(params, updates), state
+
+    params, state = PARAMS, tx.init(PARAMS)
+    for t in range(STEPS):
+        before = params
+        params, state = step(params, state, 9.0 * (t >= SWITCH))
         moved = abs(norm(params["kernel"]) / norm(before["kernel"]) - 1)
         assert moved < 3e-6 if t >= SWITCH else moved > 0
 
@@ -165,10 +171,10 @@ def test_multi_steps_counts_emitted_updates_only():
 
 def test_multi_steps_with_the_automatic_switch():
     tx = optax.MultiSteps(lo.adam_lawn(0.1, lo.at_median_margin(decay=0.0)), 4)
+    update = jax.jit(lambda state, margin: tx.update(PARAMS, state, PARAMS, margin=margin)[1])
     state = tx.init(PARAMS)
     for t in range(12):
-        margin = jnp.float32(9.0 if t >= 7 else 0.0)
-        _, state = tx.update(PARAMS, state, PARAMS, margin=margin)
+        state = update(state, jnp.float32(9.0 if t >= 7 else 0.0))
     assert state.inner_opt_state.switch.averaged == 3
     assert state.inner_opt_state.constrained_steps == 2
 
