@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import lawn_optax as lo
-from tests.helpers import max_difference
+from tests.helpers import max_difference, pull
 
 STEPS = 8
 # eps_root, because the root of a second moment of 0 has no gradient.
@@ -44,10 +44,6 @@ PARAMS = {
     "b": [jnp.linspace(-1.0, 1.0, 12).reshape(2, 3, 2)],
 }
 MARGIN = jnp.float32(1.0)
-
-
-def pull(t, params):
-    return jax.tree.map(lambda w: w - 1.7 + 0.1 * t, params)
 
 
 def types(tree):

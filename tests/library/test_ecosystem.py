@@ -16,7 +16,7 @@ from flax.training.train_state import TrainState
 
 import lawn_optax as lo
 from lawn_optax import diagnostics
-from tests.helpers import max_difference, norm, train
+from tests.helpers import max_difference, norm, pull, stepper, train
 from tests.library import ecosystem_table
 
 works_with = pytest.mark.works_with
@@ -24,26 +24,11 @@ SWITCH, STEPS = 3, 8
 PARAMS = {"kernel": jnp.array([[1.0, -2.0, 0.5], [3.0, 4.0, -1.0]]), "bias": jnp.array([1.0, 2.0])}
 
 
-def pull(t, params):
-    return jax.tree.map(lambda w: w - 1.7 + 0.1 * t, params)
-
-
 def assert_held(history, switch=SWITCH, rtol=3e-6):
     """The kernel's norm moves until the switch and is constant from it on."""
     norms = [norm(p["kernel"]) for p in history]
     np.testing.assert_allclose(norms[switch:], norms[switch - 1], rtol=rtol)
     assert abs(norms[switch - 1] / norms[0] - 1) > 1e-4
-
-
-def stepper(tx):
-    """One compiled step of training."""
-
-    @jax.jit
-    def step(grads, state, params):
-        updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    return step
 
 
 def rows(names, how):
