@@ -84,10 +84,21 @@ def report(config: Config, result: training.Result) -> None:
 
 
 def load(config: Config) -> ranking.Ranking:
-    """Put what to train on, and how it is evaluated, on the device."""
+    """Put what to train on, and how it is evaluated, on the device.
+
+    Raises:
+      ValueError: if a batch would be larger than the training set.
+    """
     data_dir = str(config.data_dir) if config.data_dir else None
+    data = recommendation.load(config.dataset, data_dir, negatives_seed=config.negatives_seed)
+    examples = (1 + ranking.NEGATIVES) * len(data.train)
+    if config.batch_size > examples:
+        raise ValueError(
+            f"batch_size={config.batch_size} must be at most the {examples} training examples of"
+            f" {config.dataset}, {ranking.NEGATIVES} negatives per positive included: give fewer."
+        )
     return ranking.make_task(
-        recommendation.load(config.dataset, data_dir, negatives_seed=config.negatives_seed),
+        data,
         config.batch_size,
         config.tower,
         config.gamma if config.loss == "focal" else None,

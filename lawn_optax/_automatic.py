@@ -153,12 +153,12 @@ def hold_median_margin(
     Examples:
       A margin in proportion to the norm: it is held, whatever the gradients do.
 
-      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> import jax, jax.numpy as jnp, optax, lawn_optax
       >>> tx = lawn_optax.sgd_lawn(-0.01, lawn_optax.hold_median_margin(), momentum=None)
       >>> w = jnp.array([[1., 0.]])
-      >>> state = tx.init(w)
+      >>> state, update = tx.init(w), jax.jit(tx.update)
       >>> for _ in range(1500):   # each gradient makes the free weights longer by 1%
-      ...   updates, state = tx.update(w, state, w, margin=jnp.linalg.norm(w))
+      ...   updates, state = update(w, state, w, margin=jnp.linalg.norm(w))
       ...   w = optax.apply_updates(w, updates)
       >>> print(f"{jnp.linalg.norm(w):.2f}")
       3.00

@@ -34,6 +34,22 @@ def train(
     return history, state
 
 
+def pull(t: Any, params: Any) -> Any:
+    """Gradients that pull every weight towards a number that falls with each step."""
+    return jax.tree.map(lambda w: (w - 1.7 + 0.1 * t).astype(w.dtype), params)
+
+
+def stepper(tx: optax.GradientTransformation) -> Callable[..., tuple[Any, Any]]:
+    """One compiled step of training: `(grads, state, params, **extra_args)`."""
+
+    @jax.jit
+    def step(grads, state, params, **extra_args):
+        updates, state = tx.update(grads, state, params, **extra_args)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
 def norm(w: Any, axes: int | Sequence[int] | None = None) -> np.ndarray:
     """`||w||` in double precision, by NumPy."""
     dtype = np.complex128 if np.iscomplexobj(w) else np.float64

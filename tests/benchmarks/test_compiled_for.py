@@ -8,6 +8,8 @@ from benchmarks.measure import optimizer_step
 from benchmarks.report import cost_tables, goals
 from benchmarks.tools import xla
 
+pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
+
 # In the manner of what XLA prints for a GPU: a sum in two stages, a kernel with two results of two
 # types, and a branch of one kernel or two.
 TEXT = """HloModule jit_step, is_scheduled=true

@@ -157,7 +157,9 @@ def test_a_run_that_never_switches_says_so_before_and_after(capsys):
     assert record["switched_at_epoch"] == pytest.approx(0.5, abs=0.5)
 
 
-@pytest.mark.parametrize("switch", ["rise", "hold", "auto"])
+@pytest.mark.parametrize(
+    "switch", ["rise", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hold", "auto"))]
+)
 def test_an_automatic_switch_that_did_not_come_is_told_after(switch, capsys):
     command.run(lambda config: train(free_epochs=switch, learning_rate=0.0), lambda: None)
     assert capsys.readouterr().err.startswith("LAWN never began in 1 of 1 run(s)")
@@ -171,10 +173,12 @@ def test_of_a_grid_the_free_epochs_that_are_too_many_are_named(caplog):
     assert record.message.startswith("free_epochs=3 4.5 with epochs=3")
 
 
-def test_free_epochs_without_a_switch_are_told(capsys):
-    command.run(lambda config: train(optimizer="adam", free_epochs=1.0), lambda: None)
-    assert capsys.readouterr().err == (
-        "free_epochs=1 is not used: adam has no switch, its twin with _lawn in its name has.\n"
+def test_free_epochs_without_a_switch_are_told(caplog):
+    options = Options(optimizer="adam", free_epochs=1.0)
+    switching.warn_before(options, options.hyperparameters())
+    (record,) = caplog.records
+    assert record.message == (
+        "free_epochs=1 is not used: adam has no switch, its twin with _lawn in its name has."
     )
 
 

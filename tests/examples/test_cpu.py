@@ -10,17 +10,20 @@ from examples.training import cpu
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8])
 def test_the_median_is_that_of_numpy_and_of_jax_to_the_bit(size):
+    both = jax.jit(lambda x: (cpu.median(x), jnp.median(x)))
     for seed in range(20):
         x = np.random.default_rng(seed).normal(size=size).astype(np.float32).round(1)
-        np.testing.assert_array_equal(cpu.median(x), np.median(x))
-        np.testing.assert_array_equal(cpu.median(x), jnp.median(x))
-    assert np.isnan(cpu.median(np.full(size, np.nan, np.float32)))
+        own, of_jax = both(x)
+        np.testing.assert_array_equal(own, np.median(x))
+        np.testing.assert_array_equal(own, of_jax)
+    assert np.isnan(both(np.full(size, np.nan, np.float32))[0])
 
 
 @pytest.mark.parametrize("n", [1, 2, 17])
 def test_a_permutation_has_every_number_once(n):
+    permutation = jax.jit(lambda key: cpu.random_permutation(key, n))
     for seed in range(5):
-        order = cpu.random_permutation(jax.random.key(seed), n)
+        order = permutation(jax.random.key(seed))
         np.testing.assert_array_equal(np.sort(order), np.arange(n))
 
 
@@ -49,9 +52,16 @@ def test_gradients_of_a_convolution_are_those_of_jax(size, stride, pixels):
     of_jax = lambda x, kernel: jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), 2 * [(padding, padding)], dimension_numbers=cpu.FORM
     )
-    y, pull_back = jax.vjp(own, x, kernel)
-    expected, pull_back_of_jax = jax.vjp(of_jax, x, kernel)
-    np.testing.assert_array_equal(y, expected)
-    g = normal(*y.shape)
-    for gradient, of in zip(pull_back(g), pull_back_of_jax(g), strict=True):
+    g = normal(*jax.eval_shape(own, x, kernel).shape)
+
+    @jax.jit
+    def both(x, kernel, g):
+        (y, pull_back), (expected, pull_back_of_jax) = (
+            jax.vjp(conv, x, kernel) for conv in (own, of_jax)
+        )
+        return (y, expected), list(zip(pull_back(g), pull_back_of_jax(g), strict=True))
+
+    values, gradients = both(x, kernel, g)
+    np.testing.assert_array_equal(*values)
+    for gradient, of in gradients:
         np.testing.assert_allclose(gradient, of, rtol=1e-4, atol=1e-4)

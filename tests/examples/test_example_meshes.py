@@ -52,9 +52,9 @@ def parts(tree):
 @pytest.mark.parametrize(
     ("mesh", "tables"),
     [
-        (MeshConfig(data=8), (1, 1)),
-        (MeshConfig(data=1, fsdp=-1), (8, 8)),
         (MeshConfig(data=2, fsdp=2, tensor=2), (4, 4)),
+        pytest.param(MeshConfig(data=8), (1, 1), marks=pytest.mark.slow),
+        pytest.param(MeshConfig(data=1, fsdp=-1), (8, 8), marks=pytest.mark.slow),
     ],
 )
 def test_a_mesh_computes_what_one_device_computes(mesh, tables, task, alone):
@@ -74,7 +74,17 @@ def test_a_mesh_computes_what_one_device_computes(mesh, tables, task, alone):
     assert max_difference(state.params, alone.state.params) < 1e-6
 
 
-def test_a_run_stopped_on_one_mesh_goes_on_on_another(task, alone, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "meshes",
+    [
+        (MeshConfig(data=2, fsdp=2, tensor=2),),
+        pytest.param(
+            (MeshConfig(fsdp=8), MeshConfig(data=2, fsdp=2, tensor=2)), marks=pytest.mark.slow
+        ),
+    ],
+    ids=len,
+)
+def test_a_run_stopped_on_a_mesh_goes_on_on_others(meshes, task, alone, tmp_path, monkeypatch):
     options = dataclasses.replace(OPTIONS, checkpoint_dir=tmp_path)
     train_epoch = training.train_epoch
 
@@ -82,13 +92,13 @@ def test_a_run_stopped_on_one_mesh_goes_on_on_another(task, alone, tmp_path, mon
         os.kill(os.getpid(), signal.SIGTERM)
         return train_epoch(*args)
 
-    for mesh in (MeshConfig(fsdp=8), MeshConfig(data=2, fsdp=2, tensor=2)):
+    for mesh in meshes:
         with monkeypatch.context() as patch:
             patch.setattr(training.loop, "train_epoch", terminate)
             with pytest.raises(StoppedError):
                 training.train(task, dataclasses.replace(options, mesh=mesh))
     result = training.train(task, options)
-    assert result.resumed_from == 2
+    assert result.resumed_from == len(meshes)
     for name, values in alone.curve.items():
         np.testing.assert_allclose(result.curve[name], values, rtol=1e-5, err_msg=name)
 

@@ -8,30 +8,39 @@ import numpy as np
 import pytest
 
 from examples import quickstart, training
-from examples.tasks import digits
+from examples.tasks import digits, identifiers
 from examples.training.options import Options
+from tests.examples.toys import toy_uses
 
 METHODS = ("Adam", "AdamW", "Adam-LAWN", "Adam-LAWN, automatic")
 
 
-def test_quickstart(tmp_path, capsys):
+@pytest.mark.parametrize("longer", [(), pytest.param((2,), marks=pytest.mark.slow)])
+def test_quickstart(longer, tmp_path, capsys, monkeypatch):
+    """On eight made-up modules; at two lengths, on those of Python, which takes seconds to read."""
+    if not longer:
+        uses = toy_uses()
+        load = lambda batch_size, split_seed: identifiers.make_task(
+            uses, batch_size, (8, 4), split_seed
+        )
+        monkeypatch.setattr(identifiers, "load", load)
     quickstart.main(
         quickstart.Config(
             epochs=1,
-            longer=(2,),
+            longer=longer,
             warmup_epochs=0,
-            batch_size=10_000,
+            batch_size=10_000 if longer else 50,
             seeds=2,
             learning_rates=(1e-2,),
-            weight_decays=(0.0, 0.1, 0.2),
+            weight_decays=(0.0, 0.1),
             free_epochs=(0.5,),
-            tuning_seeds=1,
+            tuning_seeds=2,  # As many as seeds, so that both share a program.
             picture=tmp_path / "picture.svg",
             out=tmp_path / "records.jsonl",
         )
     )
     printed = capsys.readouterr().out
-    for epochs in (1, 2):
+    for epochs in (1, *longer):
         for method in METHODS:
             assert len(re.findall(rf"^\| {epochs} +\| {method} +\| \d\d", printed, re.M)) == 1
     assert "- Adam: peak 0.01, weight decay 0\n" in printed
@@ -41,13 +50,33 @@ def test_quickstart(tmp_path, capsys):
     for text in (*quickstart.PANELS.values(), *METHODS):
         assert f"<!-- {text} -->" in picture
     found = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
-    assert len(found) == len(METHODS) * 2 * 2
+    assert len(found) == len(METHODS) * 2 * (1 + len(longer))
     for record in found:
         lawn = {"switched_at_epoch"} if record["config"]["optimizer"] == "adam_lawn" else set()
         shared = {"config", "seed", "versions", "device", "wall_s", "curve", "final"}
         assert set(record) == shared | lawn
         assert record["seed"] < 2
         assert len(record["curve"]["hr_at_10"]) == record["config"]["epochs"]
+
+
+def test_each_setting_has_the_mean_of_its_own_tuning_seeds(monkeypatch):
+    """Three settings of two seeds, trained four, and then two, at a time."""
+    begun = []
+
+    def train(task, options, *, hyperparameters, seeds, **others):
+        begun.append(len(seeds))
+        score = hyperparameters.learning_rate + np.array(seeds) - quickstart.TUNING_SEED
+        of = lambda x: np.stack([0 * x, x], axis=1)
+        curve = {"validation_hr_at_10": of(score), "validation_ndcg_at_10": of(2 * score)}
+        return training.Result(None, curve, 0.0)
+
+    monkeypatch.setattr(training, "train", train)
+    settings = [Options(learning_rate=rate) for rate in (10.0, 20.0, 30.0)]
+    trials = quickstart.try_out(None, quickstart.Config(seeds=4, tuning_seeds=2), settings)
+    assert begun == [4, 2]
+    assert trials == [
+        quickstart.Trial(o, r + 0.5, 2 * r + 1) for o, r in zip(settings, (10, 20, 30), strict=True)
+    ]
 
 
 def test_the_best_setting_has_the_highest_score_and_of_equals_the_highest_ndcg():
@@ -72,7 +101,13 @@ def test_a_quickstart_that_cannot_be_is_named(options, message):
 
 @pytest.mark.parametrize(
     "optimizer",
-    ["sgd", "adam", "lamb", "lamb_plus", "muon", "adam_lawn", "lamb_lawn", "sgd_lawn", "hyperball"],
+    [
+        *("adam_lawn", "lamb_lawn", "hyperball", "muon_h"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("sgd", "adam", "lamb", "lamb_plus", "muon", "sgd_lawn", "adam_h")
+        ),
+    ],
 )
 def test_every_optimizer_learns_and_lawn_holds_its_norms(optimizer):
     task = digits.load(noise=0.0, batch_size=250)
@@ -91,7 +126,8 @@ def test_every_optimizer_learns_and_lawn_holds_its_norms(optimizer):
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])  # mapped on one, vmapped on the other
 def test_seeds_train_side_by_side_as_they_would_alone(backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    jax.clear_caches()
+    for compiled in (training.train_epoch, training.evaluate):
+        compiled.clear_cache()
     task = digits.load(noise=0.2, batch_size=250)
     options = Options(epochs=2, seeds=2, free_epochs=0.5, learning_rate=0.01)
     together = training.train(task, options).curve

@@ -7,15 +7,12 @@ import pytest
 
 from examples.tasks import identifiers, standard_library
 from examples.tasks.recommendation.ranking import NEGATIVES
-
-MODULES, NAMES = 8, 160
+from tests.examples.toys import toy_uses
 
 
 @pytest.fixture
 def uses():
-    rows = (
-        np.random.default_rng(0).random((MODULES, NAMES)) < np.linspace(0.1, 0.35, MODULES)[:, None]
-    )
+    rows = toy_uses()
     assert rows.sum(axis=1).min() >= 10
     return rows
 
@@ -49,7 +46,7 @@ def test_what_is_held_out_is_used_and_trained_on_nowhere_and_its_rivals_are_not_
     assert sum(map(len, (train, *parts))) == len(train.union(*parts)) == uses.sum()
     assert train.union(*parts) == pairs(*np.nonzero(uses))
     for part in (task.validation, task.test):
-        np.testing.assert_array_equal(np.unique(part.modules), np.arange(MODULES))
+        np.testing.assert_array_equal(np.unique(part.modules), np.arange(len(uses)))
         rivals = part.candidates[:, 1:]
         assert not uses[np.asarray(part.modules)[:, None], rivals].any()
         assert all(len(set(row)) == identifiers.RIVALS for row in rivals.tolist())

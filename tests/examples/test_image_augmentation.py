@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.tasks.images.augmentation import PADDING, Draws, augment, draw
+from examples.tasks.images import augmentation
+from examples.tasks.images.augmentation import PADDING, Draws
 
 SIZE, COUNT = 32, 100
+augment, draw = jax.jit(augmentation.augment), jax.jit(augmentation.draw, static_argnums=(1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def on_the_host(image, top, left, flip, angle):
 def test_on_the_device_as_on_the_host(images, degrees):
     index = np.random.default_rng(1).integers(0, len(images), COUNT)
     draws = draw(jax.random.key(2), (COUNT,), degrees)
-    found = np.asarray(jax.jit(augment)(images, index, draws))
+    found = np.asarray(augment(images, index, draws))
     assert (found.shape, found.dtype) == ((COUNT, SIZE, SIZE, 3), np.uint8)
     angles = draws.angle.tolist() if degrees else COUNT * [None]
     rows = zip(index, *(x.tolist() for x in draws[:3]), angles, strict=True)

@@ -54,7 +54,9 @@ def test_logits_are_float32_and_what_lies_between_is_bfloat16(name, size):
     assert convolved == {jnp.dtype(jnp.bfloat16)}
 
 
-@pytest.mark.parametrize(("name", "classes"), [("vgg5", 100), ("resnet18", 10)])
+@pytest.mark.parametrize(
+    ("name", "classes"), [("vgg5", 100), pytest.param("resnet18", 10, marks=pytest.mark.slow)]
+)
 def test_the_first_loss_is_that_of_equal_probabilities(name, classes):
     @jax.jit
     def logits(key):
@@ -191,8 +193,9 @@ class TestVirtualBatches:
             return jnp.vdot(g, jnp.concatenate(parts))
 
         together = lambda params, x: jnp.vdot(g, nnx.merge(norm_of_four, params, rest)(x))
-        expected = jax.grad(apart, argnums=(0, 1))(params, x)
-        gradients = jax.grad(together, argnums=(0, 1))(params, x)
+        expected, gradients = (
+            jax.jit(jax.grad(loss, argnums=(0, 1)))(params, x) for loss in (apart, together)
+        )
         for found, of in zip(*map(jax.tree.leaves, (gradients, expected)), strict=True):
             np.testing.assert_allclose(found, of, rtol=1e-3, atol=1e-4)
 

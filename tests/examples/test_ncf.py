@@ -11,9 +11,11 @@ import tyro
 from flax import nnx
 
 from examples import ncf, training
+from examples.tasks import recommendation
 from examples.tasks.recommendation import Interactions, ranking
 from examples.training.options import Options
 from tests.examples.stopping import StoppedError, assert_same, stop_after
+from tests.examples.toys import toy_interactions
 
 TOWER = (8, 6, 4)
 OPTIONS = Options(optimizer="adam_lawn", epochs=4, batch_size=30, seeds=2, free_epochs=1.5)
@@ -197,15 +199,24 @@ class TestCheckpoints:
             training.train(others, options)
 
 
+def test_a_batch_larger_than_the_training_set_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: toy_interactions())
+    config = ncf.Config(dataset="movielens-100k", batch_size=100)
+    assert ncf.load(config).steps_per_epoch == 1
+    message = "^batch_size=101 must be at most the 100 training examples .*: give fewer.$"
+    with pytest.raises(ValueError, match=message):
+        ncf.load(dataclasses.replace(config, batch_size=101))
+
+
 def test_the_command(tmp_path, capsys, monkeypatch):
-    """One epoch of one step, from files to a record and event files."""
+    """One epoch of two steps, from files to a record and event files."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "cache"))
     ratings = [(u, 20 * u + k - 19, 5, k) for u in range(1, 7) for k in range(20)]
     text = "".join("\t".join(map(str, row)) + "\n" for row in ratings)
     (tmp_path / "u.data").write_text(text)
     arguments = (
         f"--dataset movielens-100k --data-dir {tmp_path} --epochs 1 --warmup-epochs 0 --seeds 2"
-        f" --batch-size 1000 --optimizer lamb_lawn --free-epochs 0 --loss focal --tower 8 4"
+        f" --batch-size 500 --optimizer lamb_lawn --free-epochs 0 --loss focal --tower 8 4"
         f" --out {tmp_path}/runs.jsonl --tensorboard {tmp_path}/events"
     )
     ncf.main(tyro.cli(ncf.Config, args=arguments.split()))

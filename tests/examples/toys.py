@@ -1,4 +1,4 @@
-"""A dataset that trains in a blink."""
+"""Datasets that train in a blink."""
 
 import numpy as np
 
@@ -12,3 +12,8 @@ def toy_interactions() -> Interactions:
     candidates = rng.integers(0, 12, (5, 30))
     arrays = (np.array(table, np.int32) for table in (train, candidates))
     return Interactions("toy", *arrays, num_items=12, num_interactions=25, removed_users=0)
+
+
+def toy_uses() -> np.ndarray:
+    """Which of 160 identifiers each of eight modules uses, from a tenth of them to a third."""
+    return np.random.default_rng(0).random((8, 160)) < np.linspace(0.1, 0.35, 8)[:, None]

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import lawn_optax as lo
-from tests.helpers import max_difference
+from tests.helpers import max_difference, pull
 
 STEPS = 8
 # eps_root, because the root of a second moment of 0 has no gradient.
@@ -53,10 +53,6 @@ PARAMS = {
     "b": [jnp.linspace(-1.0, 1.0, 12).reshape(2, 3, 2)],
 }
 MARGIN = jnp.float32(1.0)
-
-
-def pull(t, params):
-    return jax.tree.map(lambda w: w - 1.7 + 0.1 * t, params)
 
 
 def types(tree):
@@ -247,7 +243,7 @@ def test_vmaps_over_seeds(tx, compiled):
 def test_gradients_through_training_are_finite(tx):
     # Through the free phase, the switch, and leaves at zero; with respect to the first weights and
     # to a factor on the gradients.
-    start = {**PARAMS, "zeros": jnp.zeros((2, 2))}
+    start = {"kernel": PARAMS["b"][0], "bias": PARAMS["a"][1], "zeros": jnp.zeros((2, 2))}
 
     def loss(params, factor):
         def body(carry, t):

@@ -152,8 +152,9 @@ def test_escape_value_against_the_formed_matrices(x64):
     eta, batch, m = 0.3, 4, 20
 
     flat = lambda w, example: loss({"w": w}, example)
-    hessian = jax.hessian(lambda w: jnp.mean(jax.vmap(flat, (None, 0))(w, (x, y))))(params["w"])
-    grads = jax.vmap(jax.grad(flat), (None, 0))(params["w"], (x, y))
+    mean = lambda w: jnp.mean(jax.vmap(flat, (None, 0))(w, (x, y)))
+    hessian = jax.jit(jax.hessian(mean))(params["w"])
+    grads = jax.jit(jax.vmap(jax.grad(flat), (None, 0)))(params["w"], (x, y))
     centred = grads - grads.mean(0)
     step = np.eye(4) - eta * hessian
     matrix = step @ step + eta**2 * (m - batch) / (batch * (m - 1)) * centred.T @ centred / m
@@ -185,7 +186,7 @@ def test_sharpness_against_the_formed_hessian(x64):
         "b": jax.random.normal(jax.random.key(2), (4,), jnp.float64),
     }
     flat, unravel = jax.flatten_util.ravel_pytree(params)
-    expected = jnp.linalg.eigvalsh(jax.hessian(lambda w: loss(unravel(w)))(flat))[::-1]
+    expected = np.linalg.eigvalsh(jax.jit(jax.hessian(lambda w: loss(unravel(w))))(flat))[::-1]
     found = jax.jit(
         lambda p: diagnostics.sharpness(loss, p, key=jax.random.key(3), count=3, iterations=16)
     )(params)

@@ -16,7 +16,7 @@ from flax.training.train_state import TrainState
 
 import lawn_optax as lo
 from lawn_optax import diagnostics
-from tests.helpers import max_difference, norm, train
+from tests.helpers import max_difference, norm, pull, stepper, train
 from tests.library import ecosystem_table
 
 works_with = pytest.mark.works_with
@@ -24,26 +24,11 @@ SWITCH, STEPS = 3, 8
 PARAMS = {"kernel": jnp.array([[1.0, -2.0, 0.5], [3.0, 4.0, -1.0]]), "bias": jnp.array([1.0, 2.0])}
 
 
-def pull(t, params):
-    return jax.tree.map(lambda w: w - 1.7 + 0.1 * t, params)
-
-
 def assert_held(history, switch=SWITCH, rtol=3e-6):
     """The kernel's norm moves until the switch and is constant from it on."""
     norms = [norm(p["kernel"]) for p in history]
     np.testing.assert_allclose(norms[switch:], norms[switch - 1], rtol=rtol)
     assert abs(norms[switch - 1] / norms[0] - 1) > 1e-4
-
-
-def stepper(tx):
-    """One compiled step of training."""
-
-    @jax.jit
-    def step(grads, state, params):
-        updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    return step
 
 
 def rows(names, how):
@@ -106,12 +91,18 @@ def test_around_an_optimizer(inner):
 def test_around_lbfgs():
     loss = lambda p: sum(jnp.sum((w - 1.7) ** 2) for w in jax.tree.leaves(p))
     tx = lo.lawn(optax.lbfgs(0.1), lo.at_median_margin(decay=0.0))
-    params, state = PARAMS, tx.init(PARAMS)
-    for t in range(STEPS):
+
+    @jax.jit
+    def step(params, state, margin):
         value, grads = jax.value_and_grad(loss)(params)
         extra = {"value": value, "grad": grads, "value_fn": loss}
-        updates, state = tx.update(grads, state, params, margin=9.0 * (t >= SWITCH), **extra)
-        before, params = params, optax.apply_updates(params, updates)
+        updates, state = tx.update(grads, state, params, margin=margin, **extra)
+        return optax.apply_updates(params, updates), state
+
+    params, state = PARAMS, tx.init(PARAMS)
+    for t in range(STEPS):
+        before = params
+        params, state = step(params, state, 9.0 * (t >= SWITCH))
         moved = abs(norm(params["kernel"]) / norm(before["kernel"]) - 1)
         assert moved < 3e-6 if t >= SWITCH else moved > 0
 
@@ -165,10 +156,10 @@ def test_multi_steps_counts_emitted_updates_only():
 
 def test_multi_steps_with_the_automatic_switch():
     tx = optax.MultiSteps(lo.adam_lawn(0.1, lo.at_median_margin(decay=0.0)), 4)
+    update = jax.jit(lambda state, margin: tx.update(PARAMS, state, PARAMS, margin=margin)[1])
     state = tx.init(PARAMS)
     for t in range(12):
-        margin = jnp.float32(9.0 if t >= 7 else 0.0)
-        _, state = tx.update(PARAMS, state, PARAMS, margin=margin)
+        state = update(state, jnp.float32(9.0 if t >= 7 else 0.0))
     assert state.inner_opt_state.switch.averaged == 3
     assert state.inner_opt_state.constrained_steps == 2
 

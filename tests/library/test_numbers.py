@@ -9,7 +9,7 @@ import pytest
 
 import lawn_optax as lo
 from lawn_optax import diagnostics
-from tests.helpers import norm, train
+from tests.helpers import norm, pull, stepper, train
 
 SWITCH, STEPS = 3, 8
 INT32_MAX = jnp.iinfo(jnp.int32).max
@@ -24,21 +24,6 @@ OPTIMIZERS = {
     "sgd_lawn": lambda rate, switch=SWITCH: lo.sgd_lawn(rate, switch),
     "hyperball": lambda rate, switch=0: lo.hyperball(optax.scale_by_adam(eps=1e-6), rate),
 }
-
-
-def pull(t, params):
-    return jax.tree.map(lambda w: (w - 1.7 + 0.1 * t).astype(w.dtype), params)
-
-
-def stepper(tx):
-    """One compiled step of training."""
-
-    @jax.jit
-    def step(grads, state, params, **extra_args):
-        updates, state = tx.update(grads, state, params, **extra_args)
-        return optax.apply_updates(params, updates), state
-
-    return step
 
 
 def assert_same(a, b):

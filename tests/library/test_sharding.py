@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import lawn_optax as lo
-from tests.helpers import max_difference, norm
+from tests.helpers import max_difference, norm, pull
 
 SWITCH, STEPS = 3, 6
 OPTIMIZERS = {
@@ -46,10 +46,6 @@ def place(tree: Any, specs: Any, mesh: Mesh) -> Any:
 def normal(shapes: dict[str, tuple[int, ...]], dtype: Any = jnp.float64) -> dict[str, jax.Array]:
     rng = np.random.default_rng(0)
     return {name: jnp.asarray(rng.normal(size=shape), dtype) for name, shape in shapes.items()}
-
-
-def pull(t, params):
-    return jax.tree.map(lambda w: w - 1.7 + 0.1 * t, params)
 
 
 def run(tx, params, state=None, gradient=pull):

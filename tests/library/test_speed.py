@@ -14,6 +14,8 @@ from benchmarks.measure.optimizer_step import compile_step
 from benchmarks.tools import optimizers, xla
 from lawn_optax._spheres import Sphere, Spheres
 
+pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
+
 BYTES_TO_ADAM = 2.21  # XLA's bytes accessed of one step, to Adam's
 LAMB_BYTES = 92.1  # the same of LAMB-LAWN, per parameter
 TEMPORARY = 4.1  # bytes per parameter beyond Adam's own
