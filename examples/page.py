@@ -53,6 +53,9 @@ class Config:
     def __post_init__(self) -> None:
         if not self.runs:
             raise ValueError("runs=(): give at least one file of records, such as runs/ncf.jsonl.")
+        for path in self.runs:
+            if not path.exists():
+                raise ValueError(f"runs={path}: no such file. Examples write one with --out.")
 
 
 def main(config: Config) -> None:

@@ -60,7 +60,7 @@ from lawn_optax._transforms import (
 )
 from lawn_optax._weights import scale_to_margin, scale_to_norms
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "GradientRiseState",

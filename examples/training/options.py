@@ -146,7 +146,7 @@ class RunOptions:
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} must lie between 0 and epochs={self.epochs}:"
-                " give it too."
+                " for a run as short, give a shorter warm-up too, such as 0."
             )
 
 

@@ -59,3 +59,7 @@ def test_files_without_records_are_refused(tmp_path):
         page.main(page.Config(runs=(tmp_path / "empty.jsonl",), write_to=tmp_path / "page.html"))
     with pytest.raises(ValueError, match="at least one file"):
         page.Config(runs=())
+    with pytest.raises(
+        ValueError, match=r"none.jsonl: no such file. Examples write one with --out"
+    ):
+        page.Config(runs=(tmp_path / "none.jsonl",))
