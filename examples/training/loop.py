@@ -203,7 +203,7 @@ def train(
                 logger.write(epoch, row)
             checkpoints.save_if_due(Progress(epoch, state, curve, elapsed()))
     curves = {name: np.stack(rows, axis=1) for name, rows in curve.items()}
-    switching.warn_after(curves)
+    switching.warn_after(options, curves)
     return Result(state, curves, elapsed(), done.epoch, tuple(seconds))
 
 

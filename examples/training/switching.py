@@ -9,6 +9,11 @@ from examples.training import distributed
 from examples.training.options import Hyperparameters, Options
 
 _logger = logging.getLogger(__name__)
+UNREACHED = {
+    "rise": "the gradient did not rise again",
+    "hold": "the median margin did not reach 3",
+    "auto": "the median margin was not above 2.5 for good",
+}
 
 
 def warn_before(options: Options, hyperparameters: Hyperparameters) -> None:
@@ -34,10 +39,11 @@ def warn_before(options: Options, hyperparameters: Hyperparameters) -> None:
         )
 
 
-def warn_after(curve: Mapping[str, np.ndarray]) -> None:
+def warn_after(options: Options, curve: Mapping[str, np.ndarray]) -> None:
     """Warn of runs that have ended without a switch.
 
     Args:
+      options: what all the runs share.
       curve: name -> `(runs, epochs)`, as `train` returns it.
     """
     if "constrained_epochs" not in curve or not distributed.is_first():
@@ -45,8 +51,11 @@ def warn_after(curve: Mapping[str, np.ndarray]) -> None:
     without = curve["constrained_epochs"][:, -1] == 0
     if without.any():
         _logger.warning(
-            "LAWN never began in %d of %d run(s): the switch was not reached, so what was trained"
-            " is the base optimizer. The median margin ended at %s.",
+            "LAWN never began in %d of %d run(s) of %s with free_epochs=%s and epochs=%d: %s, so"
+            " what was trained is the base optimizer. The median margin ended at %s; a number of"
+            " free epochs switches by hand.",
             *(without.sum(), len(without)),
+            *(options.optimizer, options.free_epochs, options.epochs),
+            UNREACHED.get(str(options.free_epochs), "the switch was not reached"),
             " ".join(f"{margin:.2f}" for margin in curve["margin_p50"][without, -1]),
         )

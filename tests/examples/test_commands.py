@@ -162,7 +162,11 @@ def test_a_run_that_never_switches_says_so_before_and_after(capsys):
 )
 def test_an_automatic_switch_that_did_not_come_is_told_after(switch, capsys):
     command.run(lambda config: train(free_epochs=switch, learning_rate=0.0), lambda: None)
-    assert capsys.readouterr().err.startswith("LAWN never began in 1 of 1 run(s)")
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"LAWN never began in 1 of 1 run(s) of adam_lawn with free_epochs={switch}"
+    )
+    assert switching.UNREACHED[switch] in told
 
 
 def test_of_a_grid_the_free_epochs_that_are_too_many_are_named(caplog):
