@@ -439,9 +439,12 @@ def test_a_run_killed_within_an_epoch_goes_on_to_the_bit(folder, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(folder, tmp_path):
+def test_two_processes_train_as_one(folder, tmp_path, compiled_as_for_users):
     """Each reads its half of every batch, and they compute what one process does."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+    }
     cluster = f"--distributed --coordinator 127.0.0.1:{free_port()} --num-processes 2 --process-id"
     line = f"-m examples.imagenet {SMALL} --data-dir {folder} --out {tmp_path}/two.jsonl {cluster}"
     both = [subprocess.Popen([sys.executable, *f"{line} {i}".split()], env=environment)
@@ -450,7 +453,8 @@ def test_two_processes_train_as_one(folder, tmp_path):
     assert [process.wait(timeout=300) for process in both] == [0, 0]
     (record,) = records.read_records(tmp_path / "two.jsonl")
     for name, values in one.curve.items():
-        np.testing.assert_allclose(record["curve"][name], values[0], rtol=1e-4, atol=1e-5)
+        # A ResNet in float32: rounding of another order grows over its steps.
+        np.testing.assert_allclose(record["curve"][name], values[0], rtol=5e-3, atol=1e-4)
 
 
 @jax.tree_util.register_dataclass
