@@ -57,13 +57,18 @@ def check_radius(radius: Any, rms: Any) -> None:
             " square per element."
         )
     for name, value in (("radius", radius), ("rms", rms)):
-        if value is not None:
-            _check_constant(
-                name,
-                value,
-                lambda x: 0 < x < math.inf,
-                "must be positive and finite: it is the norm to hold. None holds the initial one",
-            )
+        if value is None:
+            continue
+        if np.ndim(value):
+            raise ValueError(f"{name}={value!r} must be one number, the same for every norm.")
+        _check_constant(
+            name,
+            value,
+            lambda x: 1e-18 <= x <= 1e18,
+            "must be a number from 1e-18 to 1e18, whose square float32 holds. None holds the"
+            " initial norm",
+            schedules=False,
+        )
 
 
 def check_rate(name: str, value: optax.ScalarOrSchedule) -> None:
@@ -72,14 +77,19 @@ def check_rate(name: str, value: optax.ScalarOrSchedule) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a NumPy scalar as a Python one, which leaves the dtypes of updates alone."""
-    return value.item() if isinstance(value, np.generic) else value
+    """Return a number of NumPy's as a Python one, which leaves the dtypes of updates alone."""
+    scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    return value.item() if scalar else value
 
 
 def check_decay_rate(name: str, value: Any, example: float = 0.9) -> None:
     """Refuse a constant that is not from 0 to below 1, as the decay of a moving average is."""
     _check_constant(
-        name, value, lambda x: 0 <= x < 1, f"must be at least 0 and below 1, such as {example}"
+        name,
+        value,
+        lambda x: 0 <= x < 1,
+        f"must be at least 0 and below 1, such as {example}",
+        schedules=False,
     )
 
 
@@ -90,12 +100,15 @@ def check_not_negative(name: str, value: Any, example: float = 1e-6) -> None:
         value,
         lambda x: 0 <= x < math.inf,
         f"must be finite and at least 0, such as {example}",
+        schedules=False,
     )
 
 
 def check_positive(name: str, value: Any, example: str = "1.0") -> None:
     """Refuse a constant that is not positive; infinity passes."""
-    _check_constant(name, value, lambda x: x > 0, f"must be positive, such as {example}")
+    _check_constant(
+        name, value, lambda x: x > 0, f"must be positive, such as {example}", schedules=False
+    )
 
 
 def check_adam(learning_rate: optax.ScalarOrSchedule, b1: Any, b2: Any, eps: Any) -> None:
@@ -209,9 +222,10 @@ def _check_constant(
     valid: Callable[[float], bool],
     remedy: str,
     unchecked: type = jax.Array,
+    schedules: bool = True,
 ) -> None:
     """Refuse a number that is not `valid`; schedules, traced and injected values pass."""
-    if callable(value) or isinstance(value, unchecked):
+    if (callable(value) and schedules) or isinstance(value, unchecked):
         return
     try:
         known = not isinstance(value, (bool, str)) and all(map(valid, _numbers(value)))

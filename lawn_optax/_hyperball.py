@@ -5,6 +5,7 @@ normalisation scales by Adam.
 """
 
 import functools
+import operator
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -316,7 +317,7 @@ def muon_h(
       `Hyperball Optimization <https://arxiv.org/abs/2606.16899>`_;
       `Muon <https://kellerjordan.github.io/posts/muon/>`_.
     """
-    learning_rate, beta, b1, b2, eps = map(plain, (learning_rate, beta, b1, b2, eps))
+    beta, ns_eps, b1, b2, eps = map(plain, (beta, ns_eps, b1, b2, eps))
     check_adam(learning_rate, b1, b2, eps)
     check_decay_rate("beta", beta, 0.95)
     check_not_negative("ns_eps", ns_eps, 1e-8)
@@ -364,6 +365,11 @@ def _partition(
     check_rate("adam_learning_rate", adam_rate)
     check_rate("embedding_learning_rate", embedding_rate)
     check_rate("head_learning_rate", head_rate)
+    if not isinstance(groups, Mapping | None):
+        raise TypeError(
+            f"groups={groups!r} must be a dict from labels to optimizers, such as"
+            " {'router': optax.adam(1e-4)}."
+        )
     transforms = {
         MATRIX: hyperball(direction, rate, mask=True, stacked=stacked, **options),
         EMBEDDING: adam(embedding_rate),
@@ -448,11 +454,28 @@ def _dimension_numbers(params: optax.Params, given: Any, stacked: StackedOrFn) -
                 " stacked= the number of its leading axes that count layers, or labels= another"
                 " group, such as 'other'."
             )
-        numbers = numbers or optax.contrib.MuonDimensionNumbers()
+        rows_and_columns = _sides(join(path), numbers or optax.contrib.MuonDimensionNumbers(), rank)
         found[join(path)] = optax.contrib.MuonDimensionNumbers(
-            *(tuple(count + axis % rank for axis in _as_tuple(axes)) for axes in numbers)
+            *(tuple(count + axis for axis in axes) for axes in rows_and_columns)
         )
     return found
+
+
+def _sides(path: str, numbers: Any, rank: int) -> list[tuple[int, ...]]:
+    """Return the axes of a matrix's two sides among those of a layer, none of them negative."""
+    try:
+        sides = [tuple(map(operator.index, _as_tuple(axes))) for axes in numbers]
+    except TypeError:
+        sides = [()]
+    axes = [axis for side in sides for axis in side]
+    inside = all(-rank <= axis < rank for axis in axes)
+    if not inside or not all(sides) or len({axis % rank for axis in axes}) < len(axes):
+        raise ValueError(
+            f"weight_dimension_numbers={numbers!r} for parameter {path!r}: each side must have one"
+            f" or more of the {rank} axes of a layer, from {-rank} to {rank - 1}, none of them"
+            " twice."
+        )
+    return [tuple(axis % rank for axis in side) for side in sides]
 
 
 def _numbers_by_leaf(params: optax.Params, given: Any) -> list[Any]:
@@ -471,4 +494,4 @@ def _numbers_by_leaf(params: optax.Params, given: Any) -> list[Any]:
 
 def _as_tuple(axes: Any) -> tuple[int, ...]:
     """Return one axis or several as a tuple."""
-    return (axes,) if isinstance(axes, int) else tuple(axes)
+    return tuple(axes) if isinstance(axes, (tuple, list)) else (axes,)

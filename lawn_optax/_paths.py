@@ -134,6 +134,8 @@ def match_patterns(
 def match_deepest(entries: Mapping[str, Any], params: Any, otherwise: Any = None) -> list[Any]:
     """Return, for each parameter, the entry of the pattern that matches it by most components.
 
+    Of patterns with as many, one without wildcards counts.
+
     Args:
       entries: what patterns speak of; each must match a parameter, if only one that
         `optax.masked` hides.
@@ -143,8 +145,23 @@ def match_deepest(entries: Mapping[str, Any], params: Any, otherwise: Any = None
     rows = leaves_with_paths(params)
     hidden = [path for path, leaf in rows if is_masked(leaf)]
     found = match_patterns(entries, [path for path, leaf in rows if not is_masked(leaf)], hidden)
-    depth = lambda pattern: pattern.strip("/").count("/")
-    return [entries[max(names, key=depth)] if names else otherwise for names in found]
+    return [entries[_deepest(names, entries)] if names else otherwise for names in found]
+
+
+def _deepest(patterns: list[str], entries: Mapping[str, Any]) -> str:
+    """Return the pattern of most components, of equals one without wildcards.
+
+    Raises:
+      ValueError: if several are left that say different things.
+    """
+    depth = lambda p: (p.strip("/").count("/"), not any(character in p for character in "*?["))
+    best = [p for p in patterns if depth(p) == max(map(depth, patterns))]
+    if any(entries[p] != entries[best[0]] for p in best):
+        raise ValueError(
+            f"patterns {listed(best)} match one parameter by as many components, and say"
+            f" {', '.join(repr(entries[p]) for p in best)}: give one of them more components."
+        )
+    return best[0]
 
 
 @functools.lru_cache(maxsize=64)
@@ -158,7 +175,10 @@ def _contains(path: Path, parts: Path) -> bool:
     """Tell whether a run of whole components of `path` matches `parts`."""
     starts = range(len(path) - len(parts) + 1)
     return any(
-        all(fnmatch.fnmatchcase(path[start + i], part) for i, part in enumerate(parts))
+        all(
+            path[start + i] == part or fnmatch.fnmatchcase(path[start + i], part)
+            for i, part in enumerate(parts)
+        )
         for start in starts
     )
 

@@ -301,7 +301,12 @@ def _move(
     a, b = coefficients
     moved = upcast(r)
     if a is not None:
-        moved = jnp.where(per_slice(a == 0), 0, per_slice(a) * moved)
+        moved = jnp.where(per_slice(a == 0), 0, _scaled(per_slice(a), moved))
     if b is not None:
-        moved = jnp.where(per_slice(b == 0), moved, moved + per_slice(b) * upcast(w))
+        moved = jnp.where(per_slice(b == 0), moved, moved + _scaled(per_slice(b), upcast(w)))
     return moved.astype(jnp.result_type(r))
+
+
+def _scaled(a: jax.Array, x: jax.Array) -> jax.Array:
+    """Return `a x` for a real `a`, without a product of infinity and the imaginary part 0."""
+    return jax.lax.complex(a * x.real, a * x.imag) if jnp.iscomplexobj(x) else a * x

@@ -193,9 +193,13 @@ def steps_on_norms(
 
     def given_squares(spheres: Spheres, params: optax.Params, ww: Products) -> Products:
         """Return the squares of the given norms; 0 for weights that are 0, which stay free."""
-        norm: Callable[[int], Any] = lambda n: radius if rms is None else rms * math.sqrt(n)
-        cc = {path: norm(size) ** 2 for path, size in spheres.sizes(params).items()}
-        return {p: jnp.where(x > 0, cc[p], 0).astype(x.dtype) for p, x in ww.items()}
+        n = spheres.sizes(params)
+        of_one = radius if rms is None else rms  # In another dtype its square could overflow.
+        c = {
+            p: jnp.asarray(of_one, x.dtype) * (1 if rms is None else math.sqrt(n[p]))
+            for p, x in ww.items()
+        }
+        return {p: jnp.where(x > 0, c[p] ** 2, 0) for p, x in ww.items()}
 
     def init(params: optax.Params) -> RescaleToNormsState:
         return RescaleToNormsState(

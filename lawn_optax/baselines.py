@@ -1,5 +1,6 @@
 """What LAWN is compared with, where Optax does not have it."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from lawn_optax._selection import (
     select_and_warn,
     select_spheres,
 )
-from lawn_optax._spheres import Norms, Products, Spheres, upcast
+from lawn_optax._spheres import AxisName, Norms, Products, Sphere, Spheres, upcast
 
 
 class Reparametrization(NamedTuple):
@@ -262,7 +263,7 @@ def adamp(
         ww, wg, gg = spheres.inner_products((w, w), (w, g), (g, g))
         n = spheres.sizes(w)
         cosine = lambda p: safe_divide(jnp.abs(wg[p]), safe_sqrt(ww[p]) * safe_sqrt(gg[p]))
-        return {path: cosine(path) < delta / jnp.sqrt(n[path]) for path in ww}
+        return {path: cosine(path) < delta / math.sqrt(max(n[path], 1)) for path in ww}
 
     def init(params: optax.Params) -> Any:
         select_and_warn(params, axes=axes, **where)
@@ -275,7 +276,9 @@ def adamp(
         layers, neurons = select_spheres(w, **where), select_spheres(w, axes=axes, **where)
         layer = ignores_norm(layers, w, g)
         neuron = ignores_norm(neurons, w, g)
-        all_neurons = {p: _all_of_layer(x, layer[p]) for p, x in neuron.items()}
+        all_neurons = {
+            p: _all_of_layer(x, layer[p], layers[p], neurons[p]) for p, x in neuron.items()
+        }
         every_neuron = {p: _of_each(all_neurons[p], x) for p, x in neuron.items()}
         u = _tangent(neurons, w, u, every_neuron)
         u = _tangent(layers, w, u, {p: x & ~all_neurons[p] for p, x in layer.items()})
@@ -290,9 +293,20 @@ def adamp(
     )
 
 
-def _all_of_layer(neurons: jax.Array, layer: jax.Array) -> jax.Array:
-    """Return whether all neurons of each layer do, from a bool of each."""
-    return jnp.all(neurons, axis=tuple(range(layer.ndim, neurons.ndim)))
+def _all_of_layer(neurons: jax.Array, layer: jax.Array, whole: Sphere, one: Sphere) -> jax.Array:
+    """Return whether all neurons of each layer do, from a bool of each on this device.
+
+    Under `shard_map` they may lie on several: along the mesh axes of the layer that are not also
+    those of each neuron, whose bools are the same there.
+    """
+    here = jnp.all(neurons, axis=tuple(range(layer.ndim, neurons.ndim)))
+    elsewhere = tuple(a for a in _names(whole.axis_name) if a not in _names(one.axis_name))
+    return jax.lax.pmin(here.astype(jnp.int32), elsewhere) > 0 if elsewhere else here
+
+
+def _names(axis_name: AxisName | None) -> tuple[str, ...]:
+    """Return mesh axes as a tuple."""
+    return (axis_name,) if isinstance(axis_name, str) else axis_name or ()
 
 
 def _of_each(layer: jax.Array, neurons: jax.Array) -> jax.Array:
@@ -427,9 +441,8 @@ def cpr(
             growth=jax.tree.map(lambda new, old: jnp.where(due, new, old), growth, state.growth),
         )
 
-    def set_at(update: int, state: CprState, count: jax.Array, squares: Products) -> CprState:
-        """Set all bounds once `update` updates have been made."""
-        now = count == update
+    def set_all(now: jax.Array, state: CprState, squares: Products) -> CprState:
+        """Set all bounds where `now` is true."""
         bounds = jax.tree.map(lambda k, x: jnp.where(now, factor * x, k), state.bounds, squares)
         return state._replace(bounds=bounds)
 
@@ -441,19 +454,18 @@ def cpr(
         w, r = leaves_by_path(params), leaves_by_path(updates)
         moved = {p: upcast(w[p]) + upcast(r[p]) for p in spheres}
         ww, xx = spheres.inner_products((params, params), (moved, moved))
-        if start == 0:
-            state = set_at(0, state, state.steps, ww)
+        if start is not None:  # As for 0, of which no update comes before.
+            state = set_all((state.steps == 0) & (start == 0), state, ww)
         n = spheres.sizes(params)
+        more = {p: update_rate / max(n[p], 1) * (xx[p] - state.bounds[p]) for p in spheres}
         multipliers = {
-            p: jnp.maximum(
-                state.multipliers[p] + update_rate / max(n[p], 1) * (xx[p] - state.bounds[p]), 0
-            )
-            for p in spheres
+            p: jnp.where(jnp.isinf(state.bounds[p]), k, jnp.maximum(k + more[p], 0))
+            for p, k in state.multipliers.items()
         }
         updates = spheres.move(shrink, params, updates, multipliers)
         count = optax.safe_increment(state.steps)
         state = state._replace(steps=count, multipliers=multipliers)
-        state = measure(state, count, xx) if start is None else set_at(start, state, count, xx)
+        state = measure(state, count, xx) if start is None else set_all(count == start, state, xx)
         return updates, state
 
     return optax.GradientTransformationExtraArgs(init, check_update("cpr", update, CprState, init))

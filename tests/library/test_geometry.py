@@ -270,6 +270,18 @@ def test_one_sum_mixes_neither_precisions_nor_what_overflows(x64):
     np.testing.assert_allclose(squares[1], 3e-18, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
+def test_where_nothing_moves_what_is_not_finite_passes_as_it_is(dtype):
+    r = jnp.array([jnp.inf, -jnp.inf, jnp.nan, -0.0, 1.5], jnp.float32)
+    r = jax.lax.complex(r, jnp.flip(r)) if dtype == jnp.complex64 else r.astype(dtype)
+    w, spheres, one = jnp.full_like(r, jnp.inf), whole(r), jnp.float32(1)
+    still = {"": jnp.bool_(False)}
+    for rule, numbers in ((_geometry.project, 2), (_geometry.retract, 4), (_geometry.resize, 2)):
+        moved = spheres.move(rule, w, r, *[{"": one}] * numbers, where=still)
+        assert moved.dtype == dtype
+        np.testing.assert_array_equal(*(_spheres.upcast(x) for x in (moved, r)))
+
+
 def test_large_sums_are_accurate():
     w = jax.random.normal(jax.random.key(2), (1 << 22,))
     np.testing.assert_allclose(norm_of(whole(w), w), norm(w), rtol=1e-6)

@@ -242,8 +242,17 @@ def test_a_group_may_have_any_optimizer(x64):
         ({"labels": {"out": "heads"}}, ValueError, r"labels has 'heads' for parameter 'out'"),
         ({"labels": {"out": 3}}, TypeError, r"labels=.* must be a dict from names to labels"),
         ({"labels": "matrix"}, TypeError, r"labels='matrix' must be a dict"),
-        ({"radius": 0.0}, ValueError, r"radius=0.0 must be positive"),
-        ({"rms": -1.0}, ValueError, r"rms=-1.0 must be positive"),
+        ({"radius": 0.0}, ValueError, r"radius=0.0 must be a number from 1e-18 to 1e18"),
+        ({"rms": -1.0}, ValueError, r"rms=-1.0 must be a number from"),
+        ({"radius": 1e30}, ValueError, r"radius=1e\+30 must be a number from"),
+        ({"radius": lambda count: 1.0}, ValueError, r"radius=<function .* must be a number from"),
+        ({"rms": np.ones(2)}, ValueError, r"rms=array\(.* must be one number"),
+        ({"groups": [optax.sgd(0.1)]}, TypeError, r"groups=.* must be a dict from labels"),
+        (
+            {"labels": {"out": "other", "attn": "head", "attn_gate": "other"}},
+            ValueError,
+            r"patterns 'attn', 'attn_gate' match one parameter .* say 'head', 'other': give one",
+        ),
         ({"radius": 1.0, "rms": 1.0}, ValueError, r"radius=1.0 and rms=1.0: give one"),
         ({"head_learning_rate": np.inf}, ValueError, r"head_learning_rate=inf must be finite"),
         ({"groups": {"slow": optax.sgd}}, TypeError, r"must be an optax.GradientTransformation"),
@@ -268,6 +277,14 @@ def test_refuses_what_does_not_fit(options, error, message):
         ({}, ValueError, r"parameter 'w' has 3 axes per layer, and muon_h turns matrices"),
         ({"weight_dimension_numbers": {"w": 1}}, TypeError, r"must be an optax.contrib.Muon"),
         ({"weight_dimension_numbers": {"v": Numbers()}}, ValueError, r"'v' matches no parameter"),
+        *(
+            (
+                {"weight_dimension_numbers": numbers},
+                ValueError,
+                r"for parameter 'w': each side must",
+            )
+            for numbers in (Numbers(0, 5), Numbers((0, 1), -2), Numbers(0.5, 1), Numbers((), 1))
+        ),
     ],
 )
 def test_muon_h_refuses_what_does_not_fit(options, error, message):
@@ -354,6 +371,28 @@ def test_a_given_radius_is_in_the_state_and_leaves_zero_weights_free():
     _, state = tx.update(params, tx.init(params), params)
     held = lo.diagnostics.captured_norms(state)
     assert (float(held["a"]), float(held["zeros"])) == (3.0, 0.0)
+
+
+@pytest.mark.parametrize("radius", [np.float16(300), jnp.float16(300), np.int32(50_000), 3])
+def test_a_given_radius_may_have_any_dtype(radius):
+    params = {"a": jnp.arange(1.0, 31.0).reshape(5, 6)}
+    tx = lo.hyperball(optax.scale_by_adam(), 0.1, radius=radius)
+    step, _ = tx.update(params, tx.init(params), params)
+    np.testing.assert_allclose(norm(params["a"] + step["a"]), float(radius), rtol=1e-6)
+
+
+def test_numbers_of_numpy_leave_low_precision_alone():
+    params = {"a": jnp.ones((4, 4), jnp.bfloat16), "bias": jnp.ones(4, jnp.bfloat16)}
+    tx = lo.muon_h(np.array(0.1), np.array(0.1), ns_eps=np.float32(1e-6))
+    step, _ = tx.update(params, tx.init(params), params)
+    assert {u.dtype for u in step.values()} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_an_exact_name_goes_before_a_wildcard_and_a_bracket_is_one_of_a_name():
+    params = {"router": jnp.ones((2, 2)), "w[0]": jnp.ones((2, 2))}
+    group = lambda labels: [leaf.group for leaf in lo.describe_groups(params, labels=labels)]
+    assert group({"*": "head", "router": "other"}) == ["other", "head"]
+    assert group(dict.fromkeys(params, "head")) == ["head", "head"]
 
 
 def test_an_rms_counts_the_elements_of_all_devices():

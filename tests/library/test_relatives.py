@@ -1,12 +1,14 @@
 """AdamP and CPR against the algorithms of their papers, written out in NumPy."""
 
 import collections
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec
 
 from lawn_optax.baselines import adamp, cpr
 from tests import reference
@@ -172,6 +174,54 @@ def test_cpr_holds_each_neuron_to_a_bound_of_its_own(start, x64):
     assert norm(history[-1]["radial"]) > 1e6 * norm(small["radial"])
 
 
+def test_cpr_passes_on_what_is_not_finite_until_its_bound_is_set():
+    params = {"w": jnp.ones((4, 3))}
+    tx = cpr(2)
+    state = tx.init(params)
+    step = {"w": params["w"].at[0, 0].set(jnp.nan).at[1, 0].set(jnp.inf)}
+    passed, state = tx.update(step, state, params)
+    np.testing.assert_array_equal(passed["w"], step["w"])
+    assert state.multipliers["w"] == 0
+
+
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_the_start_of_cpr_may_be_traced(start):
+    params = {"w": 0.1 * jnp.arange(1.0, 7.0).reshape(2, 3)}
+
+    def run(start):
+        tx, w = optax.chain(optax.sgd(-0.1), cpr(start)), params
+        state = tx.init(w)
+        for _ in range(5):
+            step, state = tx.update(w, state, w)
+            w = optax.apply_updates(w, step)
+        return w
+
+    assert max_difference(jax.jit(run)(start), run(start)) < 1e-5
+
+
+def test_adamp_judges_all_neurons_of_a_layer_wherever_they_are(x64):
+    rng = np.random.default_rng(0)
+    w, g = jnp.asarray(rng.normal(size=(2, 16, 8)))
+    g = jnp.asarray(reference.project(g, w, (0,))).at[:, 0].set(w[:, 0])  # One ignores it not.
+    params, grads, specs = {"k": w}, {"k": g}, {"k": PartitionSpec("x", "y")}
+    mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+    def step(tx, params, grads):
+        return tx.update(grads, tx.init(params), params)[0]
+
+    make = functools.partial(adamp, 0.1, delta=0.5, axes=0, weight_decay=0.1)
+    expected = step(make(), params, grads)
+    of_devices = jax.shard_map(
+        functools.partial(step, make(axis_name=specs)),
+        mesh=mesh,
+        in_specs=(specs, specs),
+        out_specs=specs,
+    )
+    assert max_difference(jax.jit(of_devices)(params, grads), expected) < 1e-12
+    radial = np.abs(np.sum(np.asarray(w) * np.asarray(expected["k"]), axis=0))
+    assert (radial > 1e-3).sum() > 1
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -181,6 +231,7 @@ def test_cpr_holds_each_neuron_to_a_bound_of_its_own(start, x64):
         (lambda: cpr(0, update_rate=-1.0), r"update_rate=-1.0 must be positive"),
         (lambda: adamp(0.1, delta=-1.0), r"delta=-1.0 must be finite and at least 0"),
         (lambda: adamp(0.1, wd_ratio=-1.0), r"wd_ratio=-1.0 must be"),
+        (lambda: adamp(0.1, weight_decay=lambda count: 0.1), r"weight_decay=<function"),
         (lambda: adamp(0.1, b1=1.0), r"b1=1.0 must be at least 0 and below 1"),
     ],
 )
