@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from benchmarks.measure import epoch, images, optimizer_step, training_step
 from benchmarks.report import goals
 from benchmarks.tools.records import records_of
@@ -26,6 +28,34 @@ def sections(found: Sequence[Record]) -> dict[str, str]:
         "epoch-time": epoch.table(of("epoch-time")),
         "image-speed": image_speed(of("image-speed")),
     }
+
+
+# Where a tree, or the training step of a model, stands beside Adam's in the README.
+BESIDE_ADAM: dict[str, goals.Key] = {
+    "a step on one matrix of 134 million": ("block", 0),
+    "on GPT-2's tree": ("gpt2", 0),
+    "on ResNet-50's": ("resnet50", 0),
+    "on VGG-19's": ("vgg19", 0),
+    "on a small recommender's": ("ncf", 0),
+    "a training step of that recommender at batch 1,000": ("ncf", 1_000),
+    "at batch 10,000": ("ncf", 10_000),
+}
+
+
+def beside_adam(found: Sequence[Record]) -> str:
+    """Return the time of Adam-LAWN's steps on the GPU of the last records, as a ratio to Adam's."""
+    here = [record for record in found if goals.GPU.has(record)]
+    runs = goals.index(here)
+    timed = {what: runs[key]["adam_lawn"] for what, key in BESIDE_ADAM.items()}
+    rows = [(what, optimizer_step.ratio(run), run["device"]) for what, run in timed.items()]
+    for run in here:
+        if run["benchmark"] == "image-speed":
+            lawn, adam = (np.array(run["seconds"][name]) for name in (images.LAWN, images.ADAM))
+            ratios = lawn / adam
+            spread = {"time": np.median(ratios), "low": ratios.min(), "high": ratios.max()}
+            what = f"a training step of {run['model'].upper()} at batch {run['batch_size']:,}"
+            rows.append((what, optimizer_step.ratio(spread), run["device"]))
+    return tables.markdown(("", "time to Adam's", "on"), rows)
 
 
 def steps(found: Sequence[Record], *devices: goals.Device) -> str:
