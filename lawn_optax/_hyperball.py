@@ -93,7 +93,7 @@ def hyperball(
 
     Raises:
       TypeError: if `inner` is not a `GradientTransformation`.
-      ValueError: for a radius or rms that is not positive, or both.
+      ValueError: for a radius or rms outside of 1e-18 to 1e18, or both.
       TypeError, ValueError: on `init`, for a mask or axes that do not fit; see `lawn`.
 
     Examples:
@@ -171,7 +171,8 @@ def adam_h(
       eps: added to the root of the second moment; in float16 give 1e-6 or more.
       labels: the groups of leaves that are to go elsewhere: a dict from names, matched as by
         `only_paths`, to labels, such as `{"router": "other", "out": "head"}`, of which the match
-        with most components counts; a tree of labels; or a callable from parameters to either.
+        with most components counts, an exact one before a wildcard; a tree of labels; or a callable
+        from parameters to either.
       groups: optimizers of further labels, or in place of those above, such as
         `{"router": optax.adam(1e-4)}`.
       axes: which axes a matrix's norm runs over; see `lawn`.
