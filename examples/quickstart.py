@@ -1,6 +1,6 @@
 """Adam, AdamW and Adam-LAWN, tuned on short runs and trained for longer with the same settings.
 
-python -m examples.quickstart                    one to two minutes on 2 CPU cores
+python -m examples.quickstart                    three minutes on 2 CPU cores
 
 The task: which identifiers a module of Python's standard library uses. Settings are chosen at 15
 epochs and kept for 60. Expect HR@10 of 55, 57 and 57 % at 15 epochs and of 51, 56 and 60 at 60, all
