@@ -52,7 +52,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="module")
 def compiled_as_for_users():
-    """Full optimization and nothing from the cache, for tests that read compiled programs."""
+    """Full optimization and nothing from the caches, for tests that read compiled programs."""
     before = {
         "jax_disable_most_optimizations": jax.config.read("jax_disable_most_optimizations"),
         "jax_persistent_cache_min_compile_time_secs": (
@@ -61,9 +61,11 @@ def compiled_as_for_users():
     }
     for name, value in zip(before, (False, float("inf")), strict=True):
         jax.config.update(name, value)
+    jax.clear_caches()  # Their keys do not say how a program was compiled.
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+    jax.clear_caches()
 
 
 @pytest.fixture

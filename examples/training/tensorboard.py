@@ -18,10 +18,15 @@ class TensorBoardWriter:
           seeds: of each run.
           epoch: epochs done; points of later ones, of a run that was killed, are dropped.
         """
-        names = [f"run-{run}-seed-{seed}" for run, seed in enumerate(seeds)]
+        # A file's name holds the second it was opened in: one that goes on within the same second
+        # must not overwrite the first.
         self._writers = [
-            tensorboardX.SummaryWriter(str(folder.expanduser() / name), purge_step=epoch + 1)
-            for name in names
+            tensorboardX.SummaryWriter(
+                str(folder.expanduser() / f"run-{run}-seed-{seed}"),
+                purge_step=epoch + 1,
+                filename_suffix=f".from-epoch-{epoch + 1}",
+            )
+            for run, seed in enumerate(seeds)
         ]
 
     def write(self, epoch: int, row: Mapping[str, np.ndarray]) -> None:
