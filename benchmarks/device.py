@@ -257,7 +257,7 @@ def untuned(
     task = load(dataclasses.replace(study.base, data_dir=place.data_dir))
     for optimizer in optimizers:
         settings = next(iter(study.grids(optimizer).values()))
-        runs = study.reported(settings[len(settings) // 2])[:seeds]
+        runs = studies.reported(settings[len(settings) // 2])[:seeds]
         path = place.out / f"{study.name}-untuned.jsonl"
         missing = [run for run in runs if studies.identity(run.config()) not in sweep.read(path)]
         if missing:

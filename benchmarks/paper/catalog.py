@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.paper import reported
-from benchmarks.paper.studies import Study
+from benchmarks.paper.studies import Comparison, Study
 from examples import cifar, ncf
 from examples.tasks import recommendation
 from examples.tasks.images import data
@@ -256,3 +256,43 @@ STUDIES: dict[str, Study] = {
     )
     for study in group
 }
+
+
+def held_norms(
+    base: ncf.Config, epochs: Sequence[float], crossing: float, flattened: float
+) -> dict[str, list[ncf.Config]]:
+    """Return which norms are held, and from when on.
+
+    Args:
+      base: Adam-LAWN.
+      epochs: at which norms are taken, and from which on they are held.
+      crossing: about when the median margin passes 2.5 for good.
+      flattened: by when the loss has flattened.
+    """
+    never, rise = (dataclasses.replace(base, free_epochs=x) for x in (float(base.epochs), "rise"))
+    later = [(taken, held) for taken in epochs for held in epochs if taken <= held]
+
+    def scaled(epoch: float, factors: Sequence[float]) -> list[ncf.Config]:
+        return [dataclasses.replace(base, free_epochs=epoch, norms_scale=x) for x in factors]
+
+    return {
+        "never": [never],
+        "rise": [rise],
+        "plane": [dataclasses.replace(base, free_epochs=h, norms_of=t) for t, h in later],
+        "scale": scaled(crossing, (0.25, 0.5, 0.7, 1.4, 2.0, 4.0)),
+        "rescue": scaled(flattened, (0.25, 0.4, 0.6, 0.8)),
+    }
+
+
+_HELD = dataclasses.replace(short("10k", 100), optimizer="adam_lawn", learning_rate=0.01)
+HELD_NORMS = Comparison(
+    name="held-norms",
+    base=_HELD,
+    groups=held_norms(
+        _HELD,
+        epochs=(1.0, 3.0, 5.0, 7.0, 10.0, 20.0, 40.0),
+        crossing=5.0,
+        flattened=40.0,
+    ),
+)
+COMPARISONS = {HELD_NORMS.name: HELD_NORMS}

@@ -1,5 +1,7 @@
 """Studies: what each optimizer is tuned over, as data, and which setting it chooses.
 
+A `Comparison` chooses nothing: it shows what each of its settings does.
+
 The widest sets are of the same size, or larger for what Adam may do in place of decay. What is
 measured after the last epoch decides: of recommenders on the held-out items themselves, of images
 on training images that were held out. Base optimizers choose twice: over the paper's weight decays,
@@ -141,10 +143,6 @@ class Study:
             first_seed=TUNING_SEED,
         )
 
-    def reported(self, setting: AnyConfig) -> list[AnyConfig]:
-        """Return the runs by which a setting is reported."""
-        return [dataclasses.replace(setting, first_seed=seed) for seed in REPORTING_SEEDS]
-
     def choose(
         self, settings: Sequence[AnyConfig], found: Mapping[str, records.Record]
     ) -> AnyConfig | None:
@@ -156,6 +154,31 @@ class Study:
         tie = lambda final: -math.inf if final[ties] is None else sign * final[ties]
         scores = [(final[self.example.score], tie(final)) for final in finals]
         return settings[scores.index(max(scores))] if len(scores) == len(runs) else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Says which settings are compared as they are: each is reported, and none is chosen.
+
+    Attributes:
+      name: as `--study` takes it, and as its records have it.
+      base: what all its runs share.
+      groups: settings by what they show; those of a group can be trained side by side.
+    """
+
+    name: str
+    base: AnyConfig
+    groups: Mapping[str, Sequence[AnyConfig]]
+
+    @property
+    def example(self) -> Example:
+        """Return what its runs have in common."""
+        return EXAMPLES[type(self.base)]
+
+
+def reported(setting: AnyConfig) -> list[AnyConfig]:
+    """Return the runs by which a setting is reported."""
+    return [dataclasses.replace(setting, seeds=1, first_seed=seed) for seed in REPORTING_SEEDS]
 
 
 def index(found: Sequence[records.Record]) -> dict[str, records.Record]:

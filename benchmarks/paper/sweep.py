@@ -1,5 +1,7 @@
 """Tunes each optimizer over its grid in `catalog.py`, then reports the best with other seeds.
 
+A comparison of `catalog.py` has nothing to tune: each of its settings is reported.
+
     python -m benchmarks.paper.sweep --study movielens-100k-10k --data-dir DIR
 
 Stop it and give the command again, in several processes or on several machines too: those that
@@ -19,8 +21,8 @@ import optuna
 from optuna.storages import journal
 
 from benchmarks.paper import studies
-from benchmarks.paper.catalog import STUDIES
-from benchmarks.paper.studies import Study
+from benchmarks.paper.catalog import COMPARISONS, STUDIES
+from benchmarks.paper.studies import Comparison, Study
 from benchmarks.tools.records import newest_or_new
 from examples import training
 from examples.results import records, tables
@@ -40,7 +42,7 @@ class SweepConfig:
     """Runs what is missing of some studies."""
 
     study: tuple[str, ...]
-    """Which, one or more of `catalog.STUDIES`; an unknown name lists them all."""
+    """Which, one or more of `catalog.py`; an unknown name lists them all."""
     data_dir: Path | None = None
     """Where the dataset's files are, as the example has it; by default they are downloaded."""
     optimizers: tuple[OptimizerName, ...] = ()
@@ -53,32 +55,46 @@ class SweepConfig:
     """Optuna's journal, by which processes share the grid."""
     records: Path | None = None
     """Folder to append tuning.jsonl and reported.jsonl in. By default the newest called
-    `<date>-<dataset>` in benchmarks/records, or a new one of today."""
+    `<date>-<dataset>`, or `<date>-<comparison>`, in benchmarks/records, or a new one of today."""
 
     def __post_init__(self) -> None:
+        known_names = [*STUDIES, *COMPARISONS]
         for name in self.study or [""]:
-            if name not in STUDIES:
-                raise ValueError(f"study={name!r} must be one of {', '.join(STUDIES)}.")
-            known = STUDIES[name].learning_rates
+            if name not in known_names:
+                raise ValueError(f"study={name!r} must be one of {', '.join(known_names)}.")
+            known = STUDIES[name].learning_rates if name in STUDIES else {}
             for optimizer in self.optimizers:
                 if optimizer not in known:
                     raise ValueError(
-                        f"optimizers holds {optimizer!r}: {name} has {', '.join(known)}."
+                        f"optimizers holds {optimizer!r}: {name} tunes"
+                        f" {', '.join(known) or 'none'}."
                     )
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk={self.chunk} must be at least 1.")
 
 
 def main(config: SweepConfig) -> None:
-    """Tune, choose and report one optimizer after the other."""
+    """Do the studies and comparisons one after the other."""
+    config.storage.parent.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     for name in config.study:
-        run_study(STUDIES[name], config)
+        if name in STUDIES:
+            run_study(STUDIES[name], config)
+        else:
+            run_comparison(COMPARISONS[name], config)
+
+
+def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
+    """Report every setting of a comparison, one seed after the other."""
+    folder = config.records or newest_or_new(comparison.name)
+    task = comparison.example.load(dataclasses.replace(comparison.base, data_dir=config.data_dir))
+    for group in comparison.groups.values():
+        for runs in zip(*map(studies.reported, group), strict=True):
+            explore(config, task, comparison, runs, folder / "reported.jsonl")
 
 
 def run_study(study: Study, config: SweepConfig) -> None:
     """Tune, choose and report the optimizers of one study."""
-    config.storage.parent.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = config.records or newest_or_new(study.base.dataset)
     tuning, reported = folder / "tuning.jsonl", folder / "reported.jsonl"
     of_study = dataclasses.replace(study.base, data_dir=config.data_dir)
@@ -92,13 +108,13 @@ def run_study(study: Study, config: SweepConfig) -> None:
         choices = [study.choose(settings, read(tuning)) for settings in grids]
         for chosen in dict.fromkeys(choices):  # Two may be one.
             if chosen is not None:  # All were tried.
-                explore(config, reported_on, study, study.reported(chosen), reported)
+                explore(config, reported_on, study, studies.reported(chosen), reported)
 
 
 def explore(
     config: SweepConfig,
     task: training.Task,
-    study: Study,
+    study: Study | Comparison,
     runs: Sequence[studies.AnyConfig],
     path: Path,
 ) -> None:
@@ -153,7 +169,11 @@ def explore(
 
 
 def train(
-    task: training.Task, study: Study, data: str, runs: Sequence[studies.AnyConfig], path: Path
+    task: training.Task,
+    study: Study | Comparison,
+    data: str,
+    runs: Sequence[studies.AnyConfig],
+    path: Path,
 ) -> None:
     """Do runs side by side, and append those that no other process has done meanwhile."""
     hyperparameters = jax.tree.map(
@@ -178,8 +198,11 @@ def train(
 def describe(runs: Sequence[studies.AnyConfig]) -> str:
     """Name the first run, and say how many follow it."""
     run, others = runs[0], len(runs) - 1
-    hyperparameters = run.learning_rate, run.weight_decay, run.free_epochs, run.first_seed
-    return " ".join([run.optimizer, *map(str, hyperparameters)]) + (
+    shown = (
+        *(run.optimizer, run.learning_rate, run.weight_decay, run.free_epochs),
+        *(run.norms_of, run.norms_scale, run.first_seed),
+    )
+    return " ".join(str(x) for x in shown if x is not None) + (
         f" and {others} more" if others else ""
     )
 
@@ -190,7 +213,8 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    by_dataset = tables.group(STUDIES, lambda name: STUDIES[name].base.dataset)
+    known = STUDIES | COMPARISONS
+    by_dataset = tables.group(known, lambda name: known[name].base.dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
     about = f"{__doc__}\nThe studies:\n\n{listed}"
     command.run(main, command.parser(SweepConfig, "benchmarks.paper.sweep", about))

@@ -190,7 +190,7 @@ def measure(study: Study, optimizer: OptimizerName, found: Found) -> dict[str, M
         chosen = study.choose(settings, found)
         if chosen is None:
             continue
-        wanted = [studies.identity(run.config()) for run in study.reported(chosen)]
+        wanted = [studies.identity(run.config()) for run in studies.reported(chosen)]
         runs = [found[run] for run in wanted if run in found]
         if len(runs) == len(wanted):
             tried = found[studies.identity(study.tried(chosen).config())]

@@ -103,6 +103,7 @@ class Hyperparameters(NamedTuple):
       weight_decay: of kernels and embeddings.
       free_epochs: epochs before LAWN's switch; None for an automatic one.
       norms_of: the earlier epoch whose norms are held; None for that of the switch.
+      norms_scale: a factor on the norms that are held; None for 1.
       rest_learning_rate: the peak of what is on no sphere, of adam_h and muon_h; None for the same.
     """
 
@@ -110,6 +111,7 @@ class Hyperparameters(NamedTuple):
     weight_decay: Scalar = 0.0
     free_epochs: Scalar | None = None
     norms_of: Scalar | None = None
+    norms_scale: Scalar | None = None
     rest_learning_rate: Scalar | None = None
 
 
@@ -174,6 +176,8 @@ class Options(RunOptions):
     The rule auto: when the median margin is 2.5 for good."""
     norms_of: float | None = None
     """Fix the norms of this earlier epoch and not those at the end of the free epochs."""
+    norms_scale: float | None = None
+    """Fix norms this many times as large as those that the switch takes; by default as large."""
     clip_norm: float | None = None
     """Largest norm of the gradient as a whole; a larger one is scaled down to it."""
     flood_level: float = 0.0
@@ -198,6 +202,8 @@ class Options(RunOptions):
                 f"norms_of={self.norms_of} must be an epoch from 0 to free_epochs="
                 f"{self.free_epochs}, which must be a number."
             )
+        if self.norms_scale is not None and not 0 < self.norms_scale < math.inf:
+            raise ValueError(f"norms_scale={self.norms_scale} must be above 0, and finite.")
         if self.optimizer not in get_args(OptimizerName):
             raise ValueError(
                 f"optimizer={self.optimizer!r} must be one of {get_args(OptimizerName)}."
@@ -229,7 +235,7 @@ class Options(RunOptions):
     def config(self) -> dict[str, Any]:
         """Return all that shapes the result, for a record."""
         given = dataclasses.asdict(self)
-        for name in ("norms_of", "rest_learning_rate"):
+        for name in ("norms_of", "norms_scale", "rest_learning_rate"):
             if given[name] is None:  # Records from before there was such an option lack it.
                 del given[name]
         return {k: v for k, v in given.items() if k not in SHAPES_NOTHING}
@@ -255,6 +261,7 @@ class Options(RunOptions):
             self.weight_decay,
             free_epochs,
             self.norms_of,
+            self.norms_scale,
             self.rest_learning_rate,
         )
 
@@ -280,6 +287,7 @@ def make_optimizer(
         for peak in (learning_rate, learning_rate if of_rest is None else of_rest)
     )
     decays, stacked = _decays(layout), layout.stacked or None
+    scale = 1.0 if hyperparameters.norms_scale is None else hyperparameters.norms_scale
     tx: optax.GradientTransformation
     match static.optimizer:
         case "sgd":
@@ -303,11 +311,13 @@ def make_optimizer(
                 consistent_rms=0.2,  # So that one learning rate serves matrices and the rest.
             )
         case "adam_lawn":
-            tx = lawn_optax.adam_lawn(rate, switch, stacked=stacked)
+            tx = lawn_optax.adam_lawn(rate, switch, stacked=stacked, target_scale=scale)
         case "lamb_lawn":
-            tx = lawn_optax.lamb_lawn(rate, switch, stacked=stacked)
+            tx = lawn_optax.lamb_lawn(rate, switch, stacked=stacked, target_scale=scale)
         case "sgd_lawn":
-            tx = lawn_optax.sgd_lawn(rate, switch, momentum=static.momentum, stacked=stacked)
+            tx = lawn_optax.sgd_lawn(
+                rate, switch, momentum=static.momentum, stacked=stacked, target_scale=scale
+            )
         case "hyperball":
             tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate, stacked=stacked)
         case "adam_h":

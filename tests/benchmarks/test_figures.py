@@ -59,7 +59,7 @@ def all_runs():
         for optimizer in ("adam", "adam_lawn"):
             for setting in itertools.chain(*study.to_try(optimizer)):
                 yield study.tried(setting)
-                yield from study.reported(setting)
+                yield from studies.reported(setting)
 
 
 def test_scores_against_batch_size(panels):
