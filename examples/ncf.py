@@ -51,6 +51,9 @@ class Config(Options):
     negatives_seed: int = 0
     """Draws the 99 negatives to rank each held-out item among, where none are published."""
 
+    validate: bool = False
+    """Hold out one more interaction per user, the one before the latest, to choose settings by."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.label_smoothing < 0.5:
@@ -74,7 +77,10 @@ def main(config: Config) -> None:
 def report(config: Config, result: training.Result) -> None:
     """Print the table, and append the records unless they are there."""
     rows = []
-    for metric, name in {"HR@10": "hr_at_10", "NDCG@10": "ndcg_at_10"}.items():
+    shown = {"HR@10": "hr_at_10", "NDCG@10": "ndcg_at_10"}
+    if config.validate:
+        shown |= {f"validation {k}": f"{ranking.VALIDATION}{name}" for k, name in shown.items()}
+    for metric, name in shown.items():
         percent = 100 * result.curve[name]
         ends = percent[:, -1], percent.max(axis=1)
         rows.append((metric, *(tables.mean_and_error(values, digits=2) for values in ends)))
@@ -90,7 +96,12 @@ def load(config: Config) -> ranking.Ranking:
       ValueError: if a batch would be larger than the training set.
     """
     data_dir = str(config.data_dir) if config.data_dir else None
-    data = recommendation.load(config.dataset, data_dir, negatives_seed=config.negatives_seed)
+    data = recommendation.load(
+        config.dataset,
+        data_dir,
+        negatives_seed=config.negatives_seed,
+        validate=config.validate,
+    )
     examples = (1 + ranking.NEGATIVES) * len(data.train)
     if config.batch_size > examples:
         raise ValueError(

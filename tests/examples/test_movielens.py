@@ -228,6 +228,32 @@ class TestNegatives:
         np.testing.assert_array_equal(first.train, other.train)
         np.testing.assert_array_equal(first.candidates[0, 1:7], [46, 106, 22, 75, 95, 113])
 
+    def test_the_interaction_before_the_latest_is_held_out_as_well(self, load_, folder):
+        plain, data = (
+            load_("movielens-100k", folder),
+            load_("movielens-100k", folder, validate=True),
+        )
+        assert plain.validation.shape == (0, 100)
+        # Users have 20 items in the order of their numbers.
+        assert data.validation[:, 0].tolist() == [18, 38, 58, 78, 98, 118]
+        assert len(data.train) == len(plain.train) - USERS
+        for user in range(USERS):
+            trained_on = set(data.train[data.train[:, 0] == user, 1].tolist())
+            assert len(trained_on) == EACH - 2
+            negatives = set(data.validation[user, 1:].tolist())
+            assert len(negatives) == 99
+            assert not negatives & (trained_on | {18 + 20 * user, 19 + 20 * user})
+        # What is reported is ranked among the same.
+        np.testing.assert_array_equal(data.candidates, plain.candidates)
+        assert (data.validation[:, 1:] != data.candidates[:, 1:]).any()
+        assert same(load_("movielens-100k", folder, validate=True), data)
+
+    def test_a_published_split_has_no_latest_but_one(self, load_, data_dir):
+        with pytest.raises(
+            ValueError, match=r"does not say which interaction is the latest but one"
+        ):
+            load_("movielens-1m", published(data_dir), validate=True)
+
     def test_rank_to_item_reaches_each_unobserved_item_once(self, load_, data_dir):
         extra = [(1, item, 3, 1) for item in (21, 23, 24, 77, 120)]
         data = load_("movielens-100k", write(data_dir, u_data=rows([*extra, *LOG[:-1], *EXTRA])))
@@ -615,10 +641,10 @@ class TestCache:
     def test_another_process_may_be_first(self, load_, folder, monkeypatch):
         leave_one_out = protocol.leave_one_out
 
-        def slow(*args):
+        def slow(*args, **kwargs):
             monkeypatch.setattr(prepared, "leave_one_out", leave_one_out)
             load_("movielens-100k", folder)
-            return leave_one_out(*args)
+            return leave_one_out(*args, **kwargs)
 
         monkeypatch.setattr(prepared, "leave_one_out", slow)
         assert load_("movielens-100k", folder).num_users == 6

@@ -31,6 +31,7 @@ def load(
     data_dir: str | None = None,
     *,
     negatives_seed: int = 0,
+    validate: bool = False,
     cache_dir: str | None = None,
 ) -> Interactions:
     """Load a dataset by the leave-one-out protocol of He et al. (2017).
@@ -53,6 +54,8 @@ def load(
         being ``ml-1m`` or ``pinterest-20``. Each text file may be compressed as ``.xz``, ``.gz`` or
         ``.bz2``, and its first line may name the columns. None downloads the files.
       negatives_seed: fixes the 99 negatives of each user where none are published, 0 to 2**32 - 1.
+      validate: whether to hold out the interaction before each user's latest as well, to choose
+        settings by, as He et al. do; only of a log of ratings, for a split has no order.
       cache_dir: where prepared and downloaded files are kept; by default where TensorFlow Datasets
         keeps them, ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
 
@@ -61,7 +64,7 @@ def load(
 
     Raises:
       ValueError: if a file is empty, truncated or malformed, or has values that cannot be, with
-        its name and line.
+        its name and line; if `validate` is true and the files are a published split.
       FileNotFoundError: if ``data_dir`` lacks a file.
       ConnectionError: if a file cannot be downloaded.
     """
@@ -71,12 +74,13 @@ def load(
         raise ValueError(f"negatives_seed={negatives_seed} must lie between 0 and 2**32 - 1")
     files = None if data_dir is None else find(dataset, data_dir)
     root = Path(cache_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    key = _cache_key(dataset, files, negatives_seed)
+    key = _cache_key(dataset, files, negatives_seed) + ("-validated" if validate else "")
     builder = functools.partial(
         InteractionsBuilder,
         dataset=dataset,
         files=files,
         negatives_seed=negatives_seed,
+        validate=validate,
         data_dir=str(root / f"{dataset}-{key}"),
     )
     record = _prepared_record(builder, root / "downloads")
@@ -148,11 +152,12 @@ class InteractionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
       dataset: a key of ``DATASETS``.
       files: the files by role, or None to download them.
       negatives_seed: fixes the sampled negatives.
+      validate: whether to hold out a second interaction.
       data_dir: where to write, or None for the default of TensorFlow Datasets.
     """
 
     # A new one where what is written changes, or what is refused.
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     name = "interactions"
 
     def __init__(
@@ -161,9 +166,11 @@ class InteractionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         dataset: str,
         files: Mapping[str, File] | None,
         negatives_seed: int,
+        validate: bool,
         data_dir: str | None,
     ):
-        self._dataset, self._files, self._negatives_seed = dataset, files, negatives_seed
+        self._dataset, self._files = dataset, files
+        self._negatives_seed, self._validate = negatives_seed, validate
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -171,6 +178,9 @@ class InteractionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             # As bytes: TFDS would otherwise parse the numbers one by one, each of 64 bits.
             "train": tfds.features.Tensor(shape=(None, 2), dtype=np.int32, encoding="bytes"),
             "candidates": tfds.features.Tensor(
+                shape=(None, 1 + NUM_NEGATIVES), dtype=np.int32, encoding="bytes"
+            ),
+            "validation": tfds.features.Tensor(
                 shape=(None, 1 + NUM_NEGATIVES), dtype=np.int32, encoding="bytes"
             ),
             "num_items": np.int64,
@@ -191,5 +201,5 @@ class InteractionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
 
     def _generate_examples(self, files: Mapping[str, File]) -> Iterator[tuple[int, dict[str, Any]]]:
         split = read_split(self._dataset, files)
-        data = leave_one_out(self._dataset, split, self._negatives_seed)
+        data = leave_one_out(self._dataset, split, self._negatives_seed, validate=self._validate)
         yield 0, {name: getattr(data, name) for name in self.info.features}

@@ -34,6 +34,8 @@ class Interactions:
       num_interactions: how many there were before users were removed, the held-out ones included.
       removed_users: how many users had fewer than 20 interactions and were removed.
       remarks: what is odd about the files, one remark per line.
+      validation: (num_users, 100) int32, the item before the held-out one of each user, which is
+        held out as well, then 99 negatives; (0, 100) unless it was asked for.
 
     Examples:
       The user has observed items 1 and 2 of 0 .. 3, and 3 is held out. The second item that can
@@ -54,6 +56,9 @@ class Interactions:
     num_interactions: int
     removed_users: int
     remarks: str = ""
+    validation: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.empty((0, 1 + NUM_NEGATIVES), np.int32)
+    )
 
     @property
     def num_users(self) -> int:
@@ -73,16 +78,20 @@ class Interactions:
         return (self.train[:, 1] - rank).astype(np.int32)
 
 
-def leave_one_out(dataset: str, split: Split, negatives_seed: int) -> Interactions:
+def leave_one_out(
+    dataset: str, split: Split, negatives_seed: int, *, validate: bool = False
+) -> Interactions:
     """Apply the protocol to a split.
 
     Args:
       dataset: its name.
       split: the interactions in the ids of the files.
       negatives_seed: fixes the sampled negatives; without effect where they are published.
+      validate: whether to hold out the interaction before the latest as well.
 
     Raises:
-      ValueError: if no user has 20 interactions, or one has too few items left to sample from.
+      ValueError: if no user has 20 interactions, or one has too few items left to sample from; if
+        `validate` is true and the files do not say when.
     """
     # Pairs count once, since the data are binary, and the held-out pair is never trained on.
     train = unpack(np.setdiff1d(pack(split.train), pack(split.test)))
@@ -95,8 +104,17 @@ def leave_one_out(dataset: str, split: Split, negatives_seed: int) -> Interactio
         )
     users, held_out = split.test[keep].T
     train = train[np.isin(train[:, 0], users)]
+    tested = held_out[:, None]
+    if validate:
+        if split.previous is None:
+            raise ValueError(
+                f"{split.source.file}: a published split does not say which interaction is the"
+                " latest but one: validate on a log of ratings, such as ratings.dat"
+            )
+        tested = np.column_stack([held_out, split.previous[keep, 1]])
+        train = unpack(np.setdiff1d(pack(train), pack(split.previous)))
     negatives = np.empty((len(users), 0), int) if split.negatives is None else split.negatives[keep]
-    items = np.unique(np.concatenate([train[:, 1], held_out, negatives.ravel()]))
+    items = np.unique(np.concatenate([train[:, 1], tested.ravel(), negatives.ravel()]))
 
     train = np.stack([np.searchsorted(users, train[:, 0]), np.searchsorted(items, train[:, 1])], 1)
     candidates = np.searchsorted(items, np.column_stack([held_out, negatives]))
@@ -111,19 +129,32 @@ def leave_one_out(dataset: str, split: Split, negatives_seed: int) -> Interactio
     )
     if split.negatives is not None:
         return data
-    return _with_negatives(data, split, split.rows[keep], negatives_seed)
-
-
-def _with_negatives(data: Interactions, split: Split, rows: np.ndarray, seed: int) -> Interactions:
-    """Sample the 99 negatives of each user, without replacement."""
+    tested = np.searchsorted(items, tested)
     # NumPy has frozen RandomState's stream; a Generator's may change with the version, and
     # HR@10 against other negatives is another number.
-    random = np.random.RandomState(seed)
-    candidates = np.empty((data.num_users, 1 + NUM_NEGATIVES), np.int32)
-    for user, (held_out,) in enumerate(data.candidates):
+    randoms = np.random.RandomState(negatives_seed), np.random.RandomState([negatives_seed, 1])
+    candidates = [
+        np.column_stack([item, _negatives(data, tested, split, split.rows[keep], random)])
+        for item, random in zip(tested.T, randoms, strict=False)
+    ]
+    names = ("candidates", "validation")
+    arrays = {k: x.astype(np.int32) for k, x in zip(names, candidates, strict=False)}
+    return dataclasses.replace(data, **arrays)
+
+
+def _negatives(
+    data: Interactions,
+    tested: np.ndarray,
+    split: Split,
+    rows: np.ndarray,
+    random: np.random.RandomState,
+) -> np.ndarray:
+    """Sample 99 items of each user, none twice, that are neither trained on nor tested."""
+    negatives = np.empty((data.num_users, NUM_NEGATIVES), np.int64)
+    for user, of_user in enumerate(tested):
         observed = np.zeros(data.num_items, bool)
         observed[data.train[data.offsets[user] : data.offsets[user + 1], 1]] = True
-        observed[held_out] = True
+        observed[of_user] = True
         pool = np.flatnonzero(~observed)
         if len(pool) < NUM_NEGATIVES:
             raise split.source.fault(
@@ -132,8 +163,8 @@ def _with_negatives(data: Interactions, split: Split, rows: np.ndarray, seed: in
                 f" not interacted with, {NUM_NEGATIVES} negatives are needed: the file is truncated"
                 " or too small, fetch it again or remove the user",
             )
-        candidates[user] = held_out, *random.choice(pool, NUM_NEGATIVES, replace=False)
-    return dataclasses.replace(data, candidates=candidates)
+        negatives[user] = random.choice(pool, NUM_NEGATIVES, replace=False)
+    return negatives
 
 
 def _count(users: np.ndarray, sorted_users: np.ndarray) -> np.ndarray:

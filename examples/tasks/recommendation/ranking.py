@@ -21,6 +21,7 @@ from lawn_optax import metrics
 
 NEGATIVES = 4  # For each positive.
 TOP = 10  # Length of the recommended list.
+VALIDATION = "validation_"  # Begins the names of scores that settings may be chosen by.
 
 Batch = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 Digits = tuple[jax.Array, jax.Array]
@@ -84,6 +85,7 @@ class Ranking:
       offsets: `(num_users + 1,)` int32, where each user's interactions begin.
       draws: `(n,)` int32, ascending: `user * num_items + unobserved_below`.
       candidates: `(num_users, 100)` int32, the held-out item and those to rank it among.
+      validation: `(num_users, 100)` int32, the same to choose settings by; `(0, 100)` for none.
       num_items: how many items there are.
       batch_size: examples in a batch.
       tower: the widths of the model.
@@ -97,6 +99,7 @@ class Ranking:
     offsets: jax.Array
     draws: jax.Array
     candidates: jax.Array
+    validation: jax.Array
     num_items: int = dataclasses.field(metadata={"static": True})
     batch_size: int = dataclasses.field(metadata={"static": True})
     tower: tuple[int, ...] = dataclasses.field(metadata={"static": True})
@@ -158,17 +161,22 @@ class Ranking:
 
     def evaluate(self, model: NCF) -> dict[str, jax.Array]:
         """How the held-out items rank."""
-        scores = self.scores(model)
-        hit_ratio, ndcg = metrics.hit_ratio(scores, k=TOP), metrics.ndcg(scores, k=TOP)
-        return {f"hr_at_{TOP}": hit_ratio, f"ndcg_at_{TOP}": ndcg}
+        ranked = {"": self.candidates, VALIDATION: self.validation}
+        found = {}
+        for prefix, candidates in ranked.items():
+            if len(candidates):
+                scores = self.scores(model, candidates)
+                found[f"{prefix}hr_at_{TOP}"] = metrics.hit_ratio(scores, k=TOP)
+                found[f"{prefix}ndcg_at_{TOP}"] = metrics.ndcg(scores, k=TOP)
+        return found
 
-    def scores(self, model: NCF) -> jax.Array:
-        """`(num_users, 100)` logits of the candidates, the held-out item's first."""
-        users = jnp.arange(len(self.candidates))
-        users = jnp.broadcast_to(users[:, None], self.candidates.shape)
-        scores = model(users.ravel(), self.candidates.ravel()).reshape(users.shape)
+    def scores(self, model: NCF, candidates: jax.Array) -> jax.Array:
+        """`(num_users, 100)` logits of candidates, the held-out item's first."""
+        users = jnp.arange(len(candidates))
+        users = jnp.broadcast_to(users[:, None], candidates.shape)
+        scores = model(users.ravel(), candidates.ravel()).reshape(users.shape)
         # A published negative may be the held-out item itself, which is no rival of its own.
-        same = self.candidates[:, 1:] == self.candidates[:, :1]
+        same = candidates[:, 1:] == candidates[:, :1]
         return scores.at[:, 1:].set(jnp.where(same, -jnp.inf, scores[:, 1:]))
 
 
@@ -193,6 +201,7 @@ def make_task(
         offsets=jnp.asarray(data.offsets),
         draws=jnp.asarray(draws),
         candidates=jnp.asarray(data.candidates),
+        validation=jnp.asarray(data.validation),
         num_items=data.num_items,
         batch_size=batch_size,
         tower=tower,

@@ -24,6 +24,8 @@ class Split:
     Attributes:
       train: ``(n, 2)`` int64, user and item; pairs may repeat, or be the held-out one.
       test: ``(users, 2)`` int64, the held-out pair of each user, users ascending.
+      previous: ``(users, 2)`` int64, the pair before it, of a user with one pair that pair itself;
+        None where the files do not say when.
       negatives: ``(users, 99)`` int64, the published negatives, or None.
       source: the table that the held-out pairs come from.
       rows: ``(users,)`` int64, the row of ``source`` that each held-out pair comes from.
@@ -32,6 +34,7 @@ class Split:
 
     train: np.ndarray
     test: np.ndarray
+    previous: np.ndarray | None
     negatives: np.ndarray | None
     source: Table
     rows: np.ndarray
@@ -70,9 +73,11 @@ def _hold_out_latest(file: File, log: RatingLog) -> Split:
     once = np.sort(order[last_of_pair])
     # Stable: rows with the same user and timestamp stay in the order of the file.
     order = once[np.lexsort((times[once], users[once]))]
-    rows = order[np.flatnonzero(np.diff(users[order], append=-1))]
+    last = np.flatnonzero(np.diff(users[order], append=-1))
+    first = np.append(0, last[:-1] + 1)
+    rows, before = order[last], order[np.maximum(last - 1, first)]
     pairs = table.values[:, :2]
-    return Split(pairs[once], pairs[rows], None, table, rows, _repetitions(table))
+    return Split(pairs[once], pairs[rows], pairs[before], None, table, rows, _repetitions(table))
 
 
 def _read_published(files: Mapping[str, File], known: PublishedSplit) -> Split:
@@ -93,7 +98,7 @@ def _read_published(files: Mapping[str, File], known: PublishedSplit) -> Split:
     if "negatives" in files:
         negatives = _read_negatives(files["negatives"], known, test)
         remarks += _odd_negatives(files["negatives"], negatives, train, pairs[:, 0])
-    return Split(train.values[:, :2], pairs, negatives, test, rows, remarks)
+    return Split(train.values[:, :2], pairs, None, negatives, test, rows, remarks)
 
 
 def _read_negatives(file: File, known: PublishedSplit, test: Table) -> np.ndarray:
