@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.paper import reported
-from benchmarks.paper.studies import Comparison, Study
+from benchmarks.paper.studies import Comparison, Range, Search, Study
 from examples import cifar, ncf
 from examples.tasks import recommendation
 from examples.tasks.images import data
@@ -296,3 +296,25 @@ HELD_NORMS = Comparison(
     ),
 )
 COMPARISONS = {HELD_NORMS.name: HELD_NORMS}
+
+
+def as_hard(size: str, epochs: int) -> Search:
+    """Return Adam with weight decay and Adam-LAWN, tuned as hard as each other."""
+    base = dataclasses.replace(short(size, epochs), validate=True)
+    peak = {"learning_rate": Range(1e-3, 1e-1)}
+    lawn = dataclasses.replace(base, optimizer="adam_lawn")
+    return Search(
+        name=f"as-hard-{size}",
+        base=base,
+        spaces={
+            "AdamW": (
+                dataclasses.replace(base, optimizer="adamw"),
+                peak | {"weight_decay": Range(1e-2, 10)},
+            ),
+            "Adam-LAWN": (lawn, peak | {"free_epochs": Range(epochs / 80, epochs / 2)}),
+            "Adam-LAWN, automatic": (dataclasses.replace(lawn, free_epochs="rise"), peak),
+        },
+    )
+
+
+SEARCHES = {search.name: search for search in (as_hard("10k", 40), as_hard("100k", 40))}

@@ -1,6 +1,7 @@
 """Studies: what each optimizer is tuned over, as data, and which setting it chooses.
 
-A `Comparison` chooses nothing: it shows what each of its settings does.
+A `Comparison` chooses nothing: it shows what each of its settings does. A `Search` draws settings
+from ranges, as many of each optimizer, and has scores to choose by that are not those reported.
 
 The widest sets are of the same size, or larger for what Adam may do in place of decay. What is
 measured after the last epoch decides: of recommenders on the held-out items themselves, of images
@@ -16,9 +17,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
+from scipy.stats import qmc
+
 from examples import cifar, ncf, training
 from examples.results import records
 from examples.tasks.images import data
+from examples.tasks.recommendation import ranking
 from examples.training.options import SHAPES_NOTHING, WITH_DECAY, OptimizerName, SwitchName
 
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
@@ -36,13 +41,16 @@ class Example(NamedTuple):
       load: the task of a run.
       score: what settings are chosen by.
       ties: what decides between equals: its name, and whether more is better (1) or less (-1).
-      curves: what is recorded of every epoch.
+      curves: what is recorded of every epoch, of scores to choose by where there are such.
+      in_detail: the task that evaluates to what each held-out example scores, None where no search
+        has such runs.
     """
 
     load: Callable[[Any], training.Task]
     score: str
     ties: tuple[str, int]
     curves: tuple[str, ...]
+    in_detail: Callable[[Any], training.Task] | None = None
 
 
 EXAMPLES: Mapping[type[AnyConfig], Example] = {
@@ -50,7 +58,8 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
         ncf.load,
         "hr_at_10",
         ("ndcg_at_10", 1),
-        ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50"),
+        ("hr_at_10", "ndcg_at_10", "validation_hr_at_10", "train_loss", "margin_p50"),
+        ranking.per_user,
     ),
     cifar.Config: Example(
         cifar.make_task,
@@ -174,6 +183,50 @@ class Comparison:
     def example(self) -> Example:
         """Return what its runs have in common."""
         return EXAMPLES[type(self.base)]
+
+
+class Range(NamedTuple):
+    """Says where a hyperparameter is drawn from: the logarithm uniformly from `low` to `high`."""
+
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """Says which settings are drawn, as many of each optimizer.
+
+    Attributes:
+      name: as `--study` takes it, and as its records have it.
+      base: what all its runs share; it validates.
+      spaces: by what is compared: its settings but for what is drawn, and the ranges of that.
+      trials: settings per space and search, a power of two.
+      searches: how often it is done, with other settings and another seed of the weights.
+    """
+
+    name: str
+    base: AnyConfig
+    spaces: Mapping[str, tuple[AnyConfig, Mapping[str, Range]]]
+    trials: int = 16
+    searches: int = 3
+
+    @property
+    def example(self) -> Example:
+        """Return what its runs have in common."""
+        return EXAMPLES[type(self.base)]
+
+    def settings(self, space: str, search: int) -> list[AnyConfig]:
+        """Return the settings of one search: a scrambled Sobol sequence, to three digits."""
+        setting, ranges = self.spaces[space]
+        unit = qmc.Sobol(len(ranges), seed=search).random(self.trials)
+        low, high = np.array(list(ranges.values())).T
+        points = low * (high / low) ** unit
+        shared: dict[str, Any] = {"seeds": 1, "first_seed": TUNING_SEED + search}
+        drawn: list[dict[str, Any]] = [
+            {name: float(f"{x:.3g}") for name, x in zip(ranges, point, strict=True)}
+            for point in points
+        ]
+        return [dataclasses.replace(setting, **shared, **of_trial) for of_trial in drawn]
 
 
 def reported(setting: AnyConfig) -> list[AnyConfig]:

@@ -1,6 +1,7 @@
 """Tunes each optimizer over its grid in `catalog.py`, then reports the best with other seeds.
 
-A comparison of `catalog.py` has nothing to tune: each of its settings is reported.
+A comparison of `catalog.py` has nothing to tune: each of its settings is reported. A search draws
+its settings, and records which held-out examples each of them gets right.
 
     python -m benchmarks.paper.sweep --study movielens-100k-10k --data-dir DIR
 
@@ -17,12 +18,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optuna
 from optuna.storages import journal
 
 from benchmarks.paper import studies
-from benchmarks.paper.catalog import COMPARISONS, STUDIES
-from benchmarks.paper.studies import Comparison, Study
+from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
+from benchmarks.paper.studies import Comparison, Search, Study
 from benchmarks.tools.records import newest_or_new
 from examples import training
 from examples.results import records, tables
@@ -58,7 +60,7 @@ class SweepConfig:
     `<date>-<dataset>`, or `<date>-<comparison>`, in benchmarks/records, or a new one of today."""
 
     def __post_init__(self) -> None:
-        known_names = [*STUDIES, *COMPARISONS]
+        known_names = [*STUDIES, *COMPARISONS, *SEARCHES]
         for name in self.study or [""]:
             if name not in known_names:
                 raise ValueError(f"study={name!r} must be one of {', '.join(known_names)}.")
@@ -80,8 +82,10 @@ def main(config: SweepConfig) -> None:
     for name in config.study:
         if name in STUDIES:
             run_study(STUDIES[name], config)
-        else:
+        elif name in COMPARISONS:
             run_comparison(COMPARISONS[name], config)
+        else:
+            run_search(SEARCHES[name], config)
 
 
 def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
@@ -91,6 +95,15 @@ def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
     for group in comparison.groups.values():
         for runs in zip(*map(studies.reported, group), strict=True):
             explore(config, task, comparison, runs, folder / "reported.jsonl")
+
+
+def run_search(search: Search, config: SweepConfig) -> None:
+    """Try every setting of a search."""
+    folder = config.records or newest_or_new("searches")
+    task = search.example.load(dataclasses.replace(search.base, data_dir=config.data_dir))
+    for i in range(search.searches):
+        for space in search.spaces:
+            explore(config, task, search, search.settings(space, i), folder / "searched.jsonl")
 
 
 def run_study(study: Study, config: SweepConfig) -> None:
@@ -114,7 +127,7 @@ def run_study(study: Study, config: SweepConfig) -> None:
 def explore(
     config: SweepConfig,
     task: training.Task,
-    study: Study | Comparison,
+    study: Study | Comparison | Search,
     runs: Sequence[studies.AnyConfig],
     path: Path,
 ) -> None:
@@ -170,7 +183,7 @@ def explore(
 
 def train(
     task: training.Task,
-    study: Study | Comparison,
+    study: Study | Comparison | Search,
     data: str,
     runs: Sequence[studies.AnyConfig],
     path: Path,
@@ -184,15 +197,28 @@ def train(
     result = training.train(
         task, runs[0], hyperparameters=hyperparameters, seeds=seeds, title=title
     )
-    found = []
+    found, detail = [], {}
+    if isinstance(study, Search) and study.example.in_detail:
+        state = result.state
+        detail = training.evaluate(study.example.in_detail(task), state.params, state.rest)
     for i, run in enumerate(runs):
         about = {"benchmark": "sweep", "study": study.name, "data": data, "side_by_side": len(runs)}
         about |= run.config()
-        curve = {curve: result.curve[curve][i : i + 1] for curve in study.example.curves}
-        found += records.make_records(about, [run.first_seed], result._replace(curve=curve))
+        curve = {
+            curve: result.curve[curve][i : i + 1]
+            for curve in study.example.curves
+            if curve in result.curve
+        }
+        made = records.make_records(about, [run.first_seed], result._replace(curve=curve))
+        found += [record | {name: bits(x[i]) for name, x in detail.items()} for record in made]
     # At the end of a grid two processes may run the same.
     done = read(path)
     records.append_records(path, [r for r in found if studies.identity(r["config"]) not in done])
+
+
+def bits(x: jax.Array) -> str:
+    """Write bools `(n,)` in hexadecimal, the first in the highest bit of the first digit."""
+    return np.packbits(np.asarray(x)).tobytes().hex()
 
 
 def describe(runs: Sequence[studies.AnyConfig]) -> str:
@@ -213,7 +239,7 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    known = STUDIES | COMPARISONS
+    known = STUDIES | COMPARISONS | SEARCHES
     by_dataset = tables.group(known, lambda name: known[name].base.dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
     about = f"{__doc__}\nThe studies:\n\n{listed}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.paper import reported, studies, sweep
-from benchmarks.paper.catalog import STUDIES
+from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
 from benchmarks.report import missing, study_tables
 from examples import cifar, ncf, training
 from examples.results import records
@@ -138,6 +138,69 @@ def test_a_tie_is_not_won_by_what_was_not_finite():
         for setting, final in zip(settings, finals, strict=True)
     }
     assert study.choose(settings, found) == settings[1]
+
+
+@pytest.fixture
+def toys(config):
+    """Options of an epoch and a half of few users and items."""
+    return dataclasses.replace(STUDIES[NAME].base, optimizer="adam_lawn", learning_rate=0.01)
+
+
+def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkeypatch):
+    taken = [dataclasses.replace(toys, free_epochs=1.0, norms_of=t) for t in (0.5, 1.0)]
+    scaled = [dataclasses.replace(toys, free_epochs=1.0, norms_scale=x) for x in (0.5, 1.0)]
+    groups = {"taken": taken, "scaled": scaled}
+    monkeypatch.setitem(
+        COMPARISONS, "toys", studies.Comparison(name="toys", base=toys, groups=groups)
+    )
+    config = dataclasses.replace(config, study=("toys",))
+    sweep.main(config)
+    found = sweep.read(config.records / "reported.jsonl")
+    assert len(found) == 4 * len(studies.REPORTING_SEEDS)
+    of = lambda setting: [
+        found[studies.identity(run.config())]["curve"]["train_loss"]
+        for run in studies.reported(setting)
+    ]
+    assert of(taken[1]) == of(scaled[1]), "the norms of the switch, times 1"
+    assert of(taken[0]) != of(taken[1])
+    assert of(scaled[0]) != of(scaled[1])
+
+
+def test_a_search_draws_settings_and_keeps_what_each_user_scores(config, toys, monkeypatch):
+    validated = dataclasses.replace(toys, validate=True)
+    spaces = {
+        "rise": (dataclasses.replace(validated, free_epochs="rise"), {"learning_rate": PEAKS}),
+        "free": (validated, {"learning_rate": PEAKS, "free_epochs": studies.Range(0.1, 1.9)}),
+    }
+    search = studies.Search(name="toys", base=validated, spaces=spaces, trials=4, searches=2)
+    monkeypatch.setitem(SEARCHES, "toys", search)
+    data = toy_interactions()
+    data = dataclasses.replace(data, validation=data.candidates[:, ::-1].copy())
+    monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: data)
+    config = dataclasses.replace(config, study=("toys",), chunk=4)
+    sweep.main(config)
+    found = sweep.read(config.records / "searched.jsonl")
+    assert len(found) == 2 * 2 * 4
+    for run in found.values():
+        for prefix in ("", "validation_"):
+            hits = np.unpackbits(np.frombuffer(bytes.fromhex(run[f"{prefix}hits"]), np.uint8))
+            assert hits[:5].mean() == pytest.approx(run["final"][f"{prefix}hr_at_10"])
+
+
+PEAKS = studies.Range(1e-3, 1e-1)
+
+
+def test_drawn_settings_fill_the_ranges_and_are_the_same_each_time():
+    search = SEARCHES["as-hard-10k"]
+    for space, (_, ranges) in search.spaces.items():
+        first, again, other = (search.settings(space, i) for i in (0, 0, 1))
+        assert first == again
+        assert not set(first) & set(other)
+        for name, (low, high) in ranges.items():
+            drawn = np.log([getattr(setting, name) / low for setting in first])
+            share = drawn / np.log(high / low)
+            # One in each sixteenth, which random points would hardly do.
+            assert sorted((share * search.trials).astype(int)) == list(range(search.trials))
 
 
 def test_unknown_studies_and_optimizers_are_refused():

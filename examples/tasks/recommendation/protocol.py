@@ -133,13 +133,13 @@ def leave_one_out(
     # NumPy has frozen RandomState's stream; a Generator's may change with the version, and
     # HR@10 against other negatives is another number.
     randoms = np.random.RandomState(negatives_seed), np.random.RandomState([negatives_seed, 1])
-    candidates = [
+    ranked = [
         np.column_stack([item, _negatives(data, tested, split, split.rows[keep], random)])
         for item, random in zip(tested.T, randoms, strict=False)
     ]
-    names = ("candidates", "validation")
-    arrays = {k: x.astype(np.int32) for k, x in zip(names, candidates, strict=False)}
-    return dataclasses.replace(data, **arrays)
+    tables = [table.astype(np.int32) for table in ranked]
+    data = dataclasses.replace(data, candidates=tables[0])
+    return dataclasses.replace(data, validation=tables[1]) if validate else data
 
 
 def _negatives(

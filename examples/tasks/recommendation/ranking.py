@@ -116,6 +116,12 @@ class Ranking:
         return (1 + NEGATIVES) * len(self.users)
 
     @property
+    def held_out(self) -> dict[str, jax.Array]:
+        """What is ranked, by what the names of its scores begin with."""
+        ranked = {"": self.candidates, VALIDATION: self.validation}
+        return {prefix: candidates for prefix, candidates in ranked.items() if len(candidates)}
+
+    @property
     def steps_per_epoch(self) -> int:
         """Batches, the smaller one included."""
         return math.ceil(self.num_examples / self.batch_size)
@@ -161,13 +167,11 @@ class Ranking:
 
     def evaluate(self, model: NCF) -> dict[str, jax.Array]:
         """How the held-out items rank."""
-        ranked = {"": self.candidates, VALIDATION: self.validation}
         found = {}
-        for prefix, candidates in ranked.items():
-            if len(candidates):
-                scores = self.scores(model, candidates)
-                found[f"{prefix}hr_at_{TOP}"] = metrics.hit_ratio(scores, k=TOP)
-                found[f"{prefix}ndcg_at_{TOP}"] = metrics.ndcg(scores, k=TOP)
+        for prefix, candidates in self.held_out.items():
+            scores = self.scores(model, candidates)
+            found[f"{prefix}hr_at_{TOP}"] = metrics.hit_ratio(scores, k=TOP)
+            found[f"{prefix}ndcg_at_{TOP}"] = metrics.ndcg(scores, k=TOP)
         return found
 
     def scores(self, model: NCF, candidates: jax.Array) -> jax.Array:
@@ -178,6 +182,22 @@ class Ranking:
         # A published negative may be the held-out item itself, which is no rival of its own.
         same = candidates[:, 1:] == candidates[:, :1]
         return scores.at[:, 1:].set(jnp.where(same, -jnp.inf, scores[:, 1:]))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PerUser(Ranking):
+    """Makes a task that evaluates to each user's score."""
+
+    def evaluate(self, model: NCF) -> dict[str, jax.Array]:
+        """Return whether each held-out item is among the first ten, `(num_users,)` bools."""
+        hit = jax.vmap(lambda scores: metrics.hit_ratio(scores[None], k=TOP) > 0)
+        return {f"{prefix}hits": hit(self.scores(model, c)) for prefix, c in self.held_out.items()}
+
+
+def per_user(task: Ranking) -> PerUser:
+    """Return the task that evaluates to each user's score."""
+    return PerUser(**vars(task))
 
 
 def make_task(
