@@ -96,6 +96,7 @@ def test_it_goes_on_after_an_interruption(config, monkeypatch, error):
     assert calls.count(calls[2]) == 2, "what was cut short is run again"
 
 
+@pytest.mark.slow
 def test_a_grid_that_grows_keeps_what_was_run(config, monkeypatch):
     config = dataclasses.replace(config, optimizers=("adam_lawn",))
     sweep.main(config)

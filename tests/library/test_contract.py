@@ -240,6 +240,7 @@ def test_vmaps_over_seeds(tx, compiled):
         assert max_difference(lane, alone[-1]) < 1e-4
 
 
+@pytest.mark.slow
 def test_gradients_through_training_are_finite(tx):
     # Through the free phase, the switch, and leaves at zero; with respect to the first weights and
     # to a factor on the gradients.
