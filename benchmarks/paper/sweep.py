@@ -68,8 +68,7 @@ class SweepConfig:
             for optimizer in self.optimizers:
                 if optimizer not in known:
                     raise ValueError(
-                        f"optimizers holds {optimizer!r}: {name} has"
-                        f" {', '.join(known) or 'none'}."
+                        f"optimizers holds {optimizer!r}: {name} has {', '.join(known) or 'none'}."
                     )
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk={self.chunk} must be at least 1.")
