@@ -16,7 +16,15 @@ from pathlib import Path
 
 from benchmarks.paper import attenuation, studies
 from benchmarks.paper.catalog import STUDIES
-from benchmarks.report import cost_tables, figures, findings, goals, missing, study_tables
+from benchmarks.report import (
+    cost_tables,
+    figures,
+    findings,
+    goals,
+    held_norms,
+    missing,
+    study_tables,
+)
 from benchmarks.tools.records import RECORDS, records_of
 from examples import quickstart
 from examples.results.records import Record
@@ -57,6 +65,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     found = studies.index([record for name in datasets for record in records_of(name)])
     costs, photographs = cost_tables.load(), records_of("imagenet")
     parted = attenuation.of_defaults(records_of("attenuation"))
+    held, flattened = held_norms.load(), held_norms.load_rescue()
     tables = study_tables.SECTIONS
     pages = {
         "findings": findings.table(
@@ -71,15 +80,19 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
             [
                 *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
                 *study_tables.imagenet_missing(photographs),
+                *held_norms.missing(held, flattened),
                 *goals.missing(costs),
             ]
         ),
         "quickstart": quickstart.table(first_run),
         "imagenet": study_tables.imagenet(photographs),
         "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
+        "held-norms": held_norms.plane("../docs/held-norms.png", held),
+        "rescue": held_norms.rescue(flattened, held),
     }
     if draw:
         figures.draw_branches(DOCS / "attenuation.png", parted)
+        held_norms.draw(DOCS / "held-norms.png", held)
     pages |= {name: study_tables.render(section, found) for name, section in tables.items()}
     return pages | cost_tables.sections(costs) | pictures(found, draw=draw)
 
