@@ -25,7 +25,7 @@ from optuna.storages import journal
 from benchmarks.paper import studies
 from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
 from benchmarks.paper.studies import Comparison, Search, Study
-from benchmarks.tools.records import newest_or_new
+from benchmarks.tools.records import newest_or_new, write_bits
 from examples import training
 from examples.results import records, tables
 from examples.training import command
@@ -209,15 +209,13 @@ def train(
             if curve in result.curve
         }
         made = records.make_records(about, [run.first_seed], result._replace(curve=curve))
-        found += [record | {name: bits(x[i]) for name, x in detail.items()} for record in made]
+        found += [
+            record | {name: write_bits(np.asarray(x[i])) for name, x in detail.items()}
+            for record in made
+        ]
     # At the end of a grid two processes may run the same.
     done = read(path)
     records.append_records(path, [r for r in found if studies.identity(r["config"]) not in done])
-
-
-def bits(x: jax.Array) -> str:
-    """Write bools `(n,)` in hexadecimal, the first in the highest bit of the first digit."""
-    return np.packbits(np.asarray(x)).tobytes().hex()
 
 
 def describe(runs: Sequence[studies.AnyConfig]) -> str:

@@ -23,6 +23,7 @@ from benchmarks.report import (
     goals,
     held_norms,
     missing,
+    search_tables,
     study_tables,
 )
 from benchmarks.tools.records import RECORDS, records_of
@@ -65,6 +66,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     found = studies.index([record for name in datasets for record in records_of(name)])
     costs, photographs = cost_tables.load(), records_of("imagenet")
     parted = attenuation.of_defaults(records_of("attenuation"))
+    searched = search_tables.load()
     held, flattened = held_norms.load(), held_norms.load_rescue()
     tables = study_tables.SECTIONS
     pages = {
@@ -81,6 +83,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
                 *study_tables.imagenet_missing(photographs),
                 *held_norms.missing(held, flattened),
+                *search_tables.missing(searched),
                 *goals.missing(costs),
             ]
         ),
@@ -89,10 +92,12 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
         "held-norms": held_norms.plane("../docs/held-norms.png", held),
         "rescue": held_norms.rescue(flattened, held),
+        **search_tables.sections(searched),
     }
     if draw:
         figures.draw_branches(DOCS / "attenuation.png", parted)
         held_norms.draw(DOCS / "held-norms.png", held)
+        search_tables.draw(DOCS, searched)
     pages |= {name: study_tables.render(section, found) for name, section in tables.items()}
     return pages | cost_tables.sections(costs) | pictures(found, draw=draw)
 
