@@ -88,12 +88,12 @@ def main(config: SweepConfig) -> None:
 
 
 def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
-    """Report every setting of a comparison, one seed after the other."""
+    """Report every setting of a comparison."""
     folder = config.records or newest_or_new(comparison.name)
     task = comparison.example.load(dataclasses.replace(comparison.base, data_dir=config.data_dir))
     for group in comparison.groups.values():
-        for runs in zip(*map(studies.reported, group), strict=True):
-            explore(config, task, comparison, runs, folder / "reported.jsonl")
+        runs = [run for setting in group for run in studies.reported(setting)]
+        explore(config, task, comparison, runs, folder / "reported.jsonl")
 
 
 def run_search(search: Search, config: SweepConfig) -> None:
