@@ -292,7 +292,7 @@ HELD_NORMS = Comparison(
     base=HELD,
     groups=held_norms(
         HELD,
-        epochs=(3.0, 5.0, 7.0, 10.0, 20.0, 40.0),
+        epochs=(3.0, 5.0, 10.0, 20.0, 40.0),
         crossing=CROSSING,
         flattened=FLATTENED,
     ),
