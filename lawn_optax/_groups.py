@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import optax
 
+from lawn_optax._checks import check_inexact
 from lawn_optax._paths import (
     Path,
     components,
@@ -79,12 +80,15 @@ def label_leaves(
 ) -> Any:
     """Return the tree of labels that `optax.partition` asks for, each of them `known`."""
     groups = sort_leaves(params, labels, stacked)
-    for path, group in groups.items():
+    for (path, leaf), group in zip(parameters(params), groups.values(), strict=True):
         if group.label not in known:
             raise ValueError(
-                f"labels has {group.label!r} for parameter {path!r}: there are {listed(known)};"
-                " give groups= an optimizer for another one."
+                f"labels has {group.label!r} for parameter {join(path)!r}: there are"
+                f" {listed(known)}; give groups= an optimizer for another one."
             )
+        if group.label == MATRIX:
+            remedy = "give it another group in labels=, whose optimizer may be optax.set_to_zero()"
+            check_inexact(path, leaf, remedy)
     return replace_leaves(params, {path: group.label for path, group in groups.items()})
 
 

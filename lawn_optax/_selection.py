@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 
-from lawn_optax._checks import check_array
+from lawn_optax._checks import check_array, check_inexact
 from lawn_optax._paths import (
     Path,
     components,
@@ -215,12 +215,8 @@ def _check_entry(path: Path, leaf: Any, entry: Any) -> None:
             f"mask has {entry!r} for parameter {join(path)!r}: it must be True or False, known"
             " before tracing."
         )
-    dtype = getattr(leaf, "dtype", type(leaf).__name__)
-    if entry and not jnp.issubdtype(dtype, jnp.inexact):
-        raise TypeError(
-            f"parameter {join(path)!r} has dtype {dtype} and cannot be kept on a sphere: give"
-            " it False in mask=, or a floating dtype."
-        )
+    if entry:
+        check_inexact(path, leaf, "give it False in mask=")
 
 
 def by_default(params: optax.Params, leaves: list, counts: list[int]) -> list[tuple[bool, str]]:

@@ -264,6 +264,18 @@ def test_refuses_what_does_not_fit(options, error, message):
             make(0.1, 0.1, **options).init(NAMED)
 
 
+@pytest.mark.parametrize("make", [lo.adam_h, lo.muon_h])
+def test_a_matrix_of_integers_is_told_of_labels(make):
+    params = {"a": jnp.ones((3, 3), int), "b": jnp.ones((3, 3))}
+    with pytest.raises(
+        TypeError, match=r"parameter 'a' has dtype int32 .* group in labels=.*set_t"
+    ):
+        make(0.1, 0.1).init(params)
+    tx = make(0.1, 0.1, labels={"a": "fixed"}, groups={"fixed": optax.set_to_zero()})
+    updates, _ = tx.update(params, tx.init(params), params)
+    np.testing.assert_array_equal(updates["a"], np.zeros((3, 3)))
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
