@@ -157,8 +157,9 @@ def adam_h(
 
     An `optax.partition` of four groups. The leaves that `lawn` constrains by default are
     `"embedding"` or `"head"` where the leaf or the module that holds it is called so (`embed`,
-    `tok_embeddings`, `wte`; `lm_head`, `logits`, `unembed`), and otherwise `"matrix"`; biases,
-    normalisation scales and all else of one dimension are `"other"`. Whole path components count.
+    `tok_embeddings`, `wte`; `lm_head`, `logits`, `unembed`), and otherwise `"matrix"`, the heads of
+    attention (`multi_head`, `attention/head`) among them; biases, normalisation scales and all else
+    of one dimension are `"other"`. Whole path components count.
     `describe_groups` shows which leaf is where, and why. A last layer that is not called a head is
     a matrix: name it in `labels`.
 
