@@ -29,6 +29,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from benchmarks.tools.checks import check_counts
 from benchmarks.tools.records import newest_or_new
 from benchmarks.tools.timing import interleave, machine
 from examples import ncf, training
@@ -65,9 +66,7 @@ class EpochConfig:
     """Folder to add to; by default the newest `<date>-epoch-time` of benchmarks/records."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        check_counts(self, "seeds", "epochs")
 
 
 def main(config: EpochConfig) -> None:

@@ -50,6 +50,7 @@ def main(config: ReportConfig) -> None:
     first_run = newest("quickstart")
     of_readme = quickstart.score_table(quickstart.longest(first_run))
     refresh(readme, "quickstart", of_readme, check=config.check)
+    refresh(readme, "tuned-anew", findings.tuned_anew(), check=config.check)
     refresh(readme, "costs", cost_tables.beside_adam(cost_tables.load()), check=config.check)
     bodies = sections(first_run, draw=not config.check)
     for name, body in placed(bodies, results.read_text(encoding="utf-8")).items():
