@@ -31,7 +31,7 @@ from examples.tasks.images import ModelName, files, recipes, stream, streamed
 from examples.tasks.images.options import ImageOptions
 from examples.tasks.images.reports import report
 from examples.training import command, distributed, sharding
-from examples.training.options import StaticOptions, in_order_of_use
+from examples.training.options import in_order_of_use
 
 GENERATED_IMAGES, GENERATED_HELD_OUT, CLASSES = 25_600, 512, 1000
 
@@ -62,7 +62,7 @@ class Config(ImageOptions):
     seeds: tyro.conf.Suppress[int] = 1
     """One stream of images serves one seed."""
     momentum: float = recipes.MOMENTUM
-    """Momentum of sgd and sgd_lawn."""
+    """Momentum of sgd, nesterov, lars and sgd_lawn."""
     model: ModelName = "resnet50"
     """Which network."""
     workers: int = 0
@@ -87,18 +87,11 @@ class Config(ImageOptions):
         for name, least in {"image_size": 32, "workers": 0, "steps_at_once": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum={self.momentum} must be at least 0 and below 1.")
         if self.seeds != 1:
             raise ValueError(
                 f"seeds={self.seeds} must be 1, for one stream of images serves one seed: run the"
                 " others one after the other, with first_seed."
             )
-
-    def static_options(self, steps_per_epoch: int) -> StaticOptions:
-        """Return what of these options is compiled into a program."""
-        static = super().static_options(steps_per_epoch)
-        return static._replace(momentum=self.momentum, accumulate=self.accumulate)
 
 
 def main(config: Config) -> None:

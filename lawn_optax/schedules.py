@@ -11,6 +11,7 @@ The decay is a power, :math:`f(s) = (1 - s)^p`, or a cosine, :math:`f(s) = (1 + 
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
@@ -145,7 +146,7 @@ def warmup_cosine_decay(
 
     def decay(steps: int) -> optax.Schedule:
         share = optax.cosine_decay_schedule(1.0, steps)
-        return lambda step: end_value + (peak_value - end_value) * share(step)
+        return lambda step: end_value + jnp.subtract(peak_value, end_value) * share(step)
 
     return _warm_up(
         decay, peak_value, warmup_steps, total_steps, warmup_power, init_value, end_value

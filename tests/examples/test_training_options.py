@@ -16,7 +16,8 @@ from examples.tasks import digits
 from examples.tasks.images.task import ImageTask
 from examples.tasks.recommendation import ranking
 from examples.tasks.text.corpus import Corpus
-from examples.training.options import WITH_DECAY, OptimizerName, Options, make_optimizer
+from examples.training.optimizers import make_optimizer
+from examples.training.options import WITH_DECAY, OptimizerName, Options
 from examples.training.task import Layout
 from tests.examples.toys import toy_interactions
 
