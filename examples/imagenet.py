@@ -1,11 +1,12 @@
-r"""Image classification: ResNet-50 v1.5 on ImageNet, by the settings of the LAWN paper.
+r"""Image classification: ResNet-50 v1.5 on ImageNet, by the settings of two papers.
 
 python -m examples.imagenet adam-lawn-256 --data-dir DIR --checkpoint-dir runs/imagenet
 
-The first word names a setting of the paper's appendix, `python -m examples.imagenet -h` lists them;
-every option after it replaces a value of it, `python -m examples.imagenet adam-lawn-256 -h` tells
-which. That run needs accelerators for hours; its accuracy here is not yet measured. What a train
-step costs, in LAWN's second phase, with made-up images that keep no device waiting for the host:
+The first word names a setting of the LAWN paper's appendix, or of Nado et al.'s for LAWN's rivals
+at batch 32,768; `python -m examples.imagenet -h` lists them. Every option after it replaces a value
+of it, `python -m examples.imagenet adam-lawn-256 -h` tells which. That run needs accelerators for
+hours; its accuracy here is not yet measured. What a train step costs, in LAWN's second phase, with
+made-up images that keep no device waiting for the host:
 
 python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmup-epochs 1 \
     --free-epochs 0
@@ -27,7 +28,7 @@ import numpy as np
 import tyro
 
 from examples import training
-from examples.tasks.images import ModelName, files, recipes, stream, streamed
+from examples.tasks.images import ModelName, files, large_batch, recipes, stream, streamed
 from examples.tasks.images.options import ImageOptions
 from examples.tasks.images.reports import report
 from examples.training import command, distributed, sharding
@@ -153,6 +154,9 @@ def read_command_line(arguments: list[str] | None = None) -> Config:
     settings = {
         name: (recipes.describe(recipe), Config(**recipes.options(recipe)))
         for name, recipe in recipes.RECIPES.items()
+    } | {
+        name: (large_batch.describe(recipe), Config(**recipe.options))
+        for name, recipe in large_batch.RECIPES.items()
     }
     return tyro.extras.overridable_config_cli(
         settings, prog="python -m examples.imagenet", description=Config.__doc__, args=arguments

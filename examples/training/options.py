@@ -261,7 +261,7 @@ class Options(RunOptions):
         if end is not None and not self.warmup_epochs <= end <= self.epochs:
             raise ValueError(
                 f"decay_epochs={end} must lie between warmup_epochs={self.warmup_epochs} and"
-                f" epochs={self.epochs}."
+                f" epochs={self.epochs}: for a run as short, give both, or None for the last epoch."
             )
         if self.norms_of is not None and not self._earlier(self.norms_of):
             raise ValueError(
