@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from benchmarks.paper import studies
 from benchmarks.paper.studies import Choice, Linear, Range, Search
@@ -113,13 +114,14 @@ def draw_share_reaching(path: Path, by_space: Mapping[str, Sequence[Slice]], lab
     scores = {space: panels[0].y for space, panels in by_space.items()}
     targets = np.unique(np.concatenate([y[np.isfinite(y)] for y in scores.values()]))
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(3.8, 2.8), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.6), layout="constrained")
         axes = figure.subplots()
         for i, (space, y) in enumerate(scores.items()):
-            color, style = STYLES[i % len(STYLES)]
+            n = len(STYLES)
+            color, style = STYLES[i % n][0], STYLES[(i + i // n) % n][1]  # No pair comes twice.
             axes.step(targets, 100 * share_reaching(y, targets), style, color=color, label=space)
         axes.set(xlabel=f"target: {label}", ylabel="settings that reach it (%)", ylim=(0, None))
-        axes.legend(frameon=False)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
         _save(figure, path)
 
 
@@ -129,6 +131,10 @@ def _panel(axes: Axes, of: Slice) -> None:
     axes.plot(*best_by_bucket(of), "o-", color="#0072B2")
     if not isinstance(of.drawn, Linear) and of.x.min() > 0:
         axes.set_xscale("log")
+        ends = of.x.min(), of.x.max()
+        axes.set_xticks([ends[0], float(np.sqrt(ends[0] * ends[1])), ends[1]])
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%.2g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(of.name.replace("_", " "))
 
 
