@@ -90,7 +90,9 @@ def _of_weights(
             direction = _direction(static.optimizer, static)
             links = (decay, direction) if static.decay_form == "l2" else (direction, decay)
             return optax.chain(*links, optax.scale_by_learning_rate(rate))
-        case "lars":  # As `optax.lars`, with a trust ratio for each layer of a leaf.
+        case "lars":
+            # As `optax.lars`, with a trust ratio for each layer of a leaf: ||w|| / ||g + decay w||,
+            # where You et al. (2017) add up the two norms below the line.
             return optax.chain(
                 decay,
                 lawn_optax.scale_by_capped_trust_ratio(math.inf, stacked=stacked),

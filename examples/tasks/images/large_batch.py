@@ -10,8 +10,10 @@ Table 8   6,000 steps, the best of each search, with a cosine from the initial r
           the scan does not tell which epsilon had which best point: here both have the middle of
           the range that the two searches share, and neither has been tried.
 
-What the appendix leaves open is as Table 5 has it for LARS, but for virtual batches of 64 images
-everywhere, as A and B have, and Adam's usual decay rates. An epoch has 39 updates, so the schedules
+LARS is that of You et al. (2017), as Optax has it. In Table 5 it leaves biases and normalisation to
+heavy-ball momentum here, as in the first of its rows in Table 8. What else the appendix leaves open
+is as Table 5 has it for LARS, but for virtual batches of 64 images everywhere, as A and B have,
+momentum of 0.9 in Table 8 and Adam's usual decay rates. An epoch has 39 updates, so the schedules
 end some updates before the last epoch does, and the final rate is kept.
 """
 
