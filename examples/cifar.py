@@ -36,7 +36,7 @@ class Config(ImageOptions):
     epochs: int = 300
     """Passes over the training set."""
     warmup_epochs: float = 30.0
-    """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    """Epochs in which the learning rate rises to its peak; then it falls, by default to 0."""
     batch_size: int = 4096
     """Training images per update of the weights."""
     model: ModelName = "vgg19"

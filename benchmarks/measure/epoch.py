@@ -37,7 +37,8 @@ from examples.results import records, tables
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command
-from examples.training.options import Hyperparameters, OptimizerName, make_optimizer
+from examples.training.optimizers import make_optimizer
+from examples.training.options import Hyperparameters, OptimizerName
 
 COLUMNS = (
     *("dataset", "batch size", "optimizer", "seeds", "s an epoch", "of CPU time", "first epoch"),

@@ -10,10 +10,12 @@ have the same `--storage` share out the grid, a finished run is found in `--reco
 was cut short is run again. Then `python -m benchmarks.report` brings the tables up to date.
 """
 
+import collections
 import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import jax
@@ -22,7 +24,7 @@ import numpy as np
 import optuna
 from optuna.storages import journal
 
-from benchmarks.paper import studies
+from benchmarks.paper import rivals, studies
 from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
 from benchmarks.paper.studies import Comparison, Search, Study
 from benchmarks.tools.records import newest_or_new, write_bits
@@ -32,6 +34,7 @@ from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.options import OptimizerName
 
+ALL_SEARCHES = collections.ChainMap(SEARCHES, rivals.SEARCHES)
 ON_ACCELERATOR = 12  # Runs side by side; half of the points of a grid, or all of a short one.
 
 
@@ -60,7 +63,7 @@ class SweepConfig:
     `<date>-<dataset>`, or `<date>-<comparison>`, in benchmarks/records, or a new one of today."""
 
     def __post_init__(self) -> None:
-        known_names = [*STUDIES, *COMPARISONS, *SEARCHES]
+        known_names = [*STUDIES, *COMPARISONS, *ALL_SEARCHES]
         for name in self.study or [""]:
             if name not in known_names:
                 raise ValueError(f"study={name!r} must be one of {', '.join(known_names)}.")
@@ -84,7 +87,7 @@ def main(config: SweepConfig) -> None:
         elif name in COMPARISONS:
             run_comparison(COMPARISONS[name], config)
         else:
-            run_search(SEARCHES[name], config)
+            run_search(ALL_SEARCHES[name], config)
 
 
 def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
@@ -146,7 +149,11 @@ def explore(
             " folder as records."
         )
     size = config.chunk or (1 if jax.default_backend() == "cpu" else ON_ACCELERATOR)
-    chunks = [runs[i : i + size] for i in range(0, len(runs), size)]
+    chunks = [
+        alike[i : i + size]
+        for alike in tables.group(runs, studies.program).values()
+        for i in range(0, len(alike), size)
+    ]
     identities = json.dumps([studies.identity(run.config()) for run in runs])
     # Other runs or chunks are another grid; what it has in common with the old is in the records.
     grid = f"{size} of {hashlib.sha256(identities.encode()).hexdigest()[:16]}"
@@ -164,7 +171,7 @@ def explore(
         missing = [run for run in chunk if studies.identity(run.config()) not in done]
         try:
             if missing:
-                train(task, study, data, missing, path)
+                train(task, study, data, missing, path, config.data_dir)
         except (Exception, KeyboardInterrupt) as error:
             # As failed, GridSampler would count it as done; as it is, it is given out again.
             raise CutShortError(f"{path.stem}: {describe(missing)}") from error
@@ -186,6 +193,7 @@ def train(
     data: str,
     runs: Sequence[studies.AnyConfig],
     path: Path,
+    data_dir: Path | None = None,
 ) -> None:
     """Do runs side by side, and append those that no other process has done meanwhile."""
     hyperparameters = jax.tree.map(
@@ -193,9 +201,16 @@ def train(
     )
     seeds = [run.first_seed for run in runs]
     title = f"{path.stem}: {describe(runs)}"
-    result = training.train(
-        task, runs[0], hyperparameters=hyperparameters, seeds=seeds, title=title
-    )
+    task, source = study.example.of_run(task, dataclasses.replace(runs[0], data_dir=data_dir))
+    with closing(source) if source else nullcontext():
+        result = training.train(
+            task,
+            runs[0],
+            hyperparameters=hyperparameters,
+            seeds=seeds,
+            title=title,
+            source=source,
+        )
     found, detail = [], {}
     if isinstance(study, Search) and study.example.in_detail:
         state = result.state
@@ -236,7 +251,7 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    known = STUDIES | COMPARISONS | SEARCHES
+    known = STUDIES | COMPARISONS | dict(ALL_SEARCHES)
     by_dataset = tables.group(known, lambda name: known[name].base.dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
     about = f"{__doc__}\nThe studies:\n\n{listed}"

@@ -28,6 +28,9 @@ class ImageTask:
       label_smoothing: the share of each label that is spread over all classes.
       bounded_weight_norm: whether the network is `BoundedWeightNorm`.
       virtual_batch_size: images that are normalised together; None for the whole batch.
+      bn_momentum: of the running averages of batch normalisation.
+      bn_epsilon: what batch normalisation adds to variances.
+      last_bn_scale: what the last scale of each block of a ResNet starts with.
     """
 
     classes: int = dataclasses.field(metadata={"static": True})
@@ -38,6 +41,9 @@ class ImageTask:
     label_smoothing: float = dataclasses.field(metadata={"static": True})
     bounded_weight_norm: bool = dataclasses.field(metadata={"static": True})
     virtual_batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
+    bn_momentum: float = dataclasses.field(default=0.9, metadata={"static": True})
+    bn_epsilon: float = dataclasses.field(default=1e-5, metadata={"static": True})
+    last_bn_scale: float = dataclasses.field(default=0.0, metadata={"static": True})
     score = "accuracy"
     vmaps_runs = False
     layout = Layout(ends=("fc",))
@@ -51,6 +57,9 @@ class ImageTask:
             rngs,
             width=self.width,
             virtual_batch_size=self.virtual_batch_size,
+            bn_momentum=self.bn_momentum,
+            bn_epsilon=self.bn_epsilon,
+            last_bn_scale=self.last_bn_scale,
         )
         return BoundedWeightNorm(model) if self.bounded_weight_norm else model
 
