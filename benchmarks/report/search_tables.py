@@ -18,7 +18,7 @@ from matplotlib.ticker import FormatStrFormatter
 from benchmarks.paper import studies
 from benchmarks.paper.catalog import SEARCHES
 from benchmarks.paper.studies import Search
-from benchmarks.report import study_tables
+from benchmarks.report import search_slices, study_tables
 from benchmarks.report.missing import Missing
 from benchmarks.report.study_tables import Found
 from benchmarks.tools.records import read_bits, records_of
@@ -128,9 +128,14 @@ def page(search: Search, found: Found) -> str:
         f" Ahead: the share of tunings with all trials that end above {first}'s. Near the best:"
         f" within {NEAR:g} point on the test items. {study_tables.provenance(runs)}."
     )
+    slices = (
+        f"![HR@10 by what is tuned](../docs/{search.name}-slices.png)\n\nEvery setting of all"
+        " searches, after the last epoch on the test items, by each of its hyperparameters; the"
+        " line joins the best of each eighth of a range."
+    )
     return (
         f"![HR@10 by the number of trials](../docs/{search.name}.png)\n\n{text}\n\n"
-        f"{tables.markdown(columns, rows)}"
+        f"{tables.markdown(columns, rows)}\n\n{slices}"
     )
 
 
@@ -149,7 +154,7 @@ def missing(found: Found) -> list[Missing]:
 
 
 def draw(folder: Path, found: Found) -> None:
-    """Draw the score of the chosen setting against the number of trials, a picture per search."""
+    """Draw the score of the chosen setting against the number of trials, and by what is tuned."""
     for name, search in SEARCHES.items():
         if not done(search, found):
             continue
@@ -167,6 +172,8 @@ def draw(folder: Path, found: Found) -> None:
             axes.set(xlabel="settings tried", ylabel="HR@10 on test items (%)")
             axes.legend(frameon=False, loc="lower right")
             figure.savefig(folder / f"{name}.png", dpi=160)
+        by_space = search_slices.slices(search, found)
+        search_slices.draw_slices(folder / f"{name}-slices.png", by_space, "HR@10")
 
 
 def _runs(search: Search, found: Found) -> list[Record]:
