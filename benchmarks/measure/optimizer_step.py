@@ -26,11 +26,13 @@ compiles for the GPU that a target config describes, and runs nothing: no times.
 plugin (pip install 'jax[cuda12]'). Target configs of many GPUs stand in XLA's repository,
 github.com/openxla/xla, under xla/backends/gpu/target_config/specs (Apache 2.0). Bytes are then the
 operands and results of all kernels, by the program's text; XLA's count on CPU is the same to 0.01%.
-`--compile-for tpu-v5e:2x2` does the same for a TPU, with libtpu (pip install libtpu). XLA's own
-count there is higher: it counts an operand twice that is brought near before its fusion.
+`--compile-for tpu-v5e:2x2` does the same for a TPU, with libtpu (pip install libtpu); `--sharded`
+splits every leaf over all its chips and counts what they exchange, the rest being of one chip.
+XLA's own count there is higher: it counts an operand twice that is brought near before its fusion.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,6 +74,8 @@ class OptimizerStepConfig:
     """Whether to count what a GPU launches, by JAX's profiler: clearest without command buffers."""
     compile_for: str | None = None
     """A GPU's target config, or a TPU such as tpu-v5e:2x2, to compile for: nothing is timed."""
+    sharded: bool = False
+    """Whether to split every leaf over all chips of that TPU, and to count what they exchange."""
     out: Path | None = None
     """JSONL file to append the measurements to."""
 
@@ -87,13 +91,17 @@ class OptimizerStepConfig:
                 f"compile_for={self.compile_for!r} is not a file: give a target config, such"
                 " as xla/backends/gpu/target_config/specs/h200.txtpb of XLA's repository."
             )
+        if self.sharded and not (self.compile_for or "").startswith(xla.TPU):
+            raise ValueError(
+                f"sharded=True needs a TPU of several chips: give compile_for={xla.TPU}v5e:2x2."
+            )
 
 
 def main(config: OptimizerStepConfig) -> None:
     """Measure, print a table per tree; append the records."""
-    device = xla.describe(config.compile_for) if config.compile_for else None
+    devices = xla.describe(config.compile_for) if config.compile_for else []
     for tree in config.trees:
-        rows = compile_only(tree, config, device) if device else measure(tree, config)
+        rows = compile_only(tree, config, devices) if devices else measure(tree, config)
         print(f"\n{heading(rows)}\n{table(rows)}")
         if config.out:
             records.append_records(config.out, rows)
@@ -142,20 +150,27 @@ def measure(tree: str, config: OptimizerStepConfig) -> list[records.Record]:
 
 
 def compile_only(
-    tree: str, config: OptimizerStepConfig, device: jax.Device
+    tree: str, config: OptimizerStepConfig, devices: Sequence[jax.Device]
 ) -> list[records.Record]:
-    """Return what the programs for a device that is not there say, a record per optimizer."""
+    """Return what the programs for devices that are not there say, a record per optimizer."""
+    device = devices[0]
+    used = devices if config.sharded else devices[:1]
     params = jax.eval_shape(lambda key: trees.fill(trees.TREES[tree](), key), jax.random.key(0))
     shared = describe(tree, params) | {
         "backend": f"{COMPILED}{'tpu' if device.platform == 'tpu' else 'gpu'}",
-        "device": device.device_kind,
+        "device": f"{len(used)} x {device.device_kind}" if len(used) > 1 else device.device_kind,
     }
+    of_device = sum(
+        math.prod(xla.split(used, w.shape).shard_shape(w.shape)) for w in params.values()
+    )
     rows = []
     for name in every(config, tree):
         optimizer = OPTIMIZERS[name].make()
         state = jax.eval_shape(optimizer.init, params)
-        step = xla.compile_for(device, optimizer.step, params, state, params)
-        counted = of_step(xla.count(step, by_text=True), shared["parameters"])
+        step = xla.compile_for(used, optimizer.step, params, state, params)
+        counted = of_step(xla.count(step, by_text=True), of_device)
+        if config.sharded:
+            counted["exchanges"] = xla.exchanges(step.as_text() or "")
         rows.append(shared | {"optimizer": name, "floor": OPTIMIZERS[name].floor} | counted)
     return rows
 
@@ -260,7 +275,8 @@ def table(rows: Sequence[records.Record]) -> str:
     ours = [row for row in rows if "bytes" in row]
     timed = [(*counted(row, ours[0]["bytes"]), *clocked(row)) for row in ours if "ms" in row]
     if not timed:
-        return tables.markdown(COUNTED, [counted(row, ours[0]["bytes"]) for row in ours])
+        columns = (*COUNTED, "exchanges") if "exchanges" in ours[0] else COUNTED
+        return tables.markdown(columns, [counted(row, ours[0]["bytes"]) for row in ours])
     text = tables.markdown((*COUNTED, *TIMED), timed)
     if theirs:
         columns = ("optimizer", "first step in s", "ms", "time to PyTorch's fused Adam")
@@ -282,6 +298,7 @@ def counted(row: Mapping[str, Any], adam: float) -> tuple[str, ...]:
         f"{row['temporary']:.1f}",
         str(row["kernels"]),
         str(row["reductions"]),
+        *([str(row["exchanges"])] if "exchanges" in row else []),
     )
 
 

@@ -86,7 +86,7 @@ def _compiled(found: Sequence[Record]) -> str:
     for name in names:
         of_trees = [run[name] for run in runs.values() if name in run]
         cells = [
-            f"{r['bytes']:.0f} ({r['kernels']}, {r['reductions']})" if r else ""
+            f"{r['bytes']:.0f} ({_counts(r)})" if r else ""
             for r in (run.get(name) for run in runs.values())
         ]
         rows.append((name, str(of_trees[0]["floor"] or ""), *cells))
@@ -94,6 +94,12 @@ def _compiled(found: Sequence[Record]) -> str:
         f"{tree}, {next(iter(run.values()))['leaves']} leaves" for (tree, _), run in runs.items()
     ]
     return tables.markdown(("optimizer", "floor", *titles), rows)
+
+
+def _counts(run: Record) -> str:
+    """Return kernels and sums, and on several devices the exchanges between them."""
+    counts = (run["kernels"], run["reductions"], run.get("exchanges"))
+    return ", ".join(str(count) for count in counts if count is not None)
 
 
 def image_speed(found: Sequence[Record]) -> str:

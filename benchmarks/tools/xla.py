@@ -5,12 +5,14 @@ A program may be compiled for a GPU or a TPU that is not there: XLA needs only a
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 TPU = "tpu-"  # What the name of a TPU's topology starts with.
 LARGE = 1_000  # Elements; no norm's scale of a common model has as many as the smallest kernel.
@@ -22,6 +24,7 @@ _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "afte
 # How a TPU brings an operand near before the fusion that reads it, for which it is counted.
 _FREE |= {"copy-start", "copy-done", "slice-start", "slice-done"}
 _BROUGHT = 'custom_call_target="ConcatBitcast"'
+_EXCHANGES = {"all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter"}
 _CALLS = {"call", "while", "conditional", "async-start"}
 _CALLED = re.compile(
     r"(?:calls|to_apply|body|condition|branch_computations|true_computation|false_computation)"
@@ -83,10 +86,10 @@ class Instruction(NamedTuple):
         return [name for group in _CALLED.findall(self.rest) for name in _NAME.findall(group)]
 
 
-def describe(target: str) -> jax.Device:
-    """Return the device of a TPU's topology, such as tpu-v5e:2x2, or of a GPU's target config."""
+def describe(target: str) -> list[jax.Device]:
+    """Return the devices of a TPU's topology, such as tpu-v5e:2x2, or of a GPU's target config."""
     if not target.startswith(TPU):
-        return describe_gpu(Path(target))
+        return [describe_gpu(Path(target))]
     try:
         topology = topologies.get_topology_desc(target.removeprefix(TPU), "tpu")
     except (RuntimeError, ValueError) as error:
@@ -94,7 +97,7 @@ def describe(target: str) -> jax.Device:
             f"{target} is not a TPU that can be compiled for here: it needs libtpu (pip install"
             f" libtpu), and a topology such as v5e:2x2. {error}"
         ) from error
-    return topology.devices[0]
+    return list(topology.devices)
 
 
 def describe_gpu(target_config: Path) -> jax.Device:
@@ -115,15 +118,31 @@ def describe_gpu(target_config: Path) -> jax.Device:
         ) from error
 
 
-def compile_for(device: jax.Device, function: Any, *args: Any) -> jax.stages.Compiled:
-    """Compile a function of arrays of these shapes for a device; it cannot be run here."""
-    there = jax.sharding.SingleDeviceSharding(device)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), args)
-    return (
-        jax.jit(function)
-        .lower(*shapes)
-        .compile(WITHOUT_DEVICE if device.platform != "tpu" else None)
-    )
+def compile_for(devices: Sequence[jax.Device], function: Any, *args: Any) -> jax.stages.Compiled:
+    """Compile a function of arrays of these shapes, each split over the devices as by `split`.
+
+    The program cannot be run here.
+    """
+    there = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split(devices, x.shape))
+    options = WITHOUT_DEVICE if devices[0].platform != "tpu" else None
+    return jax.jit(function).lower(*jax.tree.map(there, args)).compile(options)
+
+
+def split(devices: Sequence[jax.Device], shape: Sequence[int]) -> jax.sharding.Sharding:
+    """Return how an array is split: its last two axes over a mesh of two rows, where these divide.
+
+    With one device it is whole.
+    """
+    if len(devices) == 1:
+        return jax.sharding.SingleDeviceSharding(devices[0])
+    mesh = Mesh(np.reshape(np.array(devices), (2, -1)), ("rows", "columns"))
+    sizes = [*[0] * (2 - len(shape)), *shape[-2:]]
+    names = [
+        name if size and size % mesh.shape[name] == 0 else None
+        for name, size in zip(mesh.axis_names, sizes, strict=True)
+    ]
+    spec = PartitionSpec(*[None] * (len(shape) - 2), *names[max(2 - len(shape), 0) :])
+    return NamedSharding(mesh, spec)
 
 
 def count(compiled: jax.stages.Compiled, *, by_text: bool = False) -> Counts:
@@ -160,6 +179,15 @@ def traffic(text: str) -> float:
         return line.bytes + sum(sizes[name] for name in line.operands)
 
     return _total(text, of_kernel, of_branches=max)
+
+
+def exchanges(text: str) -> int:
+    """Return how often devices exchange numbers, each exchange counted where it starts."""
+    return sum(
+        line.opcode.removesuffix("-start") in _EXCHANGES
+        for lines in parse(text).values()
+        for line in lines
+    )
 
 
 def reductions(text: str, at_least: int = LARGE) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.measure import optimizer_step
 from benchmarks.report import cost_tables, goals
-from benchmarks.tools import xla
+from benchmarks.tools import trees, xla
 
 pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
 
@@ -100,7 +100,7 @@ def test_a_step_is_recorded_without_what_takes_running(monkeypatch):
     monkeypatch.setattr(xla, "compile_for", compiled)
     device = type("Device", (), {"device_kind": "some GPU", "platform": "cuda"})
     config = optimizer_step.OptimizerStepConfig(optimizers=("sgd",), torch=False)
-    adam, sgd = rows = optimizer_step.compile_only("ncf", config, device)
+    adam, sgd = rows = optimizer_step.compile_only("ncf", config, [device])
     assert [(row["optimizer"], row["floor"]) for row in rows] == [("adam", 28), ("sgd", 20)]
     assert (sgd["backend"], sgd["device"]) == ("compiled for gpu", "some GPU")
     assert sgd["bytes"] == xla.traffic(TEXT) / sgd["parameters"]
@@ -211,15 +211,57 @@ def test_a_target_config_that_is_not_there_or_not_one(tmp_path, monkeypatch):
 
 def test_a_step_compiled_for_a_tpu_moves_the_floor():
     pytest.importorskip("libtpu")
-    device = xla.describe("tpu-v5e:2x2")
+    devices = xla.describe("tpu-v5e:2x2")
     config = optimizer_step.OptimizerStepConfig(optimizers=("adam_lawn",), torch=False)
-    adam, lawn = optimizer_step.compile_only("block", config, device)
+    adam, lawn = optimizer_step.compile_only("block", config, devices)
     assert adam["backend"] == "compiled for tpu"
     assert (adam["bytes"], lawn["bytes"]) == pytest.approx((28, 48), rel=0.01)
 
 
+def test_sharded_leaves_exchange_twice_on_a_tpu_however_many_they_are(monkeypatch):
+    shapes = {f"{i}": (256, 512) for i in range(12)}
+    monkeypatch.setitem(trees.TREES, "twelve", lambda: shapes)
+    pytest.importorskip("libtpu")
+    config = optimizer_step.OptimizerStepConfig(
+        optimizers=("adam_lawn",), torch=False, compile_for="tpu-v5e:2x2", sharded=True
+    )
+    devices = xla.describe("tpu-v5e:2x2")
+    for tree in ("block", "twelve"):
+        adam, lawn = rows = optimizer_step.compile_only(tree, config, devices)
+        assert lawn["device"] == "4 x TPU v5 lite"
+        assert (adam["exchanges"], lawn["exchanges"]) == (0, 2)
+        assert (adam["bytes"], lawn["bytes"]) == pytest.approx((28, 48), rel=0.03)
+        assert optimizer_step.table(rows).splitlines()[-1].endswith("| 2         |")
+
+
+def test_an_array_is_split_where_the_mesh_divides_it():
+    devices = jax.devices()[:4]
+    shards = {
+        shape: xla.split(devices, shape).shard_shape(shape)
+        for shape in [(), (4,), (3,), (4, 6), (3, 6), (5, 4, 6), (7, 4, 3)]
+    }
+    assert shards == {
+        (): (),
+        (4,): (2,),
+        (3,): (3,),
+        (4, 6): (2, 3),
+        (3, 6): (3, 3),
+        (5, 4, 6): (5, 2, 3),
+        (7, 4, 3): (7, 2, 3),
+    }
+
+
+def test_exchanges_are_seen():
+    devices = jax.devices()[:2]
+    add = lambda x: (jnp.sum(x), x + 1)
+    split, whole = (
+        xla.compile_for(some, add, jnp.ones((8, 8))).as_text() for some in (devices, devices[:1])
+    )
+    assert (xla.exchanges(split), xla.exchanges(whole)) == (1, 0)
+
+
 def test_shapes_are_compiled_for_a_device_as_they_are():
-    compiled = xla.compile_for(jax.devices()[0], lambda x: x + 1, jnp.ones(3, jnp.bfloat16))
+    compiled = xla.compile_for(jax.devices()[:1], lambda x: x + 1, jnp.ones(3, jnp.bfloat16))
     text = compiled.as_text()
     assert "bf16[3]" in text
     assert xla.kernels(text) == 1
