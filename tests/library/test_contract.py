@@ -41,7 +41,7 @@ OPTIMIZERS = {
     ),
     "adamp": lambda: lo.baselines.adamp(0.05, eps=1e-3, axes=-1),
     "cpr": lambda: optax.chain(adam(), lo.baselines.cpr(3, update_rate=0.01)),
-    "abel": lambda: optax.chain(optax.sgd(0.05), lo.baselines.abel(2, last_decay_step=5)),
+    "abel": lambda: lo.baselines.abel(optax.sgd(0.05), 2, last_decay_step=5),
 }
 PARAMS = {
     "a": (jnp.array([[1.0, -2.0], [3.0, 4.0]]), jnp.array([1.0, 2.0])),

@@ -71,9 +71,15 @@ def test_rates_of_every_kind_pass(preset, rate):
         (lambda: lo.at_median_margin(NAN), "threshold=nan must be finite"),
         (lambda: lo.at_median_margin(decay=1.0), "decay=1.0 must be at least 0 and below 1"),
         (lambda: lo.at_median_margin(min_steps=-1), "min_steps=-1 must be at least 0"),
-        (lambda: lo.baselines.abel(0), "steps_per_epoch=0 must be at least 1"),
-        (lambda: lo.baselines.abel(1, decay_factor=NAN), "decay_factor=nan must be between"),
-        (lambda: lo.baselines.abel(1, last_decay_step=-1), "last_decay_step=-1 must be at least 0"),
+        (lambda: lo.baselines.abel(optax.sgd(1.0), 0), "steps_per_epoch=0 must be at least 1"),
+        (
+            lambda: lo.baselines.abel(optax.sgd(1.0), 1, decay_factor=NAN),
+            "decay_factor=nan must be between",
+        ),
+        (
+            lambda: lo.baselines.abel(optax.sgd(1.0), 1, last_decay_step=-1),
+            "last_decay_step=-1 must be at least 0",
+        ),
     ],
 )
 def test_switches_schedules_and_baselines_refuse_too(make, message):
