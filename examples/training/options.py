@@ -1,6 +1,7 @@
 """The options that the examples share, and how an optimizer is made from them."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,9 @@ import tyro
 
 import lawn_optax
 from examples.training.distributed import Cluster
+from examples.training.learning_rate import WATCHING, Decay, ScheduleName, make_schedule, watch
 from examples.training.sharding import MeshConfig
 from examples.training.task import Layout
-from lawn_optax import schedules
 
 OptimizerName = Literal[
     "sgd",
@@ -32,12 +33,14 @@ OptimizerName = Literal[
 ]
 SwitchName = Literal["rise", "hold", "auto"]
 WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus", "muon")
+OF_SCHEDULE = ("schedule", "decay_factor", "decays_at", "last_decay_at", "average_epochs")
 
 # `--help` begins with these options, has all others as their classes do, and ends with these.
 FIRST = (
     *("dataset", "data_dir", "train_images", "validation_images", "image_size"),
     *("held_out_share", "epoch_tokens", "epochs", "longer", "batch_size", "accumulate"),
     *("optimizer", "learning_rate", "learning_rates", "warmup_epochs"),
+    *OF_SCHEDULE,
     *("weight_decay", "weight_decays"),
 )
 LAST = (
@@ -76,12 +79,13 @@ class StaticOptions(NamedTuple):
       optimizer: its name.
       steps_per_epoch: updates in an epoch.
       warmup_steps: updates until the learning rate peaks.
-      total_steps: updates until it is back at 0.
+      total_steps: updates until a linear or cosine schedule is back at 0.
       clip_norm: what the norm of a gradient, all leaves together, is cut to; None for not at all.
       flood_level: below which the mean loss of a batch is turned back.
       momentum: of sgd and sgd_lawn.
       accumulate: train steps whose mean gradient makes one update.
       switch: which one, where the free epochs are not a number.
+      decay: how the learning rate falls from its peak.
     """
 
     optimizer: OptimizerName
@@ -93,6 +97,7 @@ class StaticOptions(NamedTuple):
     momentum: float = 0.9
     accumulate: int = 1
     switch: SwitchName | None = None
+    decay: Decay = Decay()
 
 
 class Hyperparameters(NamedTuple):
@@ -178,6 +183,19 @@ class Options(RunOptions):
     """Fix the norms of this earlier epoch and not those at the end of the free epochs."""
     norms_scale: float | None = None
     """Fix norms this many times as large as those that the switch takes; by default as large."""
+    schedule: ScheduleName = "linear"
+    """How the learning rate falls after its warm-up: linear and cosine go to 0.
+    The others multiply it by the decay factor: step-wise after some epochs, simple once and late,
+    plateau when the training loss has not fallen for more than 10 epochs.
+    And abel when the weight norm has fallen, risen and turned again; give it some weight decay."""
+    decay_factor: float = 0.1
+    """What a decay multiplies the learning rate by, where the schedule is not linear or cosine."""
+    decays_at: tuple[float, ...] = (1 / 3, 2 / 3)
+    """Shares of the epochs after which step-wise decays, such as 0.3 0.6 0.8."""
+    last_decay_at: float = 0.85
+    """Share of the epochs after which simple decays, and abel once more."""
+    average_epochs: int = 1
+    """Epochs whose weight norms abel averages to compare them: more where they are noisy."""
     clip_norm: float | None = None
     """Largest norm of the gradient as a whole; a larger one is scaled down to it."""
     flood_level: float = 0.0
@@ -219,10 +237,30 @@ class Options(RunOptions):
                 f"rest_learning_rate={rest} with optimizer={self.optimizer!r}: it must be at least"
                 " 0, and is for adam_h and muon_h."
             )
+        self._check_schedule()
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm={self.clip_norm} must be above 0, or None.")
         if not self.flood_level >= 0:
             raise ValueError(f"flood_level={self.flood_level} must be at least 0.")
+
+    def _check_schedule(self) -> None:
+        """Refuse a learning rate that cannot fall as it is to."""
+        if self.schedule not in get_args(ScheduleName):
+            raise ValueError(f"schedule={self.schedule!r} must be one of {get_args(ScheduleName)}.")
+        if self.schedule in WATCHING and self.optimizer not in WITH_DECAY:
+            raise ValueError(
+                f"schedule={self.schedule!r} with optimizer={self.optimizer!r}: it scales whole"
+                " steps, and a fraction of one leaves the spheres; take a schedule that is known"
+                f" beforehand, such as 'cosine', or one of {WITH_DECAY}."
+            )
+        if not 0 < self.decay_factor < 1:
+            raise ValueError(f"decay_factor={self.decay_factor} must be between 0 and 1.")
+        if not 0 < self.last_decay_at < 1:
+            raise ValueError(f"last_decay_at={self.last_decay_at} must be between 0 and 1.")
+        if not all(a < b for a, b in itertools.pairwise((0, *self.decays_at, 1))):
+            raise ValueError(f"decays_at={self.decays_at} must rise, and lie between 0 and 1.")
+        if self.average_epochs < 1:
+            raise ValueError(f"average_epochs={self.average_epochs} must be at least 1.")
 
     def constrains(self) -> bool:
         """Tell whether the optimizer has a switch."""
@@ -238,6 +276,8 @@ class Options(RunOptions):
         for name in ("norms_of", "norms_scale", "rest_learning_rate"):
             if given[name] is None:  # Records from before there was such an option lack it.
                 del given[name]
+        if self.schedule == "linear":
+            given = {k: v for k, v in given.items() if k not in OF_SCHEDULE}
         return {k: v for k, v in given.items() if k not in SHAPES_NOTHING}
 
     def static_options(self, steps_per_epoch: int) -> StaticOptions:
@@ -251,7 +291,16 @@ class Options(RunOptions):
             self.clip_norm,
             self.flood_level,
             switch=self.free_epochs if isinstance(self.free_epochs, str) else None,
+            decay=self._decay(self.epochs * steps_per_epoch),
         )
+
+    def _decay(self, total_steps: int) -> Decay:
+        """Return how the learning rate falls, the shares of training as updates."""
+        if self.schedule == "linear":
+            return Decay()  # So that what it does not use compiles no other program.
+        shares = self.decays_at if self.schedule == "step-wise" else (self.last_decay_at,)
+        steps = tuple(round(share * total_steps) for share in shares)
+        return Decay(self.schedule, self.decay_factor, steps, self.average_epochs)
 
     def hyperparameters(self) -> Hyperparameters:
         """Return what of these options may be traced."""
@@ -277,13 +326,13 @@ def make_optimizer(
       layout: from the task, so that norms and trust ratios are those of single layers.
 
     Returns:
-      An optimizer whose `update` takes `margin=`, whether it needs it or not.
+      An optimizer whose `update` takes `margin=` and `value=`, whether it needs them or not.
     """
     learning_rate, weight_decay, *_ = hyperparameters
     switch = make_switch(static, hyperparameters)
     of_rest = hyperparameters.rest_learning_rate
     rate, rest = (
-        schedules.warmup_linear_decay(peak, static.warmup_steps, static.total_steps)
+        make_schedule(static.decay, peak, static.warmup_steps, static.total_steps)
         for peak in (learning_rate, learning_rate if of_rest is None else of_rest)
     )
     decays, stacked = _decays(layout), layout.stacked or None
@@ -330,6 +379,7 @@ def make_optimizer(
                 labels=_ends(layout),
                 stacked=stacked,
             )
+    tx = watch(tx, static.decay, static.steps_per_epoch)
     if static.clip_norm is not None:
         tx = optax.chain(optax.clip_by_global_norm(static.clip_norm), tx)
     tx = optax.with_extra_args_support(tx)

@@ -140,6 +140,19 @@ def test_muon_turns_matrices_orthogonal_and_leaves_the_ends_to_adam():
         ({"learning_rate": -1.0}, r"learning_rate=-1.0 must be at least 0, and finite"),
         ({"weight_decay": math.nan}, r"weight_decay=nan must be at least 0, and finite"),
         ({"free_epochs": -1.0}, r"free_epochs=-1.0 must be at least 0, and finite"),
+        (
+            {"schedule": "exponential"},
+            r"schedule='exponential' must be one of \('linear', 'cosine'",
+        ),
+        (
+            {"schedule": "abel"},
+            r"schedule='abel' with optimizer='adam_lawn': it scales whole steps",
+        ),
+        ({"schedule": "plateau", "optimizer": "muon_h"}, r"a fraction of one leaves the spheres"),
+        ({"decay_factor": 1.0}, r"decay_factor=1.0 must be between 0 and 1"),
+        ({"decays_at": (0.6, 0.3)}, r"decays_at=\(0.6, 0.3\) must rise"),
+        ({"last_decay_at": 1.0}, r"last_decay_at=1.0 must be between 0 and 1"),
+        ({"average_epochs": 0}, r"average_epochs=0 must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):
