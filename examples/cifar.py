@@ -1,4 +1,4 @@
-r"""Image classification: VGG, ResNet-18 and WRN-28-10 on CIFAR-10 and CIFAR-100.
+r"""Image classification: VGG, ResNet-18, WRN-16-8 and WRN-28-10 on CIFAR-10 and CIFAR-100.
 
 python -m examples.cifar --dataset cifar10 --optimizer adam_lawn --free-epochs 5
 
