@@ -28,6 +28,7 @@ class ImageTask:
       label_smoothing: the share of each label that is spread over all classes.
       bounded_weight_norm: whether the network is `BoundedWeightNorm`.
       virtual_batch_size: images that are normalised together; None for the whole batch.
+      init_scale: factor on all initial weights.
     """
 
     classes: int = dataclasses.field(metadata={"static": True})
@@ -38,6 +39,7 @@ class ImageTask:
     label_smoothing: float = dataclasses.field(metadata={"static": True})
     bounded_weight_norm: bool = dataclasses.field(metadata={"static": True})
     virtual_batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
+    init_scale: float = dataclasses.field(default=1.0, metadata={"static": True})
     score = "accuracy"
     vmaps_runs = False
     layout = Layout(ends=("fc",))
@@ -52,6 +54,9 @@ class ImageTask:
             width=self.width,
             virtual_batch_size=self.virtual_batch_size,
         )
+        if self.init_scale != 1:
+            scaled = jax.tree.map(lambda w: self.init_scale * w, nnx.state(model, nnx.Param))
+            nnx.update(model, scaled)
         return BoundedWeightNorm(model) if self.bounded_weight_norm else model
 
     def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko and Komodakis, 2016) without dropout: WRN-16-8 and WRN-28-10."""
+"""Wide residual networks (Zagoruyko and Komodakis, 2016), without dropout."""
 
 import functools
 from typing import Any
