@@ -48,7 +48,7 @@ class Config:
     """Draws the curves of runs beside each other."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Files of records, as the examples write them with --out; at most four methods are drawn."""
+    """Files of records, as the examples write them with --out; at most seven methods are drawn."""
     write_to: Path = Path("runs/page.html")
     """The page to write."""
 

@@ -27,7 +27,7 @@ from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
 from benchmarks.paper.studies import Comparison, Search, Study
 from benchmarks.tools.records import newest_or_new
 from examples import training
-from examples.results import records, tables
+from examples.results import norms, records, tables
 from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.options import OptimizerName
@@ -201,14 +201,16 @@ def train(
     if isinstance(study, Search) and study.example.in_detail:
         state = result.state
         detail = training.evaluate(study.example.in_detail(task), state.params, state.rest)
+    with_norms = isinstance(study, Comparison) and study.norms
+    kept = {
+        name: values
+        for name, values in result.curve.items()
+        if name in study.example.curves or (with_norms and name.startswith(norms.LAYER))
+    }
     for i, run in enumerate(runs):
         about = {"benchmark": "sweep", "study": study.name, "data": data, "side_by_side": len(runs)}
         about |= run.config()
-        curve = {
-            curve: result.curve[curve][i : i + 1]
-            for curve in study.example.curves
-            if curve in result.curve
-        }
+        curve = {name: values[i : i + 1] for name, values in kept.items()}
         made = records.make_records(about, [run.first_seed], result._replace(curve=curve))
         found += [record | {name: bits(x[i]) for name, x in detail.items()} for record in made]
     # At the end of a grid two processes may run the same.

@@ -16,7 +16,10 @@ from examples.results.records import Record
 Runs = Mapping[str, Sequence[Record]]
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart in grey.
-STYLES = (("#000000", "-"), ("#D55E00", "--"), ("#0072B2", "-"), ("#009E73", "-."))
+STYLES = (
+    *(("#000000", "-"), ("#D55E00", "--"), ("#0072B2", "-"), ("#009E73", "-.")),
+    *(("#CC79A7", "--"), ("#56B4E9", "-"), ("#E69F00", "-.")),
+)
 
 LOOK = {
     "font.size": 9,
@@ -35,7 +38,7 @@ def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> Non
 
     Args:
       path: the picture to write; its ending says the format.
-      rows: by what the row is called, then by method, at most four: the records of its runs.
+      rows: by what the row is called, then by method, at most seven: the records of its runs.
       panels: by what a curve is called in a record: its title.
     """
     with mpl.rc_context(LOOK):
@@ -53,7 +56,7 @@ def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> Non
         title = "mean over the seeds; a dot marks the switch"
         if any(name.startswith(norms.LAYER) for name in panels):
             title += ", a triangle a bounce"
-        _finish(figure, path, handles, labels, len(labels), title)
+        _finish(figure, path, handles, labels, min(len(labels), 4), title)
 
 
 def draw_layers(path: Path, runs: Runs) -> None:
@@ -66,7 +69,7 @@ def draw_layers(path: Path, runs: Runs) -> None:
 
     Args:
       path: the picture to write; its ending says the format.
-      runs: by method, at most four: the records of its runs, with norms of some common layer.
+      runs: by method, at most seven: the records of its runs, with norms of some common layer.
     """
     by_method = {method: norms.mean(records) for method, records in runs.items()}
     together = norms.mean([record for records in runs.values() for record in records])

@@ -151,7 +151,7 @@ def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkey
     scaled = [dataclasses.replace(toys, free_epochs=1.0, norms_scale=x) for x in (0.5, 1.0)]
     groups = {"taken": taken, "scaled": scaled}
     monkeypatch.setitem(
-        COMPARISONS, "toys", studies.Comparison(name="toys", base=toys, groups=groups)
+        COMPARISONS, "toys", studies.Comparison(name="toys", base=toys, groups=groups, norms=True)
     )
     config = dataclasses.replace(config, study=("toys",))
     sweep.main(config)
@@ -163,7 +163,21 @@ def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkey
     ]
     assert of(taken[1]) == of(scaled[1]), "the norms of the switch, times 1"
     assert of(taken[0]) != of(taken[1])
+    for run in found.values():
+        first, last = run["curve"]["norm/layers/0/kernel"]
+        assert 0 < first != last
     assert of(scaled[0]) != of(scaled[1])
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_settings_of_a_group_differ_in_what_is_traced_alone(name):
+    traced = {"learning_rate": 1.0, "weight_decay": 0.0, "free_epochs": 0.0}
+    traced |= {"norms_of": None, "norms_scale": None}
+    settings = []
+    for group in COMPARISONS[name].groups.values():
+        assert len({dataclasses.replace(setting, **traced) for setting in group}) == 1
+        settings += [studies.identity(setting.config()) for setting in group]
+    assert len(set(settings)) == len(settings) > 3
 
 
 def test_a_search_draws_settings_and_keeps_what_each_user_scores(config, toys, monkeypatch):
