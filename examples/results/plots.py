@@ -80,7 +80,7 @@ def draw_layers(path: Path, runs: Runs) -> None:
         zip(names, mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names))), strict=True)
     )
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(max(3 * len(runs), 6), 6), layout="constrained")
+        figure = Figure(figsize=(3.6 * max(len(runs), 2), 6), layout="constrained")
         grid = figure.subplots(2, len(runs), squeeze=False, sharex=True, sharey="row")
         for (above, below), (method, layers) in zip(grid.T, by_method.items(), strict=True):
             x = np.arange(1, len(norms.total(layers)) + 1)
@@ -92,11 +92,13 @@ def draw_layers(path: Path, runs: Runs) -> None:
             above.set(title=method, ylim=(0, 1))
             below.set(xlabel="epoch", xlim=(0, None))
             below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        grid[1, 0].set_yscale("log", base=2)
+        grid[1, 0].yaxis.set_major_formatter("{x:g}")
         grid[0, 0].set_ylabel("share of the squared norm")
         grid[1, 0].set_ylabel("norm, first epoch = 1")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         title = "mean over the seeds; a triangle marks a bounce"
-        _finish(figure, path, handles, labels, 2 * len(runs), title)
+        _finish(figure, path, handles, labels, max(len(runs), 2), title)
 
 
 def _finish(

@@ -163,10 +163,11 @@ def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkey
     ]
     assert of(taken[1]) == of(scaled[1]), "the norms of the switch, times 1"
     assert of(taken[0]) != of(taken[1])
-    for run in found.values():
-        ended, held = run["curve"]["norm/layers/0/kernel"]
-        assert 0 < ended == pytest.approx(held, rel=0.1)
     assert of(scaled[0]) != of(scaled[1])
+    for setting in scaled:
+        curve = found[studies.identity(studies.reported(setting)[0].config())]["curve"]
+        free, held = curve["norm/layers/0/kernel"]
+        assert held == pytest.approx(setting.norms_scale * free, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
