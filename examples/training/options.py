@@ -127,7 +127,7 @@ class RunOptions:
     epochs: int = 20
     """Passes over the training set."""
     warmup_epochs: float = 1.0
-    """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    """Epochs in which the learning rate rises from 0 to its peak; then it falls by its schedule."""
     batch_size: int = 100
     """Training examples per update of the weights."""
     seeds: int = 5

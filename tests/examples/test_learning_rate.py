@@ -9,7 +9,7 @@ import pytest
 
 from examples import cifar, training
 from examples.tasks import digits
-from examples.training.options import Options, make_optimizer
+from examples.training.options import WITH_DECAY, Options, make_optimizer
 
 PEAK, STEPS_PER_EPOCH = 2.0, 4
 CIFAR = cifar.Config(
@@ -131,6 +131,22 @@ def test_abel_decays_at_the_second_turn_and_late():
     # Averages of two: falling to epoch 3, rising to 5, turned at 7.
     expected = by_epoch(PEAK * np.repeat([1, 0.2, 0.04], [7, 10, 3]))
     np.testing.assert_allclose(averaged, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", WITH_DECAY)
+def test_around_any_free_optimizer_abel_without_a_bounce_is_simple(optimizer):
+    params = {"kernel": jnp.eye(3), "bias": jnp.ones(3)}
+
+    def steps(schedule):
+        options = of(schedule, optimizer=optimizer, weight_decay=0.01, clip_norm=1.0)
+        tx = make_optimizer(options.static_options(STEPS_PER_EPOCH), options.hyperparameters())
+        step = lambda state, g: tx.update({"kernel": g, "bias": g[0]}, state, params)[::-1]
+        gradients = jax.random.normal(jax.random.key(0), (20 * STEPS_PER_EPOCH, 3, 3))
+        return jax.jit(lambda: jax.lax.scan(step, tx.init(params), gradients)[1])()
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *map(steps, ("abel", "simple"))
+    )
 
 
 def test_a_run_sees_its_training_loss():
