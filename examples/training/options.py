@@ -33,7 +33,7 @@ OptimizerName = Literal[
 ]
 SwitchName = Literal["rise", "hold", "auto"]
 WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus", "muon")
-OF_SCHEDULE = ("schedule", "decay_factor", "decays_at", "last_decay_at", "average_epochs")
+OF_SCHEDULE = ("schedule", "decay_factor", "decays_at", "last_decay_at", "average_over")
 
 # `--help` begins with these options, has all others as their classes do, and ends with these.
 FIRST = (
@@ -194,8 +194,8 @@ class Options(RunOptions):
     """Shares of the epochs after which step-wise decays, such as 0.3 0.6 0.8."""
     last_decay_at: float = 0.85
     """Share of the epochs after which simple decays, and abel once more."""
-    average_epochs: int = 1
-    """Epochs whose weight norms abel averages to compare them: more where they are noisy."""
+    average_over: int = 1
+    """Epochs that abel averages weight norms over to compare them: more where they are noisy."""
     clip_norm: float | None = None
     """Largest norm of the gradient as a whole; a larger one is scaled down to it."""
     flood_level: float = 0.0
@@ -259,8 +259,8 @@ class Options(RunOptions):
             raise ValueError(f"last_decay_at={self.last_decay_at} must be between 0 and 1.")
         if not all(a < b for a, b in itertools.pairwise((0, *self.decays_at, 1))):
             raise ValueError(f"decays_at={self.decays_at} must rise, and lie between 0 and 1.")
-        if self.average_epochs < 1:
-            raise ValueError(f"average_epochs={self.average_epochs} must be at least 1.")
+        if self.average_over < 1:
+            raise ValueError(f"average_over={self.average_over} must be at least 1.")
 
     def constrains(self) -> bool:
         """Tell whether the optimizer has a switch."""
@@ -300,7 +300,7 @@ class Options(RunOptions):
             return Decay()  # So that what it does not use compiles no other program.
         shares = self.decays_at if self.schedule == "step-wise" else (self.last_decay_at,)
         steps = tuple(round(share * total_steps) for share in shares)
-        return Decay(self.schedule, self.decay_factor, steps, self.average_epochs)
+        return Decay(self.schedule, self.decay_factor, steps, self.average_over)
 
     def hyperparameters(self) -> Hyperparameters:
         """Return what of these options may be traced."""

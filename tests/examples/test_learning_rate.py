@@ -127,7 +127,7 @@ def test_abel_decays_at_the_second_turn_and_late():
     found = rates(of("abel"), weights=by_epoch(norms))
     expected = by_epoch(PEAK * np.repeat([1, 0.2, 0.04], [6, 11, 3]))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    averaged = rates(of("abel", average_epochs=2), weights=by_epoch(norms))
+    averaged = rates(of("abel", average_over=2), weights=by_epoch(norms))
     # Averages of two: falling to epoch 3, rising to 5, turned at 7.
     expected = by_epoch(PEAK * np.repeat([1, 0.2, 0.04], [7, 10, 3]))
     np.testing.assert_allclose(averaged, expected, rtol=1e-6)

@@ -152,7 +152,7 @@ def test_muon_turns_matrices_orthogonal_and_leaves_the_ends_to_adam():
         ({"decay_factor": 1.0}, r"decay_factor=1.0 must be between 0 and 1"),
         ({"decays_at": (0.6, 0.3)}, r"decays_at=\(0.6, 0.3\) must rise"),
         ({"last_decay_at": 1.0}, r"last_decay_at=1.0 must be between 0 and 1"),
-        ({"average_epochs": 0}, r"average_epochs=0 must be at least 1"),
+        ({"average_over": 0}, r"average_over=0 must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):
