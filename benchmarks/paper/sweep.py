@@ -91,8 +91,9 @@ def main(config: SweepConfig) -> None:
 def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
     """Report every setting of a comparison, one seed after the other."""
     folder = config.records or newest_or_new(comparison.name)
-    task = comparison.example.load(dataclasses.replace(comparison.base, data_dir=config.data_dir))
     for group in comparison.groups.values():
+        # Of each group its own, for the network may differ from one to the next.
+        task = comparison.example.load(dataclasses.replace(group[0], data_dir=config.data_dir))
         for runs in zip(*map(studies.reported, group), strict=True):
             explore(config, task, comparison, runs, folder / "reported.jsonl")
 

@@ -149,20 +149,22 @@ def toys(config):
 def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkeypatch):
     taken = [dataclasses.replace(toys, free_epochs=1.0, norms_of=t) for t in (0.5, 1.0)]
     scaled = [dataclasses.replace(toys, free_epochs=1.0, norms_scale=x) for x in (0.5, 1.0)]
-    groups = {"taken": taken, "scaled": scaled}
+    narrow = [dataclasses.replace(toys, free_epochs=1.0, norms_of=1.0, tower=(4, 2))]
+    groups = {"taken": taken, "scaled": scaled, "narrow": narrow}
     monkeypatch.setitem(
         COMPARISONS, "toys", studies.Comparison(name="toys", base=toys, groups=groups, norms=True)
     )
     config = dataclasses.replace(config, study=("toys",))
     sweep.main(config)
     found = sweep.read(config.records / "reported.jsonl")
-    assert len(found) == 4 * len(studies.REPORTING_SEEDS)
+    assert len(found) == 5 * len(studies.REPORTING_SEEDS)
     of = lambda setting: [
         found[studies.identity(run.config())]["curve"]["train_loss"]
         for run in studies.reported(setting)
     ]
     assert of(taken[1]) == of(scaled[1]), "the norms of the switch, times 1"
     assert of(taken[0]) != of(taken[1])
+    assert of(narrow[0]) != of(taken[1])
     assert of(scaled[0]) != of(scaled[1])
     for setting in scaled:
         curve = found[studies.identity(studies.reported(setting)[0].config())]["curve"]
