@@ -27,7 +27,7 @@ import tyro
 
 from benchmarks.measure import epoch, images, optimizer_step, training_step
 from benchmarks.paper import catalog, studies, sweep
-from benchmarks.paper.studies import AnyConfig, Study
+from benchmarks.paper.studies import Study
 from benchmarks.tools import optimizers
 from examples import ncf
 from examples.results import records, tables
@@ -264,7 +264,7 @@ def untuned(
             sweep.train(task, study, checkpoints.checksum(task), missing, path)
 
 
-def load(run: AnyConfig) -> Any:
+def load(run: Any) -> Any:
     """Load the task of a run, CIFAR-10 from its published binaries."""
     if isinstance(run, ncf.Config):
         return ncf.load(run)

@@ -44,9 +44,9 @@ class Config(ImageOptions):
     epochs: int = 300
     """Passes over the training set."""
     warmup_epochs: float = 30.0
-    """Epochs in which the learning rate rises from 0 to its peak; then it falls by its schedule."""
+    """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
     decay_factor: float = 0.2
-    """What a decay multiplies the learning rate by, where the schedule is not linear or cosine."""
+    """What a decay multiplies the learning rate by, of step-wise, simple, plateau and abel."""
     decays_at: tuple[float, ...] = (0.3, 0.6, 0.8)
     """Shares of the epochs after which step-wise decays, by default as for wide ResNets."""
     batch_size: int = 4096

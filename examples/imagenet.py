@@ -1,11 +1,12 @@
-r"""Image classification: ResNet-50 v1.5 on ImageNet, by the settings of the LAWN paper.
+r"""Image classification: ResNet-50 v1.5 on ImageNet, by the settings of two papers.
 
 python -m examples.imagenet adam-lawn-256 --data-dir DIR --checkpoint-dir runs/imagenet
 
-The first word names a setting of the paper's appendix, `python -m examples.imagenet -h` lists them;
-every option after it replaces a value of it, `python -m examples.imagenet adam-lawn-256 -h` tells
-which. That run needs accelerators for hours; its accuracy here is not yet measured. What a train
-step costs, in LAWN's second phase, with made-up images that keep no device waiting for the host:
+The first word names a setting of the LAWN paper's appendix, or of Nado et al.'s for LAWN's rivals
+at batch 32,768; `python -m examples.imagenet -h` lists them. Every option after it replaces a value
+of it, `python -m examples.imagenet adam-lawn-256 -h` tells which. That run needs accelerators for
+hours; its accuracy here is not yet measured. What a train step costs, in LAWN's second phase, with
+made-up images that keep no device waiting for the host:
 
 python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmup-epochs 1 \
     --free-epochs 0
@@ -27,11 +28,11 @@ import numpy as np
 import tyro
 
 from examples import training
-from examples.tasks.images import ModelName, files, recipes, stream, streamed
+from examples.tasks.images import ModelName, files, large_batch, recipes, stream, streamed
 from examples.tasks.images.options import ImageOptions
 from examples.tasks.images.reports import report
 from examples.training import command, distributed, sharding
-from examples.training.options import StaticOptions, in_order_of_use
+from examples.training.options import in_order_of_use
 
 GENERATED_IMAGES, GENERATED_HELD_OUT, CLASSES = 25_600, 512, 1000
 
@@ -52,7 +53,7 @@ class Config(ImageOptions):
     epochs: int = 90
     """Passes over the training set."""
     warmup_epochs: float = 5.0
-    """Epochs in which the learning rate rises from 0 to its peak; then it falls by its schedule."""
+    """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
     batch_size: int = 256
     """Training images per update of the weights."""
     accumulate: int = 1
@@ -62,7 +63,7 @@ class Config(ImageOptions):
     seeds: tyro.conf.Suppress[int] = 1
     """One stream of images serves one seed."""
     momentum: float = recipes.MOMENTUM
-    """Momentum of sgd and sgd_lawn."""
+    """Momentum of sgd, nesterov, lars and sgd_lawn."""
     model: ModelName = "resnet50"
     """Which network."""
     workers: int = 0
@@ -87,18 +88,11 @@ class Config(ImageOptions):
         for name, least in {"image_size": 32, "workers": 0, "steps_at_once": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum={self.momentum} must be at least 0 and below 1.")
         if self.seeds != 1:
             raise ValueError(
                 f"seeds={self.seeds} must be 1, for one stream of images serves one seed: run the"
                 " others one after the other, with first_seed."
             )
-
-    def static_options(self, steps_per_epoch: int) -> StaticOptions:
-        """Return what of these options is compiled into a program."""
-        static = super().static_options(steps_per_epoch)
-        return static._replace(momentum=self.momentum, accumulate=self.accumulate)
 
 
 def main(config: Config) -> None:
@@ -160,6 +154,9 @@ def read_command_line(arguments: list[str] | None = None) -> Config:
     settings = {
         name: (recipes.describe(recipe), Config(**recipes.options(recipe)))
         for name, recipe in recipes.RECIPES.items()
+    } | {
+        name: (large_batch.describe(recipe), Config(**recipe.options))
+        for name, recipe in large_batch.RECIPES.items()
     }
     return tyro.extras.overridable_config_cli(
         settings, prog="python -m examples.imagenet", description=Config.__doc__, args=arguments

@@ -15,6 +15,7 @@ import tyro
 
 from examples.results import norms, plots, records, tables
 from examples.training import command
+from examples.training.options import Options
 
 COURSE = {
     "train_loss": "training loss",
@@ -117,7 +118,8 @@ def method(record: records.Record) -> str:
     switch = f", free {config['free_epochs']}" if config["optimizer"].endswith("_lawn") else ""
     decay = f", decay {config['weight_decay']:g}" if config["weight_decay"] else ""
     schedule = f", {config['schedule']}" if "schedule" in config else ""
-    at = f" at {config['last_decay_at']:g}" if config.get("schedule") == "simple" else ""
+    late = config.get("last_decay_at", Options.last_decay_at)
+    at = f" at {late:g}" if config.get("schedule") == "simple" else ""
     scale = config.get("init_scale", 1)
     start = "" if scale == 1 else f", initial weights x {scale:g}"
     peak = f", peak {config['learning_rate']:g}"

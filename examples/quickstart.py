@@ -182,9 +182,10 @@ def table(found: Sequence[records.Record]) -> str:
 
 
 def score_table(found: Sequence[records.Record]) -> str:
-    """Return the table alone."""
+    """Return the table alone, with a note below it on runs whose switch never came."""
     by_epochs = sorted(found, key=lambda record: record["config"]["epochs"])
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
     for (epochs, method), runs in tables.group(by_epochs, _row).items():
         percent = 100 * np.array([run["curve"]["hr_at_10"] for run in runs])
         cells = (
@@ -193,8 +194,13 @@ def score_table(found: Sequence[records.Record]) -> str:
             f"{tables.final(runs, 'margin_p50').mean():.1f}",
             f"{tables.final(runs, 'train_loss').mean():.2f}",
         )
-        rows.append((str(epochs), method, *cells))
-    return tables.markdown(COLUMNS, rows)
+        free = sum(run.get("switched_at_epoch", 0) is None for run in runs)
+        if free:
+            notes.append(f"{method} at {epochs} epochs, {free} of {len(runs)} runs")
+        rows.append((str(epochs), f"{method} †" if free else method, *cells))
+    table = tables.markdown(COLUMNS, rows)
+    note = "† LAWN never began, and what was trained is plain Adam: "
+    return f"{table}\n\n{note}{'; '.join(notes)}." if notes else table
 
 
 def longest(found: Sequence[records.Record]) -> list[records.Record]:

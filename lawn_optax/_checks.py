@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lawn_optax._paths import join, leaves_with_paths, listed
+from lawn_optax._paths import Path, join, leaves_by_path, leaves_with_paths, listed
 
 
 def require_params(params: optax.Params | None, transform: str) -> optax.Params:
@@ -159,9 +159,9 @@ def check_update(
 ) -> Callable[..., Any]:
     """Wrap `update` so that it refuses what it cannot work with.
 
-    That is a call without `params`, and a state of another type. Where the update fails because
-    the updates are not a tree of the parameters, or because of what the state holds, the error
-    says so.
+    That is a call without `params`, a state of another type, and updates of other shapes than the
+    parameters. Where the update fails because the updates are not a tree of the parameters, or
+    because of what the state holds, the error says so.
 
     Args:
       name: what the transformation is called in messages.
@@ -178,6 +178,10 @@ def check_update(
         params = require_params(params, name)
         if kind is not None and not isinstance(state, kind):
             raise TypeError(_of_another_type(name, kind, state))
+        given = leaves_by_path(updates)
+        for path, leaf in leaves_by_path(params).items():
+            if path in given:
+                check_shapes(path, leaf, given[path])
         try:
             return update(updates, state, params, **extra_args)
         except Exception as error:
@@ -209,10 +213,20 @@ def check_array(path: str, leaf: Any) -> None:
 
 def check_shapes(path: str, w: jax.Array, r: jax.Array) -> None:
     """Refuse an update that does not have the shape of its parameter."""
-    if jnp.shape(w) != jnp.shape(r):
+    if np.shape(w) != np.shape(r):
         raise ValueError(
-            f"parameter {path!r} has shape {jnp.shape(w)} and its update {jnp.shape(r)}: give"
+            f"parameter {path!r} has shape {np.shape(w)} and its update {np.shape(r)}: give"
             " update(grads, state, params) gradients of the shapes of the parameters."
+        )
+
+
+def check_inexact(path: Path, leaf: Any, remedy: str) -> None:
+    """Refuse a leaf of integers where it would be kept on a sphere."""
+    dtype = getattr(leaf, "dtype", type(leaf).__name__)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        raise TypeError(
+            f"parameter {join(path)!r} has dtype {dtype} and cannot be kept on a sphere: {remedy},"
+            " or a floating dtype."
         )
 
 
@@ -274,7 +288,10 @@ def _differing_trees(updates: Any, params: Any) -> str | None:
             f"updates have an entry {unknown[0]!r}, which is not a parameter: they are"
             f" {listed(needed)}. {call}."
         )
-    return None
+    return (
+        f"updates, a {type(updates).__name__}, and params, a {type(params).__name__}, have the same"
+        f" leaves in different containers. {call}, in their containers."
+    )
 
 
 def _differing_states(

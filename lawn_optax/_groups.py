@@ -1,6 +1,7 @@
 """Which optimizer a leaf goes to where matrices live on spheres and the rest does not.
 
 Names are compared as whole path components: `attn_gated_norm` is neither `attn_gate` nor `norm`.
+A head is a model's last layer, not one of several in its attention.
 """
 
 import fnmatch
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import optax
 
+from lawn_optax._checks import check_inexact
 from lawn_optax._paths import (
     Path,
     components,
@@ -40,6 +42,10 @@ _NAMES = {
     ),
     HEAD: ("head", "*_head", "unembed", "unembedding", "logits", "classifier"),
 }
+_ATTENTION = (
+    *(f"*{name}{more}" for name in ("attention", "attn") for more in ("", "_[0-9]*", "_head")),
+    "*multi_head",
+)
 
 
 class Group(NamedTuple):
@@ -79,12 +85,15 @@ def label_leaves(
 ) -> Any:
     """Return the tree of labels that `optax.partition` asks for, each of them `known`."""
     groups = sort_leaves(params, labels, stacked)
-    for path, group in groups.items():
+    for (path, leaf), group in zip(parameters(params), groups.values(), strict=True):
         if group.label not in known:
             raise ValueError(
-                f"labels has {group.label!r} for parameter {path!r}: there are {listed(known)};"
-                " give groups= an optimizer for another one."
+                f"labels has {group.label!r} for parameter {join(path)!r}: there are"
+                f" {listed(known)}; give groups= an optimizer for another one."
             )
+        if group.label == MATRIX:
+            remedy = "give it another group in labels=, whose optimizer may be optax.set_to_zero()"
+            check_inexact(path, leaf, remedy)
     return replace_leaves(params, {path: group.label for path, group in groups.items()})
 
 
@@ -107,14 +116,20 @@ def _by_name(params: optax.Params, leaves: list, counts: list[int]) -> list[Grou
 def _named(path: Path, embedding_modules: set[Path]) -> str | None:
     """Return "embedding" or "head" where a leaf or the module that holds it is called so.
 
-    A matrix further inside, such as the projection of a `patch_embed`, is a matrix.
+    A matrix further inside, such as the projection of a `patch_embed`, is a matrix, and so is a
+    head of attention, by its own name or in a module that is called so.
     """
     if path[:-1] in embedding_modules:
         return EMBEDDING
     for label, patterns in _NAMES.items():
-        if any(fnmatch.fnmatchcase(name.lower(), p) for name in path[-2:] for p in patterns):
-            return label
+        if _called_as(patterns, path[-2:]):
+            return None if label == HEAD and _called_as(_ATTENTION, path[-3:]) else label
     return None
+
+
+def _called_as(patterns: tuple[str, ...], names: Path) -> bool:
+    """Tell whether one of the names matches one of the patterns, upper case as lower."""
+    return any(fnmatch.fnmatchcase(name.lower(), p) for name in names for p in patterns)
 
 
 def _given(params: optax.Params, labels: Any) -> list[str | None]:

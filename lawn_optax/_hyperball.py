@@ -93,7 +93,8 @@ def hyperball(
 
     Raises:
       TypeError: if `inner` is not a `GradientTransformation`.
-      ValueError: for a radius or rms outside of 1e-18 to 1e18, or both.
+      ValueError: for a radius or rms outside of 1e-18 to 1e18, or both; on `update`, without
+        `params`, or with updates that are not a tree like them.
       TypeError, ValueError: on `init`, for a mask or axes that do not fit; see `lawn`.
 
     Examples:
@@ -117,7 +118,7 @@ def hyperball(
         u = spheres.move(resize, u, jax.tree.map(upcast, u), c, uu, where=on_sphere)
         return jax.tree.map(lambda d: -rate * d, u)
 
-    return optax.chain(
+    tx = optax.chain(
         inner,
         steps_on_norms(
             "hyperball",
@@ -131,6 +132,7 @@ def hyperball(
             axis_name=axis_name,
         ),
     )
+    return optax.GradientTransformationExtraArgs(tx.init, check_update("hyperball", tx.update))
 
 
 def adam_h(
@@ -155,8 +157,9 @@ def adam_h(
 
     An `optax.partition` of four groups. The leaves that `lawn` constrains by default are
     `"embedding"` or `"head"` where the leaf or the module that holds it is called so (`embed`,
-    `tok_embeddings`, `wte`; `lm_head`, `logits`, `unembed`), and otherwise `"matrix"`; biases,
-    normalisation scales and all else of one dimension are `"other"`. Whole path components count.
+    `tok_embeddings`, `wte`; `lm_head`, `logits`, `unembed`), and otherwise `"matrix"`, the heads of
+    attention (`multi_head`, `attention/head`) among them; biases, normalisation scales and all else
+    of one dimension are `"other"`. Whole path components count.
     `describe_groups` shows which leaf is where, and why. A last layer that is not called a head is
     a matrix: name it in `labels`.
 
@@ -192,7 +195,8 @@ def adam_h(
 
     Raises:
       ValueError: for a constant outside its range; on `init`, for a label without an optimizer.
-      TypeError, ValueError: on `init`, for labels, axes or stacked that do not fit.
+      TypeError, ValueError: on `init`, for labels, axes or stacked that do not fit, or a matrix of
+        integers; on `update`, as `hyperball`.
 
     Examples:
       A matrix turns by its learning rate and keeps its norm; a bias moves by its own:
@@ -304,7 +308,8 @@ def muon_h(
     Raises:
       ValueError: for a constant outside its range; on `init`, for a label without an optimizer, or
         a leaf that has not two axes per layer and no dimension numbers.
-      TypeError, ValueError: on `init`, for labels, axes or stacked that do not fit.
+      TypeError, ValueError: on `init`, for labels, axes or stacked that do not fit, or a matrix of
+        integers; on `update`, as `hyperball`.
 
     Examples:
       >>> import jax, jax.numpy as jnp, lawn_optax

@@ -80,11 +80,14 @@ def lawn(
         parameters to either; see also `only_paths` and `except_paths`. By default those with two
         dimensions or more per layer that are not named as a bias or as part of a normalisation
         layer; `describe` shows which. Trees are matched to the parameters by path.
-      axes: the axes that a norm runs over: an int, a tuple of ints, a tree or prefix of them, or
-        a callable from parameters to either. By default (None) all of a layer's: one norm per
-        leaf and layer. For a Flax kernel of shape `(in, out)`, 0 means a norm for each output
-        neuron; for an embedding of shape `(rows, width)`, 1 means one for each row. Stacked axes
-        are not counted. Never guessed from a shape.
+      axes: the axes that a norm runs over: an int or a tuple of ints for all leaves; a dict from
+        names to them, such as `{"embed": 1, "head": 0}`, matched as for `stacked`, where a leaf
+        that none matches has the default; a tree or prefix of them; or a callable from parameters
+        to any of these. A dict that has an entry for every parameter as a prefix is taken for one,
+        else for names. By default (None) all of a layer's: one norm per leaf and layer. For a
+        Flax kernel of shape `(in, out)`, 0 means a norm for each output neuron; for an embedding
+        of shape `(rows, width)`, 1 means one for each row. Stacked axes are not counted. Never
+        guessed from a shape.
       stacked: which subtrees hold several layers or experts, stacked along leading axes as
         `nnx.scan`, `nnx.vmap` and Linen's `scan` do: a name or several, such as `"blocks"`,
         matched as by `only_paths`; a dict from names to numbers of leading axes, such as

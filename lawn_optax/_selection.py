@@ -3,7 +3,7 @@
 import dataclasses
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 
-from lawn_optax._checks import check_array
+from lawn_optax._checks import check_array, check_inexact
 from lawn_optax._paths import (
     Path,
     components,
@@ -80,7 +80,7 @@ def choose(
     paths = [path for path, _ in leaves]
     counts = stacked_axes(params, stacked)
     constrained = _constrained(params, leaves, counts, mask)
-    axes_entries = match_tree("axes", called(axes, params), params, paths, is_leaf=_is_axes)
+    axes_entries = _axes_by_leaf(params, paths, called(axes, params))
     names = match_tree("axis_name", called(axis_name, params), params, paths, is_leaf=_is_axis_name)
     choices = {}
     for (path, leaf), (chosen, reason), count, entry, name in zip(
@@ -215,12 +215,8 @@ def _check_entry(path: Path, leaf: Any, entry: Any) -> None:
             f"mask has {entry!r} for parameter {join(path)!r}: it must be True or False, known"
             " before tracing."
         )
-    dtype = getattr(leaf, "dtype", type(leaf).__name__)
-    if entry and not jnp.issubdtype(dtype, jnp.inexact):
-        raise TypeError(
-            f"parameter {join(path)!r} has dtype {dtype} and cannot be kept on a sphere: give"
-            " it False in mask=, or a floating dtype."
-        )
+    if entry:
+        check_inexact(path, leaf, "give it False in mask=")
 
 
 def by_default(params: optax.Params, leaves: list, counts: list[int]) -> list[tuple[bool, str]]:
@@ -322,6 +318,20 @@ def _stacked_count(pattern: str, n: Any) -> int:
     )
 
 
+def _axes_by_leaf(params: optax.Params, paths: list[Path], axes: Any) -> list[Any]:
+    """Return the axes that the user gives each leaf, by a tree, by a prefix of it or by names.
+
+    A dict with an entry for every parameter, and none besides, is a tree or a prefix.
+    """
+    try:
+        return match_tree("axes", axes, params, paths, is_leaf=_is_axes)
+    except ValueError:
+        if not isinstance(axes, Mapping):
+            raise
+    names = {join(path): entry for path, entry in leaves_with_paths(axes, _is_axes)}
+    return match_deepest(names, params)
+
+
 def _resolve_axes(path: Path, leaf: jax.Array, axes: Any, stacked: int) -> tuple[int, ...]:
     """Return `axes` of one leaf, sorted and counted from its first axis; None means all of them.
 
@@ -347,8 +357,8 @@ def _resolve_axes(path: Path, leaf: jax.Array, axes: Any, stacked: int) -> tuple
             per_layer = " per layer (stacked axes are not counted)" if stacked else ""
             raise ValueError(
                 f"axes={axes!r} is out of range for parameter {join(path)!r} of shape"
-                f" {shape}{per_layer}: use axes from {-ndim} to {ndim - 1}, or a tree of axes that"
-                " names each leaf's own."
+                f" {shape}{per_layer}: use axes from {-ndim} to {ndim - 1}, or a dict from names to"
+                " axes, such as {'embed': 1, 'head': 0}."
             )
         resolved.append(stacked + axis % ndim)
     if len(set(resolved)) < len(resolved) or not resolved:

@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 
 from lawn_optax._checks import (
     check_adam,
-    check_inner,
     check_not_negative,
     check_positive,
     check_update,
@@ -20,7 +19,6 @@ from lawn_optax._checks import (
     steps,
 )
 from lawn_optax._geometry import decay, project, resize, safe_divide, safe_sqrt, shrink
-from lawn_optax._lawn import LawnState
 from lawn_optax._paths import leaves_by_path, replace_leaves
 from lawn_optax._selection import (
     AxesOrFn,
@@ -31,7 +29,6 @@ from lawn_optax._selection import (
     select_spheres,
 )
 from lawn_optax._spheres import AxisName, Norms, Products, Sphere, Spheres, upcast
-from lawn_optax._transforms import RescaleToNormsState
 
 ROUNDING = 1e-6  # Relative, of a sum of squares in float32: what has changed by less has not.
 
@@ -106,7 +103,6 @@ class AbelState(NamedTuple):
       total: float32 scalar; the sum of the squared weight norms that the next average is of.
       norms: float32 `(2,)`; the averages compared last, older first, 0 where there is none yet.
       reached_minimum: bool scalar; whether the norm has turned since the last decay.
-      inner: the inner optimizer's state.
     """
 
     steps: jax.Array
@@ -114,29 +110,29 @@ class AbelState(NamedTuple):
     total: jax.Array
     norms: jax.Array
     reached_minimum: jax.Array
-    inner: optax.OptState
 
 
 def abel(
-    inner: optax.GradientTransformation,
     steps_per_epoch: int,
     *,
     decay_factor: float = 0.1,
     last_decay_step: int | None = None,
     average_epochs: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
-    """Decay the learning rate when the weight norm bounces: ABEL around any free optimizer.
+    """Decay the learning rate when the weight norm bounces: ABEL.
 
     Once an epoch the squared norm of all parameters is measured. Where its change turns from
     falling to rising or back, the first turn after a decay is remembered as the bounce, and the
-    second decays: the norm has come to its balance at this learning rate.
+    second decays: the norm has come to its balance at this learning rate. The link follows the
+    optimizer in a chain and multiplies its updates.
 
-    An optimizer that holds norms is refused: they do not bounce, and a fraction of its step would
-    leave the sphere. Around ABEL `lawn` may stand: from the switch on the free leaves alone change
-    the sum, and so decide; changes of a millionth or less are rounding and are not looked at.
+    A link cannot see what it scales: put it within `lawn`, as in
+    `lawn(optax.chain(optax.sgd(0.1), abel(100)), switch)`. From the switch on the free leaves alone
+    change the sum there, and so decide; changes of a millionth or less are rounding and are not
+    looked at. After `lawn`, or another optimizer that holds norms, a fraction of a step would leave
+    the spheres.
 
     Args:
-      inner: any optimizer whose norms are free, such as SGD with weight decay.
       steps_per_epoch: updates between measurements, at least 1.
       decay_factor: what a decay multiplies the learning rate by, between 0 and 1; the paper has
         0.1 for ImageNet and SVHN, 0.2 for CIFAR.
@@ -149,18 +145,16 @@ def abel(
       An `optax.GradientTransformationExtraArgs` with an `AbelState`; updates keep their dtypes.
 
     Raises:
-      TypeError: if `inner` is not a `GradientTransformation`.
-      ValueError: for an argument out of its range; on `init`, if `inner` holds norms; on `update`,
-        without `params`.
+      ValueError: for an argument out of its range; on `update`, without `params`.
 
     Examples:
       A norm that falls, then rises, then falls again: one decay.
 
-      >>> import jax.numpy as jnp, optax, lawn_optax
-      >>> tx = lawn_optax.baselines.abel(optax.sgd(1.0), steps_per_epoch=1, decay_factor=0.1)
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> tx = lawn_optax.baselines.abel(steps_per_epoch=1, decay_factor=0.1)
       >>> state = tx.init(jnp.float32(0.))
       >>> for norm in (5., 4., 3., 4., 5., 4., 3.):
-      ...   update, state = tx.update(jnp.float32(-1.), state, jnp.float32(norm))
+      ...   update, state = tx.update(jnp.float32(1.), state, jnp.float32(norm))
       ...   print(f"{update:.1f}", end=" ")
       1.0 1.0 1.0 1.0 1.0 0.1 0.1
 
@@ -168,7 +162,6 @@ def abel(
       `How to decay your learning rate <https://arxiv.org/abs/2103.12682>`_, section 3; appendix A
       for the averages.
     """
-    inner = optax.with_extra_args_support(check_inner(inner))
     steps("steps_per_epoch", steps_per_epoch, least=1)
     steps("average_epochs", average_epochs, least=1)
     if not 0 < number("decay_factor", decay_factor) < 1:
@@ -177,20 +170,13 @@ def abel(
         steps("last_decay_step", last_decay_step)
 
     def init(params: optax.Params) -> AbelState:
-        inner_state = inner.init(params)
-        if _holds_norms(inner_state):
-            raise ValueError(
-                "inner holds weight norms, which abel waits to see bounce, and a fraction of its"
-                " step leaves the sphere: give that optimizer a schedule as its learning rate, or"
-                " put lawn around abel."
-            )
+        del params
         return AbelState(
             steps=jnp.zeros([], jnp.int32),
             factor=jnp.ones([], jnp.float32),
             total=jnp.zeros([], jnp.float32),
             norms=jnp.zeros(2, jnp.float32),
             reached_minimum=jnp.zeros([], bool),
-            inner=inner_state,
         )
 
     def measure(state: AbelState, params: optax.Params) -> AbelState:
@@ -210,26 +196,19 @@ def abel(
         )
 
     def update(updates, state, params, **extra_args):
-        # Scalars alone go through the branch, so that no buffer is copied.
+        del extra_args
+        # Scalars alone come out of the branch, so that no buffer is copied.
         due = state.steps % steps_per_epoch == 0
-        watched = state._replace(inner=None)
-        watched = jax.lax.cond(due, measure, lambda state, _: state, watched, params)
-        factor = watched.factor
+        state = jax.lax.cond(due, measure, lambda state, _: state, state, params)
+        factor = state.factor
         if last_decay_step is not None:
             factor = jnp.where(state.steps >= last_decay_step, decay_factor * factor, factor)
-        updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         updates = jax.tree.map(lambda u: (factor * u).astype(u.dtype), updates)
-        return updates, watched._replace(steps=optax.safe_increment(state.steps), inner=inner_state)
+        return updates, state._replace(steps=optax.safe_increment(state.steps))
 
     return optax.GradientTransformationExtraArgs(
         init, check_update("abel", update, AbelState, init)
     )
-
-
-def _holds_norms(state: optax.OptState) -> bool:
-    """Tell whether a state is, or has in it, one of an optimizer on spheres."""
-    on_spheres = lambda x: isinstance(x, (LawnState, RescaleToNormsState))
-    return any(map(on_spheres, jax.tree.leaves(state, is_leaf=on_spheres)))
 
 
 def adamp(

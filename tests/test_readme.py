@@ -33,6 +33,15 @@ def test_a_guide(guide):
         exec(block, names)
 
 
+def test_the_guide_explains_every_name_of_a_report():
+    guide = ROOT / "docs" / "choosing.md"
+    names = {}
+    for block in blocks(guide):
+        exec(block, names)
+    told = re.findall(r"`([\w/]+)`", "".join(re.findall(r"^\| (`.*?) \|", guide.read_text(), re.M)))
+    assert set(told) == {name.replace("kernel", "PATH") for name in names["report"]}
+
+
 def test_a_newcomer_reads_the_readme_in_minutes():
     prose = re.sub(
         r"```.*?```|<!-- (\w+) -->.*?<!-- /\1 -->",

@@ -29,6 +29,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from benchmarks.tools.checks import check_counts
 from benchmarks.tools.records import newest_or_new
 from benchmarks.tools.timing import interleave, machine
 from examples import ncf, training
@@ -36,7 +37,8 @@ from examples.results import records, tables
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command
-from examples.training.options import Hyperparameters, OptimizerName, make_optimizer
+from examples.training.optimizers import make_optimizer
+from examples.training.options import Hyperparameters, OptimizerName
 
 COLUMNS = (
     *("dataset", "batch size", "optimizer", "seeds", "s an epoch", "of CPU time", "first epoch"),
@@ -65,9 +67,7 @@ class EpochConfig:
     """Folder to add to; by default the newest `<date>-epoch-time` of benchmarks/records."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        check_counts(self, "seeds", "epochs")
 
 
 def main(config: EpochConfig) -> None:

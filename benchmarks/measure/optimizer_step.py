@@ -40,6 +40,7 @@ import jax
 import tqdm
 
 from benchmarks.tools import profile, torch_peers, trees, xla
+from benchmarks.tools.checks import check_counts, check_known
 from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, Stepper
 from benchmarks.tools.timing import Loop, compare, copy_bytes_per_s, interleave, machine
 from examples.results import records, tables
@@ -75,13 +76,8 @@ class OptimizerStepConfig:
     """JSONL file to append the measurements to."""
 
     def __post_init__(self) -> None:
-        for name, known in (("trees", trees.TREES), ("optimizers", OPTIMIZERS)):
-            for value in getattr(self, name):
-                if value not in known:
-                    raise ValueError(f"{name} holds {value!r}: choose from {', '.join(known)}.")
-        for name in ("windows", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        check_known(self, trees=trees.TREES, optimizers=OPTIMIZERS)
+        check_counts(self, "windows", "steps")
         if self.torch and not torch_peers.installed():
             raise ValueError("torch=True, but PyTorch is not there: pip install torch.")
         if self.compile_for and not (

@@ -21,6 +21,7 @@ import tqdm
 from flax import nnx
 
 from benchmarks.measure.optimizer_step import ratio
+from benchmarks.tools.checks import check_counts, check_known
 from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, RATE, Stepper, stepper
 from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
@@ -121,13 +122,8 @@ class TrainingStepConfig:
     """JSONL file to append the measurements to."""
 
     def __post_init__(self) -> None:
-        for name, known in (("workloads", WORKLOADS), ("optimizers", OPTIMIZERS)):
-            for value in getattr(self, name):
-                if value not in known:
-                    raise ValueError(f"{name} holds {value!r}: choose from {', '.join(known)}.")
-        for name in ("windows", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        check_known(self, workloads=WORKLOADS, optimizers=OPTIMIZERS)
+        check_counts(self, "windows", "steps")
 
 
 def main(config: TrainingStepConfig) -> None:

@@ -19,25 +19,20 @@ and give the command again: a seed that is in the records is not run again.
 """
 
 import dataclasses
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import tqdm
 
+from benchmarks.paper import stages
 from benchmarks.tools.records import newest_or_new
 from examples import ncf, training
 from examples.results import records
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command
-from examples.training.options import StaticOptions
 
-CURVES = ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50")
 EXPERIMENT = ("dataset", "batch_size", "epochs", "onset")
 IDENTITY = (*EXPERIMENT, "learning_rate", "first_seed")
 FACTOR = 0.2
@@ -150,44 +145,14 @@ def runs(config: AttenuationConfig) -> list[ncf.Config]:
 
 def experiment(task: ranking.Ranking, run: ncf.Config, onset: int) -> dict[str, training.Result]:
     """Train all the epochs of each branch; those before the onset are the same."""
-    static = run.static_options(task.steps_per_epoch)
     title = f"peak {run.learning_rate:g}, seed {run.first_seed}"
-    state = training.init(task, static, _hyperparameters(run), jnp.asarray(run.all_seeds))
-    trunk = go_on(task, static, run, state, range(onset), f"{title}, Adam")
+    trunk = stages.begin(task, run, onset, f"{title}, Adam")
     results = {}
     for name, branch in BRANCHES.items():
         constrained = dataclasses.replace(run, free_epochs=onset) if branch.fixed else run
-        # A step of training takes the state's memory.
-        state = jax.tree.map(jnp.copy, trunk.state)
         attenuated = attenuate(task, branch.factor)
-        rest = go_on(
-            attenuated, static, constrained, state, range(onset, run.epochs), f"{title}, {name}"
-        )
-        curve = {k: np.hstack([trunk.curve[k], rest.curve[k]]) for k in CURVES}
-        results[name] = training.Result(rest.state, curve, trunk.wall_s + rest.wall_s)
+        results[name] = stages.branch(attenuated, constrained, trunk, f"{title}, {name}")
     return results
-
-
-def go_on(
-    task: training.Task,
-    static: StaticOptions,
-    run: ncf.Config,
-    state: training.State,
-    epochs: Iterable[int],
-    title: str,
-) -> training.Result:
-    """Train from a state, which it uses up, for some epochs."""
-    start, rows = time.perf_counter(), []
-    for _ in tqdm.tqdm(epochs, desc=title, leave=False):
-        state, metrics = training.train_epoch(task, static, _hyperparameters(run), state)
-        rows.append(jax.device_get(metrics | training.evaluate(task, state.params, state.rest)))
-    curve = {name: np.stack([row[name] for row in rows], axis=1) for name in CURVES}
-    return training.Result(state, curve, time.perf_counter() - start)
-
-
-def _hyperparameters(run: ncf.Config) -> Any:
-    """Return the hyperparameters of the run's seeds, as arrays."""
-    return jax.tree.map(lambda x: jnp.full(run.seeds, x, jnp.float32), run.hyperparameters())
 
 
 if __name__ == "__main__":

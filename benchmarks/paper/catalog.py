@@ -14,8 +14,7 @@ from benchmarks.paper.studies import Comparison, Range, Search, Study
 from examples import cifar, ncf
 from examples.tasks import recommendation
 from examples.tasks.images import data
-from examples.training.learning_rate import ScheduleName
-from examples.training.options import OptimizerName
+from examples.training.options import OptimizerName, ScheduleName
 
 Peaks = dict[OptimizerName, Sequence[float]]
 
@@ -274,7 +273,8 @@ def held_norms(
     later = [(taken, held) for taken in epochs for held in epochs if taken <= held]
 
     def scaled(epoch: float, factors: Sequence[float]) -> list[ncf.Config]:
-        return [dataclasses.replace(base, free_epochs=epoch, norms_scale=x) for x in factors]
+        at = dataclasses.replace(base, free_epochs=float(epoch))
+        return [dataclasses.replace(at, norms_scale=x) for x in factors]
 
     return {
         "never": [never],
@@ -285,15 +285,16 @@ def held_norms(
     }
 
 
-_HELD = dataclasses.replace(short("10k", 100), optimizer="adam_lawn", learning_rate=0.01)
+CROSSING, FLATTENED = 5, 40
+HELD = dataclasses.replace(short("10k", 100), optimizer="adam_lawn", learning_rate=0.01)
 HELD_NORMS = Comparison(
     name="held-norms",
-    base=_HELD,
+    base=HELD,
     groups=held_norms(
-        _HELD,
-        epochs=(1.0, 3.0, 5.0, 7.0, 10.0, 20.0, 40.0),
-        crossing=5.0,
-        flattened=40.0,
+        HELD,
+        epochs=(3.0, 5.0, 10.0, 20.0, 40.0),
+        crossing=CROSSING,
+        flattened=FLATTENED,
     ),
 )
 

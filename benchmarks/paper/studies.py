@@ -17,12 +17,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-import numpy as np
 from scipy.stats import qmc
 
-from examples import cifar, ncf, training
+from examples import cifar, imagenet, ncf, training
 from examples.results import records
-from examples.tasks.images import data
+from examples.tasks.images import classification, data
 from examples.tasks.recommendation import ranking
 from examples.training.options import SHAPES_NOTHING, WITH_DECAY, OptimizerName, SwitchName
 
@@ -31,7 +30,7 @@ REPORTING_SEEDS = (0, 1, 2)
 FREE, AUTO = "free epochs", "the automatic switch"  # What LAWN chooses from.
 AUTOMATIC: SwitchName = "auto"  # At the median margin, as in the records.
 
-AnyConfig = ncf.Config | cifar.Config
+AnyConfig = ncf.Config | cifar.Config | imagenet.Config
 
 
 class Example(NamedTuple):
@@ -44,6 +43,8 @@ class Example(NamedTuple):
       curves: what is recorded of every epoch, of scores to choose by where there are such.
       in_detail: the task that evaluates to what each held-out example scores, None where no search
         has such runs.
+      of_run: the task of a run from one that is loaded, where options of its network are drawn, and
+        where its data come from if they are not in the task.
     """
 
     load: Callable[[Any], training.Task]
@@ -51,7 +52,12 @@ class Example(NamedTuple):
     ties: tuple[str, int]
     curves: tuple[str, ...]
     in_detail: Callable[[Any], training.Task] | None = None
+    of_run: Callable[[Any, Any], tuple[training.Task, Any]] = lambda task, run: (task, None)
 
+
+IMAGE_CURVES = (
+    *("accuracy", "ece", "nll", "held_out_margin_p50", "train_loss", "margin_p50", "flat_share"),
+)
 
 EXAMPLES: Mapping[type[AnyConfig], Example] = {
     ncf.Config: Example(
@@ -65,7 +71,15 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
         cifar.make_task,
         "accuracy",
         ("nll", -1),
-        ("accuracy", "ece", "nll", "held_out_margin_p50", "train_loss", "margin_p50", "flat_share"),
+        IMAGE_CURVES,
+        of_run=lambda task, run: (classification.with_network(task, **run.network()), None),
+    ),
+    imagenet.Config: Example(
+        lambda config: imagenet.make_source(config)[0],
+        "accuracy",
+        ("nll", -1),
+        IMAGE_CURVES,
+        of_run=lambda task, run: imagenet.make_source(run),
     ),
 }
 
@@ -193,6 +207,53 @@ class Range(NamedTuple):
     low: float
     high: float
 
+    def at(self, share: float) -> float:
+        """Return the number that a share of the range lies below, to three digits."""
+        return self._rounded(self.low * (self.high / self.low) ** share)
+
+    def _rounded(self, x: float) -> float:
+        return min(max(float(f"{x:.3g}"), self.low), self.high)
+
+
+class Linear(Range):
+    """Says that a hyperparameter is drawn uniformly from `low` to `high`."""
+
+    def at(self, share: float) -> float:
+        """Return the number that a share of the range lies below, to three digits."""
+        return self._rounded(self.low + (self.high - self.low) * share)
+
+
+class Choice(NamedTuple):
+    """Says which values a hyperparameter is drawn from, each as often."""
+
+    values: tuple[float, ...]
+
+    def at(self, share: float) -> float:
+        """Return the value that a share of them lies before."""
+        return self.values[int(share * len(self.values))]
+
+
+Space = Mapping[str, Range | Choice]
+Point = dict[str, Any]  # Numbers by what is drawn.
+
+# What may be drawn in place of options: these, from the number that is drawn and all others.
+DERIVED: Mapping[str, Callable[[float, Point], Point]] = {
+    "1 - momentum": lambda x, point: {"momentum": 1 - x},
+    "1 - b1": lambda x, point: {"b1": 1 - x},
+    "1 - b2": lambda x, point: {"b2": 1 - x},
+    "final_rate / learning_rate": lambda x, point: {"final_rate": x * point["learning_rate"]},
+    "power": lambda x, point: {"warmup_power": x, "decay_power": x},
+}
+
+
+def options_of(point: Point) -> Point:
+    """Return what is drawn as options."""
+    options: Point = {}
+    for name, x in point.items():
+        derived = DERIVED[name](x, point) if name in DERIVED else {name: x}
+        options |= {option: float(f"{value:.7g}") for option, value in derived.items()}
+    return options
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
@@ -201,14 +262,15 @@ class Search:
     Attributes:
       name: as `--study` takes it, and as its records have it.
       base: what all its runs share; it validates.
-      spaces: by what is compared: its settings but for what is drawn, and the ranges of that.
+      spaces: by what is compared: its settings but for what is drawn, and the ranges of that, by
+        option or by a name in `DERIVED`.
       trials: settings per space and search, a power of two.
       searches: how often it is done, with other settings and another seed of the weights.
     """
 
     name: str
     base: AnyConfig
-    spaces: Mapping[str, tuple[AnyConfig, Mapping[str, Range]]]
+    spaces: Mapping[str, tuple[AnyConfig, Space]]
     trials: int = 16
     searches: int = 3
 
@@ -218,17 +280,24 @@ class Search:
         return EXAMPLES[type(self.base)]
 
     def settings(self, space: str, search: int) -> list[AnyConfig]:
-        """Return the settings of one search: a scrambled Sobol sequence, to three digits."""
+        """Return the settings of one search."""
+        return list(self.points(space, search))
+
+    def points(self, space: str, search: int) -> dict[AnyConfig, Point]:
+        """Return what is drawn by the setting: a scrambled Sobol sequence, each setting once."""
         setting, ranges = self.spaces[space]
         unit = qmc.Sobol(len(ranges), seed=search).random(self.trials)
-        low, high = np.array(list(ranges.values())).T
-        points = low * (high / low) ** unit
         shared: dict[str, Any] = {"seeds": 1, "first_seed": TUNING_SEED + search}
-        drawn: list[dict[str, Any]] = [
-            {name: float(f"{x:.3g}") for name, x in zip(ranges, point, strict=True)}
-            for point in points
+        points = [
+            {
+                name: drawn.at(share)
+                for (name, drawn), share in zip(ranges.items(), row, strict=True)
+            }
+            for row in unit
         ]
-        return [dataclasses.replace(setting, **shared, **of_trial) for of_trial in drawn]
+        return {
+            dataclasses.replace(setting, **shared, **options_of(point)): point for point in points
+        }
 
 
 def reported(setting: AnyConfig) -> list[AnyConfig]:
@@ -241,9 +310,22 @@ def index(found: Sequence[records.Record]) -> dict[str, records.Record]:
     return {identity(record["config"]): record for record in reversed(found)}
 
 
+def program(run: AnyConfig) -> str:
+    """Return what runs have in common that one compiled program can train side by side."""
+    hyperparameters = run.hyperparameters()
+    given = [name for name, value in hyperparameters._asdict().items() if value is not None]
+    own = {*hyperparameters._fields, "first_seed"}
+    config = {name: value for name, value in run.config().items() if name not in own}
+    return json.dumps([config, given, run.static_options(1).switch])
+
+
 def identity(config: Mapping[str, Any]) -> str:
     """Return what tells one run from another: all but how many seeds ran beside it."""
-    kind = cifar.Config if config["dataset"] in get_args(data.DatasetName) else ncf.Config
+    kind: type[AnyConfig] = ncf.Config
+    if "image_size" in config:
+        kind = imagenet.Config
+    elif config["dataset"] in get_args(data.DatasetName):
+        kind = cifar.Config
     # An option that a record is too old to have was its default.
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     names = sorted(defaults.keys() - {*SHAPES_NOTHING, "seeds"})

@@ -10,10 +10,12 @@ have the same `--storage` share out the grid, a finished run is found in `--reco
 was cut short is run again. Then `python -m benchmarks.report` brings the tables up to date.
 """
 
+import collections
 import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import jax
@@ -22,16 +24,17 @@ import numpy as np
 import optuna
 from optuna.storages import journal
 
-from benchmarks.paper import studies
+from benchmarks.paper import rivals, studies
 from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
 from benchmarks.paper.studies import Comparison, Search, Study
-from benchmarks.tools.records import newest_or_new
+from benchmarks.tools.records import newest_or_new, write_bits
 from examples import training
 from examples.results import norms, records, tables
 from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.options import OptimizerName
 
+ALL_SEARCHES = collections.ChainMap(SEARCHES, rivals.SEARCHES)
 ON_ACCELERATOR = 12  # Runs side by side; half of the points of a grid, or all of a short one.
 
 
@@ -60,7 +63,7 @@ class SweepConfig:
     `<date>-<dataset>`, or `<date>-<comparison>`, in benchmarks/records, or a new one of today."""
 
     def __post_init__(self) -> None:
-        known_names = [*STUDIES, *COMPARISONS, *SEARCHES]
+        known_names = [*STUDIES, *COMPARISONS, *ALL_SEARCHES]
         for name in self.study or [""]:
             if name not in known_names:
                 raise ValueError(f"study={name!r} must be one of {', '.join(known_names)}.")
@@ -68,8 +71,7 @@ class SweepConfig:
             for optimizer in self.optimizers:
                 if optimizer not in known:
                     raise ValueError(
-                        f"optimizers holds {optimizer!r}: {name} tunes"
-                        f" {', '.join(known) or 'none'}."
+                        f"optimizers holds {optimizer!r}: {name} has {', '.join(known) or 'none'}."
                     )
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk={self.chunk} must be at least 1.")
@@ -85,17 +87,17 @@ def main(config: SweepConfig) -> None:
         elif name in COMPARISONS:
             run_comparison(COMPARISONS[name], config)
         else:
-            run_search(SEARCHES[name], config)
+            run_search(ALL_SEARCHES[name], config)
 
 
 def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
-    """Report every setting of a comparison, one seed after the other."""
+    """Report every setting of a comparison."""
     folder = config.records or newest_or_new(comparison.name)
     for group in comparison.groups.values():
         # Of each group its own, for the network may differ from one to the next.
         task = comparison.example.load(dataclasses.replace(group[0], data_dir=config.data_dir))
-        for runs in zip(*map(studies.reported, group), strict=True):
-            explore(config, task, comparison, runs, folder / "reported.jsonl")
+        runs = [run for setting in group for run in studies.reported(setting)]
+        explore(config, task, comparison, runs, folder / "reported.jsonl")
 
 
 def run_search(search: Search, config: SweepConfig) -> None:
@@ -148,7 +150,11 @@ def explore(
             " folder as records."
         )
     size = config.chunk or (1 if jax.default_backend() == "cpu" else ON_ACCELERATOR)
-    chunks = [runs[i : i + size] for i in range(0, len(runs), size)]
+    chunks = [
+        alike[i : i + size]
+        for alike in tables.group(runs, studies.program).values()
+        for i in range(0, len(alike), size)
+    ]
     identities = json.dumps([studies.identity(run.config()) for run in runs])
     # Other runs or chunks are another grid; what it has in common with the old is in the records.
     grid = f"{size} of {hashlib.sha256(identities.encode()).hexdigest()[:16]}"
@@ -166,7 +172,7 @@ def explore(
         missing = [run for run in chunk if studies.identity(run.config()) not in done]
         try:
             if missing:
-                train(task, study, data, missing, path)
+                train(task, study, data, missing, path, config.data_dir)
         except (Exception, KeyboardInterrupt) as error:
             # As failed, GridSampler would count it as done; as it is, it is given out again.
             raise CutShortError(f"{path.stem}: {describe(missing)}") from error
@@ -188,6 +194,7 @@ def train(
     data: str,
     runs: Sequence[studies.AnyConfig],
     path: Path,
+    data_dir: Path | None = None,
 ) -> None:
     """Do runs side by side, and append those that no other process has done meanwhile."""
     hyperparameters = jax.tree.map(
@@ -195,9 +202,16 @@ def train(
     )
     seeds = [run.first_seed for run in runs]
     title = f"{path.stem}: {describe(runs)}"
-    result = training.train(
-        task, runs[0], hyperparameters=hyperparameters, seeds=seeds, title=title
-    )
+    task, source = study.example.of_run(task, dataclasses.replace(runs[0], data_dir=data_dir))
+    with closing(source) if source else nullcontext():
+        result = training.train(
+            task,
+            runs[0],
+            hyperparameters=hyperparameters,
+            seeds=seeds,
+            title=title,
+            source=source,
+        )
     found, detail = [], {}
     if isinstance(study, Search) and study.example.in_detail:
         state = result.state
@@ -213,15 +227,13 @@ def train(
         about |= run.config()
         curve = {name: values[i : i + 1] for name, values in kept.items()}
         made = records.make_records(about, [run.first_seed], result._replace(curve=curve))
-        found += [record | {name: bits(x[i]) for name, x in detail.items()} for record in made]
+        found += [
+            record | {name: write_bits(np.asarray(x[i])) for name, x in detail.items()}
+            for record in made
+        ]
     # At the end of a grid two processes may run the same.
     done = read(path)
     records.append_records(path, [r for r in found if studies.identity(r["config"]) not in done])
-
-
-def bits(x: jax.Array) -> str:
-    """Write bools `(n,)` in hexadecimal, the first in the highest bit of the first digit."""
-    return np.packbits(np.asarray(x)).tobytes().hex()
 
 
 def describe(runs: Sequence[studies.AnyConfig]) -> str:
@@ -242,7 +254,7 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    known = STUDIES | COMPARISONS | SEARCHES
+    known = STUDIES | COMPARISONS | dict(ALL_SEARCHES)
     by_dataset = tables.group(known, lambda name: known[name].base.dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
     about = f"{__doc__}\nThe studies:\n\n{listed}"

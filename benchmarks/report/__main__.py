@@ -16,7 +16,16 @@ from pathlib import Path
 
 from benchmarks.paper import attenuation, studies
 from benchmarks.paper.catalog import STUDIES
-from benchmarks.report import cost_tables, figures, findings, goals, missing, study_tables
+from benchmarks.report import (
+    cost_tables,
+    figures,
+    findings,
+    goals,
+    held_norms,
+    missing,
+    search_tables,
+    study_tables,
+)
 from benchmarks.tools.records import RECORDS, records_of
 from examples import quickstart
 from examples.results.records import Record
@@ -41,6 +50,7 @@ def main(config: ReportConfig) -> None:
     first_run = newest("quickstart")
     of_readme = quickstart.score_table(quickstart.longest(first_run))
     refresh(readme, "quickstart", of_readme, check=config.check)
+    refresh(readme, "tuned-anew", findings.tuned_anew(), check=config.check)
     refresh(readme, "costs", cost_tables.beside_adam(cost_tables.load()), check=config.check)
     bodies = sections(first_run, draw=not config.check)
     for name, body in placed(bodies, results.read_text(encoding="utf-8")).items():
@@ -57,6 +67,8 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     found = studies.index([record for name in datasets for record in records_of(name)])
     costs, photographs = cost_tables.load(), records_of("imagenet")
     parted = attenuation.of_defaults(records_of("attenuation"))
+    searched = search_tables.load()
+    held, flattened = held_norms.load(), held_norms.load_rescue()
     tables = study_tables.SECTIONS
     pages = {
         "findings": findings.table(
@@ -71,15 +83,22 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
             [
                 *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
                 *study_tables.imagenet_missing(photographs),
+                *held_norms.missing(held, flattened),
+                *search_tables.missing(searched),
                 *goals.missing(costs),
             ]
         ),
         "quickstart": quickstart.table(first_run),
         "imagenet": study_tables.imagenet(photographs),
         "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
+        "held-norms": held_norms.plane("../docs/held-norms.png", held),
+        "rescue": held_norms.rescue(flattened, held),
+        **search_tables.sections(searched),
     }
     if draw:
         figures.draw_branches(DOCS / "attenuation.png", parted)
+        held_norms.draw(DOCS / "held-norms.png", held)
+        search_tables.draw(DOCS, searched)
     pages |= {name: study_tables.render(section, found) for name, section in tables.items()}
     return pages | cost_tables.sections(costs) | pictures(found, draw=draw)
 

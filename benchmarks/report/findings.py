@@ -1,5 +1,6 @@
 """Makes the first page of RESULTS.md: what was found, each with its spread and its table."""
 
+import csv
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,9 +10,12 @@ from benchmarks.paper import attenuation, catalog
 from benchmarks.paper.studies import AUTO, FREE, Study
 from benchmarks.report import goals
 from benchmarks.report.study_tables import NAMES, Found, measure
+from benchmarks.tools.records import RECORDS
 from examples.results import tables
 from examples.results.records import Record
 from examples.training.options import OptimizerName
+
+LENGTHS = RECORDS / "2026-11-26-quickstart" / "search" / "lengths.csv"
 
 
 class Finding(NamedTuple):
@@ -99,6 +103,32 @@ def of_first_run(found: Sequence[Record]) -> Iterator[Finding]:
         "; ".join(f"{method}: {ended[method]}" for method in others),
         str(len(runs[lawn])),
         "The first run: identifiers of Python's standard library",
+    )
+
+
+def tuned_anew(epochs: int = 60) -> str:
+    """Say what AdamW and Adam-LAWN reach if settings are chosen at the length that is reported."""
+    with LENGTHS.open(encoding="utf-8", newline="") as file:
+        runs = [run for run in csv.DictReader(file) if run["epochs"] == str(epochs)]
+    columns = ("role", "method", "peak", "decay", "free_epochs")
+    by_setting = tables.group(runs, lambda run: tuple(run[name] for name in columns))
+
+    def mean(run_key: tuple[str, ...], name: str) -> float:
+        return float(np.mean([float(run[name]) for run in by_setting[run_key]]))
+
+    def ended(method: str) -> str:
+        tried = [run_key for run_key in by_setting if run_key[:2] == ("tune", method)]
+        chosen = max(
+            tried,
+            key=lambda k: (mean(k, "validation_hr_at_10"), mean(k, "validation_ndcg_at_10")),
+        )
+        reported = by_setting["report", *chosen[1:]]
+        percent = 100 * np.array([run["hr_at_10"] for run in reported], float)
+        return f"{method} {tables.mean_and_error(percent)} (of {len(tried)} settings)"
+
+    return (
+        f"Chosen at {epochs} epochs, on another split of the data: {ended('AdamW')},"
+        f" {ended('Adam-LAWN')}."
     )
 
 

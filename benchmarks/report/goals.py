@@ -226,7 +226,6 @@ GOALS = (
         )
         for title, name, size, most in (
             ("ResNet-50", "resnet50", 256, 1.01),
-            ("VGG-19", "vgg19", 4096, 1.01),
             ("NCF", "ncf", 1_000, 1.05),
             ("ResNet-50", "resnet50", 16, 1.10),
         )
@@ -252,6 +251,11 @@ GOALS = (
         "VGG-19 at batch 4,096: augmentation's share of the step",
         "below 5%",
         *("vgg19", 4096, lambda record: images.spread(images.share(record, "augmentation"))),
+    ),
+    _of_images(
+        "VGG-19 at batch 4,096: LAWN's share of the step",
+        "1% or less",
+        *("vgg19", 4096, lambda record: images.spread(images.share(record, "LAWN"))),
     ),
     _of_images(
         "ResNet-50 at batch 256: images a second",

@@ -197,6 +197,7 @@ def measure(study: Study, optimizer: OptimizerName, found: Found) -> dict[str, M
             curves = {
                 curve: np.array([run["curve"][curve] for run in runs], float)
                 for curve in study.example.curves
+                if all(curve in run["curve"] for run in runs)
             }
             score = tried["final"][study.example.score]
             measured[name] = Measured(chosen, score, runs, curves)

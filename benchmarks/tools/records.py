@@ -3,6 +3,8 @@
 import datetime
 from pathlib import Path
 
+import numpy as np
+
 from examples.results.records import Record, read_records
 
 NOT_YET_RUN = "not yet run"  # What stands where there are no records.
@@ -24,3 +26,14 @@ def records_of(what: str) -> list[Record]:
     """Return all records of the newest folder, none where there is no folder."""
     files = sorted(folder.glob("*.jsonl")) if (folder := newest(what)) else []
     return [record for file in files for record in read_records(file)]
+
+
+def write_bits(x: np.ndarray) -> str:
+    """Write bools `(n,)` as "n:digits", hexadecimal, the first in the highest bit of the first."""
+    return f"{len(x)}:{np.packbits(x).tobytes().hex()}"
+
+
+def read_bits(text: str) -> np.ndarray:
+    """Read bools that `write_bits` has written."""
+    n, digits = text.split(":")
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=int(n)).astype(bool)

@@ -22,7 +22,8 @@ from flax import nnx
 from examples.training import cpu, distributed, sharding, switching
 from examples.training.checkpoints import Checkpoints, Progress
 from examples.training.metrics import EpochMetrics
-from examples.training.options import Hyperparameters, Options, StaticOptions, make_optimizer
+from examples.training.optimizers import make_optimizer
+from examples.training.options import Hyperparameters, Options, StaticOptions
 from examples.training.task import DataSource, Layout, OnDevice, Task
 from examples.training.tensorboard import TensorBoardWriter
 from lawn_optax import diagnostics, losses

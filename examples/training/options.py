@@ -1,24 +1,21 @@
-"""The options that the examples share, and how an optimizer is made from them."""
+"""The options that the examples share: what is tuned, what is compiled, what is recorded."""
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
-import jax
-import optax
 import tyro
 
-import lawn_optax
 from examples.training.distributed import Cluster
-from examples.training.learning_rate import WATCHING, Decay, ScheduleName, make_schedule, watch
 from examples.training.sharding import MeshConfig
-from examples.training.task import Layout
 
 OptimizerName = Literal[
     "sgd",
+    "nesterov",
+    "lars",
     "adam",
     "adamw",
     "lamb",
@@ -32,15 +29,40 @@ OptimizerName = Literal[
     "muon_h",
 ]
 SwitchName = Literal["rise", "hold", "auto"]
-WITH_DECAY: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw", "lamb", "lamb_plus", "muon")
-OF_SCHEDULE = ("schedule", "decay_factor", "decays_at", "last_decay_at", "average_over")
+BiasOptimizerName = Literal["sgd", "nesterov", "adam"]
+DecayForm = Literal["l2", "decoupled"]
+ScheduleName = Literal["polynomial", "cosine", "step-wise", "simple", "plateau", "abel"]
+
+# The forms that weight decay may take, that of the optimizer's paper first.
+DECAY_FORMS: Mapping[OptimizerName, tuple[DecayForm, ...]] = {
+    "sgd": ("l2", "decoupled"),
+    "nesterov": ("l2", "decoupled"),
+    "lars": ("l2",),
+    "adam": ("decoupled", "l2"),
+    "adamw": ("decoupled",),
+    "lamb": ("decoupled",),
+    "lamb_plus": ("decoupled",),
+    "muon": ("decoupled",),
+}
+WITH_DECAY = tuple(DECAY_FORMS)
+
+WATCHING: tuple[ScheduleName, ...] = ("plateau", "abel")  # They decide as training goes.
+# What only some schedules have.
+OF_SCHEDULES: Mapping[str, tuple[ScheduleName, ...]] = {
+    "decay_power": ("polynomial",),
+    "final_rate": ("polynomial", "cosine"),
+    "decay_epochs": ("polynomial", "cosine"),
+    "decay_factor": ("step-wise", "simple", "plateau", "abel"),
+    "decays_at": ("step-wise",),
+    "last_decay_at": ("simple", "abel"),
+    "average_over": ("abel",),
+}
 
 # `--help` begins with these options, has all others as their classes do, and ends with these.
 FIRST = (
     *("dataset", "data_dir", "train_images", "validation_images", "image_size"),
     *("held_out_share", "epoch_tokens", "epochs", "longer", "batch_size", "accumulate"),
     *("optimizer", "learning_rate", "learning_rates", "warmup_epochs"),
-    *OF_SCHEDULE,
     *("weight_decay", "weight_decays"),
 )
 LAST = (
@@ -54,7 +76,12 @@ SHAPES_NOTHING = (
     *("mesh", "cluster", "workers"),
 )
 
-NOTHING_STACKED = Layout()
+# Records from before there were these options lack them, and so do records of their defaults.
+LATER = (
+    *("norms_of", "norms_scale", "rest_learning_rate", "bias_optimizer", "momentum", "b1", "b2"),
+    *("adam_eps", "decay_form", "decay_vectors", "initial_rate", "warmup_power", "schedule"),
+    *(*OF_SCHEDULES, "init_scale"),
+)
 
 Scalar = Any  # A float or a float32 scalar, a traced one too.
 Config = TypeVar("Config")
@@ -79,13 +106,14 @@ class StaticOptions(NamedTuple):
       optimizer: its name.
       steps_per_epoch: updates in an epoch.
       warmup_steps: updates until the learning rate peaks.
-      total_steps: updates until a linear or cosine schedule is back at 0.
+      total_steps: updates until it is at its final value, if its schedule has one.
       clip_norm: what the norm of a gradient, all leaves together, is cut to; None for not at all.
       flood_level: below which the mean loss of a batch is turned back.
-      momentum: of sgd and sgd_lawn.
       accumulate: train steps whose mean gradient makes one update.
       switch: which one, where the free epochs are not a number.
-      decay: how the learning rate falls from its peak.
+      decay_steps: updates from which one more decay holds: of step-wise all, of simple the one, of
+        abel the last.
+      others: as `Options` explains them.
     """
 
     optimizer: OptimizerName
@@ -94,10 +122,23 @@ class StaticOptions(NamedTuple):
     total_steps: int
     clip_norm: float | None
     flood_level: float
-    momentum: float = 0.9
     accumulate: int = 1
     switch: SwitchName | None = None
-    decay: Decay = Decay()
+    bias_optimizer: BiasOptimizerName | None = None
+    momentum: float = 0.9
+    b1: float = 0.9
+    b2: float = 0.999
+    adam_eps: float = 1e-8
+    decay_form: DecayForm = "decoupled"
+    decay_vectors: bool = False
+    initial_rate: float = 0.0
+    final_rate: float = 0.0
+    warmup_power: float = 1.0
+    schedule: ScheduleName = "polynomial"
+    decay_power: float = 1.0
+    decay_factor: float = 0.1
+    decay_steps: tuple[int, ...] = ()
+    average_over: int = 1
 
 
 class Hyperparameters(NamedTuple):
@@ -127,7 +168,7 @@ class RunOptions:
     epochs: int = 20
     """Passes over the training set."""
     warmup_epochs: float = 1.0
-    """Epochs in which the learning rate rises from 0 to its peak; then it falls by its schedule."""
+    """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
     batch_size: int = 100
     """Training examples per update of the weights."""
     seeds: int = 5
@@ -164,6 +205,7 @@ class Options(RunOptions):
     optimizer: OptimizerName = "adam_lawn"
     """With _lawn: the optimizer of that name, and on fixed norms from the switch on.
     Both adam and adamw are Adam with decoupled weight decay; hyperball fixes the initial norms.
+    Of sgd the momentum is heavy-ball, as within lars; nesterov looks ahead.
     With muon hidden layers take Muon's steps, as long as Adam's are, and all else takes Adam's.
     With adam_h and muon_h hidden layers keep their initial norms, all else takes Adam's steps."""
     learning_rate: float = 1e-3
@@ -172,8 +214,47 @@ class Options(RunOptions):
     """With adam_h and muon_h, the peak for embeddings, the last layer and all vectors.
     By default that of the hidden layers, whose steps are relative to their norms: tune both."""
     weight_decay: float = 0.0
-    """Decay of kernels and embeddings, times the learning rate; sgd adds it to the gradient.
+    """Decay of kernels and embeddings, times the learning rate; see decay_form.
     What has fixed norms takes none, and of muon what takes Adam's steps."""
+    decay_form: DecayForm | None = None
+    """Whether decay is a gradient, l2, or a step by itself, decoupled; by default as is usual:
+    l2 of sgd, nesterov and lars, whose gradient it enters before norms and momentum are taken."""
+    decay_vectors: bool = False
+    """Let biases and normalisation's scales decay, too."""
+    bias_optimizer: BiasOptimizerName | None = None
+    """What trains biases and normalisation, without decay and trust ratio, at the same rates.
+    By default the same optimizer does."""
+    momentum: float = 0.9
+    """Momentum of sgd, nesterov, lars and sgd_lawn."""
+    b1: float = 0.9
+    """Decay of Adam's first moment, of LAMB's too; not with muon, adam_h and muon_h."""
+    b2: float = 0.999
+    """Decay of the second moment of the same."""
+    adam_eps: float = 1e-8
+    """What adam and adamw add to the root of the second moment; LAMB and LAWN add 1e-6."""
+    initial_rate: float = 0.0
+    """Learning rate that warm-up begins with."""
+    final_rate: float = 0.0
+    """Learning rate that polynomial and cosine end with."""
+    warmup_power: float = 1.0
+    """Power of the warm-up: 1 is linear, more begins slowly."""
+    schedule: ScheduleName = "polynomial"
+    """How the learning rate falls after its warm-up: polynomial and cosine to a final rate.
+    The others multiply it by the decay factor: step-wise after some epochs, simple once and late,
+    plateau when the training loss has not fallen for more than 10 epochs.
+    And abel when the weight norm has fallen, risen and turned again; give it some weight decay."""
+    decay_power: float = 1.0
+    """Power of polynomial: 1 is linear, more ends slowly."""
+    decay_epochs: float | None = None
+    """Epoch at which the final learning rate is reached, and kept; by default the last."""
+    decay_factor: float = 0.1
+    """What a decay multiplies the learning rate by, of step-wise, simple, plateau and abel."""
+    decays_at: tuple[float, ...] = (1 / 3, 2 / 3)
+    """Shares of the epochs after which step-wise decays, such as 0.3 0.6 0.8."""
+    last_decay_at: float = 0.85
+    """Share of the epochs after which simple decays, and abel once more."""
+    average_over: int = 1
+    """Epochs that abel averages weight norms over to compare them: more where they are noisy."""
     free_epochs: float | SwitchName = "rise"
     """LAWN's switch: how many epochs before it fixes the norms, or a rule that finds the moment.
     The rule rise: when the gradient rises; the norms are those of the moment when this began.
@@ -183,19 +264,6 @@ class Options(RunOptions):
     """Fix the norms of this earlier epoch and not those at the end of the free epochs."""
     norms_scale: float | None = None
     """Fix norms this many times as large as those that the switch takes; by default as large."""
-    schedule: ScheduleName = "linear"
-    """How the learning rate falls after its warm-up: linear and cosine go to 0.
-    The others multiply it by the decay factor: step-wise after some epochs, simple once and late,
-    plateau when the training loss has not fallen for more than 10 epochs.
-    And abel when the weight norm has fallen, risen and turned again; give it some weight decay."""
-    decay_factor: float = 0.1
-    """What a decay multiplies the learning rate by, where the schedule is not linear or cosine."""
-    decays_at: tuple[float, ...] = (1 / 3, 2 / 3)
-    """Shares of the epochs after which step-wise decays, such as 0.3 0.6 0.8."""
-    last_decay_at: float = 0.85
-    """Share of the epochs after which simple decays, and abel once more."""
-    average_over: int = 1
-    """Epochs that abel averages weight norms over to compare them: more where they are noisy."""
     clip_norm: float | None = None
     """Largest norm of the gradient as a whole; a larger one is scaled down to it."""
     flood_level: float = 0.0
@@ -211,10 +279,16 @@ class Options(RunOptions):
         super().__post_init__()
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every={self.checkpoint_every} must be at least 1.")
-        for name in ("learning_rate", "weight_decay", "free_epochs"):
+        for name in ("learning_rate", "weight_decay", "free_epochs", "initial_rate", "final_rate"):
             value = getattr(self, name)
             if value not in get_args(SwitchName) and not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value} must be at least 0, and finite.")
+        for name in ("momentum", "b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and below 1.")
+        for name in ("adam_eps", "warmup_power", "decay_power"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0, and finite.")
         if self.norms_of is not None and not self._earlier(self.norms_of):
             raise ValueError(
                 f"norms_of={self.norms_of} must be an epoch from 0 to free_epochs="
@@ -222,6 +296,15 @@ class Options(RunOptions):
             )
         if self.norms_scale is not None and not 0 < self.norms_scale < math.inf:
             raise ValueError(f"norms_scale={self.norms_scale} must be above 0, and finite.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm={self.clip_norm} must be above 0, or None.")
+        if not self.flood_level >= 0:
+            raise ValueError(f"flood_level={self.flood_level} must be at least 0.")
+        self._check_optimizer()
+        self._check_schedule()
+
+    def _check_optimizer(self) -> None:
+        """Refuse options that the optimizer does not have."""
         if self.optimizer not in get_args(OptimizerName):
             raise ValueError(
                 f"optimizer={self.optimizer!r} must be one of {get_args(OptimizerName)}."
@@ -231,20 +314,45 @@ class Options(RunOptions):
                 f"weight_decay={self.weight_decay} with optimizer={self.optimizer!r}: norms that"
                 f" are fixed cannot decay; leave it 0, or take one of {WITH_DECAY}."
             )
+        forms = DECAY_FORMS.get(self.optimizer, ())
+        if self.decay_form is not None and self.decay_form not in forms:
+            raise ValueError(
+                f"decay_form={self.decay_form!r} with optimizer={self.optimizer!r}:"
+                f" {f'it has {forms[0]!r} alone' if forms else 'it has no decay'}; leave it out."
+            )
+        own_rest = self.optimizer.endswith("_h") or self.optimizer == "muon"
+        if self.bias_optimizer and own_rest:
+            raise ValueError(
+                f"bias_optimizer={self.bias_optimizer!r} with optimizer={self.optimizer!r}: biases"
+                " have Adam there; leave it out."
+            )
+        if self.decay_vectors and (self.bias_optimizer or own_rest or not forms):
+            raise ValueError(
+                f"decay_vectors=True with optimizer={self.optimizer!r} and bias_optimizer="
+                f"{self.bias_optimizer!r}: biases have no decay there; leave it out."
+            )
         rest = self.rest_learning_rate
         if rest is not None and (not 0 <= rest < math.inf or not self.optimizer.endswith("_h")):
             raise ValueError(
                 f"rest_learning_rate={rest} with optimizer={self.optimizer!r}: it must be at least"
                 " 0, and is for adam_h and muon_h."
             )
-        self._check_schedule()
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"clip_norm={self.clip_norm} must be above 0, or None.")
-        if not self.flood_level >= 0:
-            raise ValueError(f"flood_level={self.flood_level} must be at least 0.")
 
     def _check_schedule(self) -> None:
         """Refuse a learning rate that cannot fall as it is to."""
+        end = self.decay_epochs
+        if end is not None and not self.warmup_epochs <= end <= self.epochs:
+            raise ValueError(
+                f"decay_epochs={end} must lie between warmup_epochs={self.warmup_epochs} and"
+                f" epochs={self.epochs}: for a run as short, give both, or None for the last epoch."
+            )
+        for name in ("decay_factor", "last_decay_at"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be between 0 and 1.")
+        if not all(a < b for a, b in itertools.pairwise((0, *self.decays_at, 1))):
+            raise ValueError(f"decays_at={self.decays_at} must rise, and lie between 0 and 1.")
+        if self.average_over < 1:
+            raise ValueError(f"average_over={self.average_over} must be at least 1.")
         if self.schedule not in get_args(ScheduleName):
             raise ValueError(f"schedule={self.schedule!r} must be one of {get_args(ScheduleName)}.")
         if self.schedule in WATCHING and self.optimizer not in WITH_DECAY:
@@ -253,14 +361,18 @@ class Options(RunOptions):
                 " steps, and a fraction of one leaves the spheres; take a schedule that is known"
                 f" beforehand, such as 'cosine', or one of {WITH_DECAY}."
             )
-        if not 0 < self.decay_factor < 1:
-            raise ValueError(f"decay_factor={self.decay_factor} must be between 0 and 1.")
-        if not 0 < self.last_decay_at < 1:
-            raise ValueError(f"last_decay_at={self.last_decay_at} must be between 0 and 1.")
-        if not all(a < b for a, b in itertools.pairwise((0, *self.decays_at, 1))):
-            raise ValueError(f"decays_at={self.decays_at} must rise, and lie between 0 and 1.")
-        if self.average_over < 1:
-            raise ValueError(f"average_over={self.average_over} must be at least 1.")
+        given = OF_SCHEDULES.keys() - self._defaults_among(OF_SCHEDULES)
+        for name, owners in OF_SCHEDULES.items():
+            if name in given and self.schedule not in owners:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} with schedule={self.schedule!r}: it is of"
+                    f" {' and '.join(owners)} alone; leave it out."
+                )
+
+    def _defaults_among(self, names: Iterable[str]) -> set[str]:
+        """Return which options are at their defaults."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return {x for x in names if x in defaults and getattr(self, x) == defaults[x]}
 
     def constrains(self) -> bool:
         """Tell whether the optimizer has a switch."""
@@ -272,35 +384,29 @@ class Options(RunOptions):
 
     def config(self) -> dict[str, Any]:
         """Return all that shapes the result, for a record."""
-        given = dataclasses.asdict(self)
-        for name in ("norms_of", "norms_scale", "rest_learning_rate"):
-            if given[name] is None:  # Records from before there was such an option lack it.
-                del given[name]
-        if self.schedule == "linear":
-            given = {k: v for k, v in given.items() if k not in OF_SCHEDULE}
-        return {k: v for k, v in given.items() if k not in SHAPES_NOTHING}
+        left_out = {*SHAPES_NOTHING, *self._defaults_among(LATER)}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
 
     def static_options(self, steps_per_epoch: int) -> StaticOptions:
         """Return what of these options is compiled into a program."""
-        warmup_steps = round(self.warmup_epochs * steps_per_epoch)
+        decay_epochs = self.epochs if self.decay_epochs is None else self.decay_epochs
+        forms = DECAY_FORMS.get(self.optimizer, ("decoupled",))
+        named_alike = {*StaticOptions._fields} & {*self.__dataclass_fields__} - {"decay_form"}
         return StaticOptions(
-            self.optimizer,
-            steps_per_epoch,
-            warmup_steps,
-            self.epochs * steps_per_epoch,
-            self.clip_norm,
-            self.flood_level,
+            steps_per_epoch=steps_per_epoch,
+            warmup_steps=round(self.warmup_epochs * steps_per_epoch),
+            total_steps=round(decay_epochs * steps_per_epoch),
             switch=self.free_epochs if isinstance(self.free_epochs, str) else None,
-            decay=self._decay(self.epochs * steps_per_epoch),
+            decay_form=self.decay_form or forms[0],
+            decay_steps=tuple(round(x * self.epochs * steps_per_epoch) for x in self._decays()),
+            **{name: getattr(self, name) for name in named_alike},
         )
 
-    def _decay(self, total_steps: int) -> Decay:
-        """Return how the learning rate falls, the shares of training as updates."""
-        if self.schedule == "linear":
-            return Decay()  # So that what it does not use compiles no other program.
-        shares = self.decays_at if self.schedule == "step-wise" else (self.last_decay_at,)
-        steps = tuple(round(share * total_steps) for share in shares)
-        return Decay(self.schedule, self.decay_factor, steps, self.average_over)
+    def _decays(self) -> tuple[float, ...]:
+        """Return the shares of the epochs after which the learning rate decays in any case."""
+        if self.schedule == "step-wise":
+            return self.decays_at
+        return (self.last_decay_at,) if self.schedule in ("simple", "abel") else ()
 
     def hyperparameters(self) -> Hyperparameters:
         """Return what of these options may be traced."""
@@ -313,125 +419,3 @@ class Options(RunOptions):
             self.norms_scale,
             self.rest_learning_rate,
         )
-
-
-def make_optimizer(
-    static: StaticOptions, hyperparameters: Hyperparameters, layout: Layout = NOTHING_STACKED
-) -> optax.GradientTransformationExtraArgs:
-    """Make the optimizer that the options name.
-
-    Args:
-      static: from `Options.static_options`.
-      hyperparameters: from `Options.hyperparameters`, or with traced scalars in their place.
-      layout: from the task, so that norms and trust ratios are those of single layers.
-
-    Returns:
-      An optimizer whose `update` takes `margin=` and `value=`, whether it needs them or not.
-    """
-    learning_rate, weight_decay, *_ = hyperparameters
-    switch = make_switch(static, hyperparameters)
-    of_rest = hyperparameters.rest_learning_rate
-    rate, rest = (
-        make_schedule(static.decay, peak, static.warmup_steps, static.total_steps)
-        for peak in (learning_rate, learning_rate if of_rest is None else of_rest)
-    )
-    decays, stacked = _decays(layout), layout.stacked or None
-    scale = 1.0 if hyperparameters.norms_scale is None else hyperparameters.norms_scale
-    tx: optax.GradientTransformation
-    match static.optimizer:
-        case "sgd":
-            decay = optax.add_decayed_weights(weight_decay, decays)
-            tx = optax.chain(decay, optax.sgd(rate, momentum=static.momentum))
-        case "adam" | "adamw":
-            tx = optax.adamw(rate, eps=1e-8, weight_decay=weight_decay, mask=decays)
-        case "lamb" if stacked:  # Optax's has one trust ratio for all layers of a leaf.
-            tx = lawn_optax.lamb_plus(
-                rate, weight_decay=weight_decay, max_ratio=math.inf, mask=decays, stacked=stacked
-            )
-        case "lamb":
-            tx = optax.lamb(rate, eps=1e-6, weight_decay=weight_decay, mask=decays)
-        case "lamb_plus":
-            tx = lawn_optax.lamb_plus(rate, weight_decay=weight_decay, mask=decays, stacked=stacked)
-        case "muon":
-            tx = optax.contrib.muon(
-                rate,
-                weight_decay=weight_decay,
-                muon_weight_dimension_numbers=_matrices(layout),
-                consistent_rms=0.2,  # So that one learning rate serves matrices and the rest.
-            )
-        case "adam_lawn":
-            tx = lawn_optax.adam_lawn(rate, switch, stacked=stacked, target_scale=scale)
-        case "lamb_lawn":
-            tx = lawn_optax.lamb_lawn(rate, switch, stacked=stacked, target_scale=scale)
-        case "sgd_lawn":
-            tx = lawn_optax.sgd_lawn(
-                rate, switch, momentum=static.momentum, stacked=stacked, target_scale=scale
-            )
-        case "hyperball":
-            tx = lawn_optax.hyperball(optax.scale_by_adam(eps=1e-6), rate, stacked=stacked)
-        case "adam_h":
-            tx = lawn_optax.adam_h(rate, rest, labels=_ends(layout), stacked=stacked)
-        case "muon_h":
-            tx = lawn_optax.muon_h(
-                rate,
-                rest,
-                weight_dimension_numbers=_matrices(layout),
-                labels=_ends(layout),
-                stacked=stacked,
-            )
-    tx = watch(tx, static.decay, static.steps_per_epoch)
-    if static.clip_norm is not None:
-        tx = optax.chain(optax.clip_by_global_norm(static.clip_norm), tx)
-    tx = optax.with_extra_args_support(tx)
-    if static.accumulate > 1:
-        # Around all else: clipping, schedules and LAWN see mean gradients and count updates.
-        steps = optax.MultiSteps(tx, static.accumulate)
-        tx = optax.GradientTransformationExtraArgs(steps.init, steps.update)
-    return tx
-
-
-def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn_optax.Switch:
-    """Make LAWN's switch."""
-    free_epochs, norms_of = hyperparameters.free_epochs, hyperparameters.norms_of
-    if free_epochs is not None:
-        return lawn_optax.at_epoch(free_epochs, static.steps_per_epoch, norms_of=norms_of)
-    match static.switch:
-        case "rise":
-            return lawn_optax.at_gradient_rise()
-        case "hold":
-            return lawn_optax.hold_median_margin()
-        case _:
-            return lawn_optax.at_median_margin()
-
-
-def _decays(layout: Layout) -> Callable[[optax.Params], optax.Params]:
-    """Return a mask of the leaves that LAWN would constrain: kernels and embeddings."""
-    return lambda params: jax.tree.map_with_path(
-        lambda path, w: _rank(path, w, layout) >= 2, params
-    )
-
-
-def _matrices(layout: Layout) -> Callable[[optax.Params], optax.Params]:
-    """Return what tells Muon its matrices: kernels from all inputs to outputs, not the ends."""
-
-    def of_leaf(path: tuple, w: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
-        rank = _rank(path, w, layout)
-        if rank < 2 or any(name in layout.ends for name in _components(path)):
-            return None
-        return optax.contrib.MuonDimensionNumbers(tuple(range(-rank, -1)), -1)
-
-    return lambda params: jax.tree.map_with_path(of_leaf, params)
-
-
-def _ends(layout: Layout) -> dict[str, str]:
-    """Return the group of the ends where hidden matrices are on spheres."""
-    return dict.fromkeys(layout.ends, "other")
-
-
-def _rank(path: tuple, w: jax.Array, layout: Layout) -> int:
-    """Return how many axes a leaf has in a single layer."""
-    return w.ndim - any(name in layout.stacked for name in _components(path))
-
-
-def _components(path: tuple) -> list[str]:
-    return jax.tree_util.keystr(path, simple=True, separator="/").split("/")

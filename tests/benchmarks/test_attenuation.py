@@ -60,6 +60,7 @@ def test_the_branches_are_one_until_the_onset_and_differ_from_there(results):
     assert len(set(losses[:, 2])) == 4
 
 
+@pytest.mark.slow
 def test_norms_are_held_at_the_onset_where_they_are_fixed(task, results, caplog):
     (run,) = attenuation.runs(CONFIG)
     shorter = attenuation.experiment(task, run, 1)

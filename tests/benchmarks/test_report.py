@@ -3,12 +3,22 @@
 import pytest
 
 from benchmarks.report import __main__ as report
-from benchmarks.report import missing, study_tables
+from benchmarks.report import findings, missing, study_tables
 from examples.tasks.images import recipes
 
 
 def test_the_readme_shows_what_the_records_say():
     report.main(report.ReportConfig(check=True))
+
+
+def test_settings_chosen_anew_are_those_that_the_readme_of_the_records_has():
+    folder = findings.LENGTHS.parents[1]
+    rows = [
+        line for line in (folder / "README.md").read_text().splitlines() if "| 60        |" in line
+    ]
+    told = {cells[1].strip(): cells[6].strip() for cells in (row.split("|") for row in rows)}
+    text = findings.tuned_anew(60)
+    assert all(f"{method} {told[method]} (of 20" in text for method in ("AdamW", "Adam-LAWN"))
 
 
 def test_the_table_of_imagenet_takes_a_setting_as_it_is_and_no_other():

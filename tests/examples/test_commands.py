@@ -23,7 +23,11 @@ def run(monkeypatch, module, arguments):
 
 
 MISTAKES = {
-    "an unknown flag": (ncf, ["--epoch", "3"], "options: --epoch, 3. Perhaps you meant --epochs"),
+    "an unknown flag": (
+        ncf,
+        ["--epoch", "3"],
+        "options: --epoch, 3. Perhaps you meant --decay-epochs or --epochs",
+    ),
     "a word for a number": (ncf, ["--epochs", "many"], "--epochs: invalid literal for int()"),
     "a word for a number or a name": (
         ncf,

@@ -42,7 +42,9 @@ def test_quickstart(longer, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     for epochs in (1, *longer):
         for method in METHODS:
-            assert len(re.findall(rf"^\| {epochs} +\| {method} +\| \d\d", printed, re.M)) == 1
+            assert (
+                len(re.findall(rf"^\| {epochs} +\| {method}(?: †)? +\| \d\d", printed, re.M)) == 1
+            )
     assert "- Adam: peak 0.01, weight decay 0\n" in printed
     assert "- Adam-LAWN: peak 0.01, 0.5 free epochs\n" in printed
     assert "- Adam-LAWN, automatic: peak 0.01, nothing else to choose\n" in printed
@@ -57,6 +59,24 @@ def test_quickstart(longer, tmp_path, capsys, monkeypatch):
         assert set(record) == shared | lawn
         assert record["seed"] < 2
         assert len(record["curve"]["hr_at_10"]) == record["config"]["epochs"]
+
+
+def test_the_table_marks_runs_that_never_switched():
+    curve = {"hr_at_10": [0.5]}
+    final = {"margin_p50": 1.0, "train_loss": 0.2}
+    switches = {"Adam": (), "Adam-LAWN": (0.5, 0.5), "Adam-LAWN, automatic": (0.5, None)}
+    found = [
+        {"config": {"epochs": 15, "method": method}, "curve": curve, "final": final}
+        | ({"switched_at_epoch": at[seed]} if at else {})
+        for method, at in switches.items()
+        for seed in (0, 1)
+    ]
+    *rows, _, note = quickstart.score_table(found).splitlines()
+    cells = [row.split("|")[2].strip() for row in rows[2:]]
+    assert cells == ["Adam", "Adam-LAWN", "Adam-LAWN, automatic †"]
+    assert note.startswith("† LAWN never began")
+    assert note.endswith(": Adam-LAWN, automatic at 15 epochs, 1 of 2 runs.")
+    assert "†" not in quickstart.score_table(found[:4])
 
 
 def test_each_setting_has_the_mean_of_its_own_tuning_seeds(monkeypatch):

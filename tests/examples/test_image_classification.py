@@ -137,6 +137,7 @@ def test_a_bounded_network_keeps_its_batch_statistics():
     np.testing.assert_allclose(norm.mean[...], [0.1, 2.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     """Three epochs of two steps on generated images, from options to a record."""
     cifar.main(tyro.cli(cifar.Config, args=f"{ARGUMENTS} --out {tmp_path}/runs.jsonl".split()))

@@ -1,5 +1,7 @@
 """The image networks: their published sizes, their precisions, how they start, their gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from examples.tasks.images import make_model
+from examples.tasks.images import make_model, models, resnet
 from examples.tasks.images.layers import BatchNorm, batch_norm, max_pool_2x2
 from examples.training.sharding import BATCH, MeshConfig
 
@@ -100,6 +102,21 @@ def dtypes_of_outputs(jaxpr, primitive):
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
                     yield from dtypes_of_outputs(inner, primitive)
+
+
+def test_constants_of_batch_normalisation_reach_every_layer(monkeypatch):
+    """The last scale of a block starts as stated, all others at 1."""
+    two_blocks = functools.partial(resnet.ResNet, resnet.BasicBlock, (1, 1, 0, 0))
+    small = functools.partial(two_blocks, small_images=True)
+    monkeypatch.setitem(models.MODELS, "resnet18", small)
+    given = {"bn_momentum": 0.94, "bn_epsilon": 4e-6, "last_bn_scale": 0.4138}
+    model = make_model("resnet18", 10, jnp.float32, nnx.Rngs(0), width=1 / 16, **given)
+    norms = [(path[-1], x) for path, x in nnx.iter_graph(model) if isinstance(x, BatchNorm)]
+    assert len(norms) == 1 + 2 * 2 + 1
+    for name, norm in norms:
+        assert (norm.momentum, norm.epsilon) == (0.94, 4e-6)
+        start = 0.4138 if name == "bn2" else 1.0
+        np.testing.assert_array_equal(norm.scale[...], np.float32(start))
 
 
 def test_names_and_widths_are_checked():

@@ -16,7 +16,8 @@ from examples.tasks import digits
 from examples.tasks.images.task import ImageTask
 from examples.tasks.recommendation import ranking
 from examples.tasks.text.corpus import Corpus
-from examples.training.options import WITH_DECAY, OptimizerName, Options, make_optimizer
+from examples.training.optimizers import make_optimizer
+from examples.training.options import LATER, WITH_DECAY, OptimizerName, Options
 from examples.training.task import Layout
 from tests.examples.toys import toy_interactions
 
@@ -49,11 +50,24 @@ def test_flooding_turns_back_below_the_level_and_the_record_has_the_loss_itself(
 LAYERS, SHAPES = 3, {"kernel": (4, 6), "scale": (4,)}
 
 
-@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
-def test_a_stacked_layer_is_trained_as_it_would_be_alone(optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "bias_optimizer"),
+    [
+        *((name, None) for name in get_args(OptimizerName)),
+        *(("lars", "sgd"), ("lamb", "adam"), ("adam_lawn", "nesterov")),
+    ],
+)
+def test_a_stacked_layer_is_trained_as_it_would_be_alone(optimizer, bias_optimizer):
     free = {"free_epochs": 0.2} if optimizer.endswith("_lawn") else {}
     decay = {"weight_decay": 0.1} if optimizer in WITH_DECAY else {}
-    options = Options(optimizer=optimizer, epochs=2, warmup_epochs=0, **free, **decay)
+    options = Options(
+        optimizer=optimizer,
+        bias_optimizer=bias_optimizer,
+        epochs=2,
+        warmup_epochs=0,
+        **free,
+        **decay,
+    )
     static, tuned = options.static_options(10), options.hyperparameters()
     rng = np.random.default_rng(0)
     # Of every layer its weights and five gradients, the more of either the larger its number.
@@ -80,6 +94,13 @@ def test_a_stacked_layer_is_trained_as_it_would_be_alone(optimizer):
         for name, w in alone(layer)["block"].items():
             assert (w != layer[name][0]).all()
             np.testing.assert_allclose(together["blocks"][name][i], w, rtol=1e-5, atol=1e-6)
+
+
+def test_a_record_has_the_options_that_are_not_as_they_were_before_there_were_such():
+    assert not {*LATER} & Options().config().keys()
+    given = {"momentum": 0.95, "schedule": "cosine", "bias_optimizer": "sgd", "final_rate": 0.1}
+    config = Options(**given).config()
+    assert {name: config[name] for name in {*LATER} & config.keys()} == given
 
 
 @pytest.mark.parametrize("name", ["digits", "images", "recommendation", "text"])
@@ -142,7 +163,7 @@ def test_muon_turns_matrices_orthogonal_and_leaves_the_ends_to_adam():
         ({"free_epochs": -1.0}, r"free_epochs=-1.0 must be at least 0, and finite"),
         (
             {"schedule": "exponential"},
-            r"schedule='exponential' must be one of \('linear', 'cosine'",
+            r"schedule='exponential' must be one of \('polynomial', 'cosine'",
         ),
         (
             {"schedule": "abel"},

@@ -41,7 +41,7 @@ OPTIMIZERS = {
     ),
     "adamp": lambda: lo.baselines.adamp(0.05, eps=1e-3, axes=-1),
     "cpr": lambda: optax.chain(adam(), lo.baselines.cpr(3, update_rate=0.01)),
-    "abel": lambda: lo.baselines.abel(optax.sgd(0.05), 2, last_decay_step=5),
+    "abel": lambda: optax.chain(optax.sgd(0.05), lo.baselines.abel(2, last_decay_step=5)),
 }
 PARAMS = {
     "a": (jnp.array([[1.0, -2.0], [3.0, 4.0]]), jnp.array([1.0, 2.0])),
@@ -240,6 +240,7 @@ def test_vmaps_over_seeds(tx, compiled):
         assert max_difference(lane, alone[-1]) < 1e-4
 
 
+@pytest.mark.slow
 def test_gradients_through_training_are_finite(tx):
     # Through the free phase, the switch, and leaves at zero; with respect to the first weights and
     # to a factor on the gradients.

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.core import freeze
 
 import lawn_optax as lo
 
@@ -71,15 +72,9 @@ def test_rates_of_every_kind_pass(preset, rate):
         (lambda: lo.at_median_margin(NAN), "threshold=nan must be finite"),
         (lambda: lo.at_median_margin(decay=1.0), "decay=1.0 must be at least 0 and below 1"),
         (lambda: lo.at_median_margin(min_steps=-1), "min_steps=-1 must be at least 0"),
-        (lambda: lo.baselines.abel(optax.sgd(1.0), 0), "steps_per_epoch=0 must be at least 1"),
-        (
-            lambda: lo.baselines.abel(optax.sgd(1.0), 1, decay_factor=NAN),
-            "decay_factor=nan must be between",
-        ),
-        (
-            lambda: lo.baselines.abel(optax.sgd(1.0), 1, last_decay_step=-1),
-            "last_decay_step=-1 must be at least 0",
-        ),
+        (lambda: lo.baselines.abel(0), "steps_per_epoch=0 must be at least 1"),
+        (lambda: lo.baselines.abel(1, decay_factor=NAN), "decay_factor=nan must be between"),
+        (lambda: lo.baselines.abel(1, last_decay_step=-1), "last_decay_step=-1 must be at least 0"),
     ],
 )
 def test_switches_schedules_and_baselines_refuse_too(make, message):
@@ -111,8 +106,15 @@ def test_updates_keep_their_dtype_whatever_the_rate_is(preset, kind):
 
 
 PARAMS = {"w": jnp.ones((4, 3)), "v": jnp.ones((2, 2))}
+WHOLE = {
+    "lawn": lambda: lo.adam_lawn(0.1, 0),
+    "hyperball": lambda: lo.hyperball(optax.scale_by_adam(), 0.1),
+    "adam_h": lambda: lo.adam_h(0.1, 0.1, labels={"v": "other"}),
+    "muon_h": lambda: lo.muon_h(0.1, 0.1, labels={"v": "other"}),
+}
 
 
+@pytest.mark.parametrize("make", WHOLE)
 @pytest.mark.parametrize(
     ("grads", "message"),
     [
@@ -120,10 +122,13 @@ PARAMS = {"w": jnp.ones((4, 3)), "v": jnp.ones((2, 2))}
         ({"w": PARAMS["w"]}, r"updates have nothing for parameter 'v': they have 'w'"),
         (PARAMS["w"], r"updates have nothing for parameter 'v'"),
         (PARAMS | {"u": PARAMS["w"]}, r"updates have an entry 'u', which is not a parameter"),
+        (freeze(PARAMS), r"updates, a FrozenDict, and params, a dict, have the same leaves"),
+        (PARAMS | {"w": jnp.ones((1, 3))}, r"'w' has shape \(4, 3\) and its update \(1, 3\): give"),
+        (PARAMS | {"v": jnp.ones((2, 3))}, r"'v' has shape \(2, 2\) and its update \(2, 3\): give"),
     ],
 )
-def test_updates_that_are_another_tree_are_named(grads, message):
-    tx = lo.adam_lawn(0.1, 0)
+def test_updates_that_are_another_tree_are_named(grads, message, make):
+    tx = WHOLE[make]()
     with pytest.raises(ValueError, match=message):
         tx.update(grads, tx.init(PARAMS), PARAMS)
 

@@ -395,7 +395,7 @@ def on_their_spheres(weights, state):
 
 @works_with(
     "an average of the parameters",
-    "its norms fall below those held; baselines.bounded_weight_norm().apply puts it on the spheres",
+    "its norms fall below those held; scale_to_norms puts it on the spheres",
 )
 def test_an_average_of_the_parameters_lies_inside_the_sphere_and_is_put_back():
     history, state = train(lo.adam_lawn(0.3, SWITCH), PARAMS, pull, STEPS)

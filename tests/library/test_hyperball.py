@@ -152,6 +152,15 @@ def test_adam_h_with_its_gradient_and_direction_projected_is_lamb_lawn(x64):
         ("embed_gated_norm/w_up", "matrix"),
         ("overhead/kernel", "matrix"),
         ("attention/heads/kernel", "matrix"),
+        ("attention/head/kernel", "matrix"),
+        ("MultiHeadDotProductAttention_0/head/kernel", "matrix"),
+        ("block/self_attn/head_proj/kernel", "matrix"),
+        ("block/attn/out_head", "matrix"),
+        ("attention_head/kernel", "matrix"),
+        ("multi_head/w_q", "matrix"),
+        ("encoder/multi_head/kernel", "matrix"),
+        ("attention_pool/head/kernel", "head"),
+        ("vit/attn_0/mlp/policy_head/kernel", "head"),
         ("patch_embed/proj/kernel", "matrix"),
         ("patch_embed/kernel", "embedding"),
         ("embed/embedding", "embedding"),
@@ -186,6 +195,77 @@ def test_the_frameworks_models_are_sorted(model):
     (of_layers,) = (leaf for leaf in after if leaf.constrained)
     np.testing.assert_allclose(of_layers.norm, of_layers.captured, rtol=1e-6)
     assert of_layers.norm.shape == (4,)
+
+
+def of_linen():
+    from flax import linen as nn
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, tokens):
+            x = nn.LayerNorm()(nn.Embed(5, 4)(tokens))
+            x = nn.MultiHeadAttention(2)(nn.MultiHeadDotProductAttention(2)(x))
+            x = nn.MultiHeadDotProductAttention(2, name="multi_head")(x)
+            x = nn.RNN(nn.LSTMCell(4))(nn.Conv(4, (3,))(x))
+            return nn.Dense(5, name="lm_head")(nn.DenseGeneral(4)(x))
+
+    return Model().init(jax.random.key(0), jnp.zeros((2, 3), int))["params"]
+
+
+def of_nnx():
+    from flax import nnx
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.embed = nnx.Embed(5, 4, rngs=rngs)
+            self.multi_head = nnx.MultiHeadAttention(2, 4, rngs=rngs)
+            self.multi_head_attention = nnx.MultiHeadAttention(2, 4, rngs=rngs)
+            self.norm = nnx.LayerNorm(4, rngs=rngs)
+            self.cell = nnx.LSTMCell(4, 4, rngs=rngs)
+            self.lm_head = nnx.Linear(4, 5, rngs=rngs)
+
+    return nnx.state(Model(nnx.Rngs(0)), nnx.Param)
+
+
+def of_equinox():
+    eqx = pytest.importorskip("equinox")
+    key = jax.random.key(0)
+    model = {
+        "embed": eqx.nn.Embedding(5, 4, key=key),
+        "multi_head": eqx.nn.MultiheadAttention(2, 4, key=key),
+        "cell": eqx.nn.GRUCell(4, 4, key=key),
+        "norm": eqx.nn.LayerNorm(4),
+        "lm_head": eqx.nn.Linear(4, 5, key=key),
+    }
+    return eqx.filter(model, eqx.is_inexact_array)
+
+
+def of_haiku():
+    """The names that Haiku's modules have, which is not installed here."""
+    w = jnp.ones((4, 4))
+    attention = ("query", "key", "value", "linear")
+    return {
+        "model/~/embed": {"embeddings": w},
+        **{f"model/~/multi_head_attention/{name}": {"w": w, "b": w[0]} for name in attention},
+        **{f"model/~/multi_head/{name}": {"w": w} for name in attention},
+        "model/~/lstm/linear": {"w": w, "b": w[0]},
+        "model/~/layer_norm": {"scale": w[0], "offset": w[0]},
+        "model/~/lm_head": {"w": w, "b": w[0]},
+    }
+
+
+@pytest.mark.parametrize("make", [of_linen, of_nnx, of_equinox, of_haiku])
+def test_the_frameworks_own_modules_are_sorted_by_their_names(make):
+    rows = lo.describe_groups(jax.eval_shape(make))
+    assert sum(row.group == "matrix" for row in rows) >= 6
+    for row in rows:
+        names = row.path.lower()
+        if len(row.shape) < 2 or names.endswith("bias"):
+            assert row.group == "other", row
+        elif "lm_head" in names:
+            assert row.group == "head", row
+        else:
+            assert row.group == ("embedding" if "embed" in names else "matrix"), row
 
 
 def test_an_embedding_is_told_by_its_class():
@@ -262,6 +342,18 @@ def test_refuses_what_does_not_fit(options, error, message):
     for make in (lo.adam_h, lo.muon_h):
         with pytest.raises(error, match=message):
             make(0.1, 0.1, **options).init(NAMED)
+
+
+@pytest.mark.parametrize("make", [lo.adam_h, lo.muon_h])
+def test_a_matrix_of_integers_is_told_of_labels(make):
+    params = {"a": jnp.ones((3, 3), int), "b": jnp.ones((3, 3))}
+    with pytest.raises(
+        TypeError, match=r"parameter 'a' has dtype int32 .* group in labels=.*set_t"
+    ):
+        make(0.1, 0.1).init(params)
+    tx = make(0.1, 0.1, labels={"a": "fixed"}, groups={"fixed": optax.set_to_zero()})
+    updates, _ = tx.update(params, tx.init(params), params)
+    np.testing.assert_array_equal(updates["a"], np.zeros((3, 3)))
 
 
 @pytest.mark.parametrize(

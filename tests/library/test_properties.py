@@ -16,7 +16,7 @@ from lawn_optax._spheres import upcast
 from tests.helpers import norm
 
 # The same examples every time; test_fuzz.py is where to look for new ones.
-settings = hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
+settings = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 
 INNER = {
     "sgd": lambda: optax.sgd(0.1),

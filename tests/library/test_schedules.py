@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lawn_optax.schedules import warmup_linear_decay, warmup_polynomial_decay
+from lawn_optax.schedules import (
+    warmup_cosine_decay,
+    warmup_linear_decay,
+    warmup_polynomial_decay,
+)
 
 
 def test_linear_schedule_by_hand():
@@ -23,6 +27,15 @@ def test_polynomial_schedule_by_hand():
     np.testing.assert_allclose(schedule(100), 1.0)
 
 
+def test_cosine_schedule_by_hand():
+    schedule = warmup_cosine_decay(3.0, 5, 25, warmup_power=2.0, init_value=0.5, end_value=1.0)
+    np.testing.assert_allclose(schedule(2), 0.5 + 2.5 * (2 / 5) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(schedule(5), 3.0)
+    np.testing.assert_allclose(schedule(10), 1 + 2 * (1 + np.sqrt(0.5)) / 2, rtol=1e-6)
+    np.testing.assert_allclose([schedule(25), schedule(100)], 1.0, rtol=1e-6)
+    assert warmup_cosine_decay(1.0, 0, 10)(0) == 1.0
+
+
 def test_without_warmup_it_starts_at_the_peak():
     assert warmup_linear_decay(1.0, 0, 10)(0) == 1.0
 
@@ -32,8 +45,9 @@ def test_all_warmup():
     np.testing.assert_allclose([schedule(t) for t in (2, 3, 4, 9)], [0.5, 0.75, 0.0, 0.0])
 
 
-def test_peak_and_step_may_be_traced():
-    rates = jax.jit(jax.vmap(lambda peak, t: warmup_linear_decay(peak, 2, 6)(t)))
+@pytest.mark.parametrize("schedule", [warmup_linear_decay, warmup_cosine_decay])
+def test_peak_and_step_may_be_traced(schedule):
+    rates = jax.jit(jax.vmap(lambda peak, t: schedule(peak, 2, 6)(t)))
     np.testing.assert_allclose(rates(jnp.array([1.0, 2.0]), jnp.array([1, 4])), [0.5, 1.0])
 
 

@@ -81,6 +81,46 @@ def test_every_form_of_axes(axes):
     assert constrained(PARAMS, axes=axes) == {"encoder/kernel": (0,), "head/kernel": (0,)}
 
 
+NESTED = {
+    "embed": jnp.ones((5, 2)),
+    "decoder": {"embed": {"w": jnp.ones((5, 2))}, "mlp": jnp.ones((2, 4))},
+    "overhead": jnp.ones((2, 3)),
+    "head": jnp.ones(3),
+}
+
+
+@pytest.mark.parametrize(
+    ("axes", "embed", "decoder_embed", "mlp", "overhead"),
+    [
+        # Names: of several that match, the deepest; of none, all axes.
+        ({"embed": 1}, (1,), (1,), (0, 1), (0, 1)),
+        ({"head": 0, "mlp": (0,)}, (0, 1), (0, 1), (0,), (0, 1)),
+        ({"*head": 0}, (0, 1), (0, 1), (0, 1), (0,)),
+        ({"decoder": 0, "decoder/embed": 1}, (0, 1), (1,), (0,), (0, 1)),
+        ({"decoder": {"embed": 1}, "embed": 0}, (0,), (1,), (0, 1), (0, 1)),
+        ({"decoder": 0, "decoder/embed": None, "embed": 1}, (1,), (0, 1), (0,), (0, 1)),
+        ({"*": 0, "embed": 1}, (1,), (1,), (0,), (0,)),
+        (lambda params: {"mlp": 1}, (0, 1), (0, 1), (1,), (0, 1)),
+        # A prefix with an entry for each parameter, where "embed" is the outer one.
+        ({"decoder": 0, "embed": 1, "overhead": None, "head": 0}, (1,), (0,), (0,), (0, 1)),
+    ],
+)
+def test_axes_by_name_or_by_prefix(axes, embed, decoder_embed, mlp, overhead):
+    assert constrained(NESTED, axes=axes) == {
+        "embed": embed,
+        "decoder/embed/w": decoder_embed,
+        "decoder/mlp": mlp,
+        "overhead": overhead,
+    }
+
+
+def test_axes_may_name_what_another_optimizer_has():
+    axes = {"embed": 1, "mlp": 0}
+    tx = lo.adam_h(0.1, 0.1, labels={"mlp": "other"}, axes=axes)
+    norms = lo.diagnostics.norms_by_path(tx.init(NESTED))
+    assert {path: norm.shape for path, (norm, _) in norms.items()} == {"overhead": ()}
+
+
 def test_axes_may_be_none_for_some():
     axes = {"encoder": None, "head": 1}
     assert constrained(PARAMS, axes=axes) == {"encoder/kernel": (0, 1), "head/kernel": (1,)}
@@ -188,16 +228,34 @@ MISTAKES = {
         r"mask has .* for parameter 'encoder/bias'.*must be True or False",
     ),
     "axes lack an entry": (
-        PARAMS,
-        {"axes": {"encoder": 0}},
+        [jnp.ones((2, 3)), jnp.ones((2, 3))],
+        {"axes": [0]},
         ValueError,
-        r"axes has no entry for parameter 'head/bias'",
+        r"axes has no entry for parameter '1'",
     ),
     "axes have one too many": (
         PARAMS,
         {"axes": {"encoder": 0, "head": 0, "tail": 0}},
         ValueError,
-        r"axes has an entry for 'tail', which is not a parameter",
+        r"pattern 'tail' matches no parameter: they are 'encoder/bias', 'encoder/kernel', 'head",
+    ),
+    "axes name what is not there": (
+        PARAMS,
+        {"axes": {"haed": 0}},
+        ValueError,
+        r"pattern 'haed' matches no parameter: they are 'encoder/bias'",
+    ),
+    "axes by name out of range": (
+        PARAMS,
+        {"axes": {"encoder": 2}},
+        ValueError,
+        r"axes=2 is out of range for parameter 'encoder/kernel'.*dict from names to axes",
+    ),
+    "axes named twice": (
+        PARAMS,
+        {"axes": {"encoder": 0, "kernel": 1}},
+        ValueError,
+        r"patterns 'encoder', 'kernel' match one parameter .* and say 0, 1",
     ),
     "axes out of range": (
         PARAMS,

@@ -90,6 +90,11 @@ class Classification(ImageTask):
         return logits.reshape(-1, self.classes)[:m]
 
 
+def with_network(task: Classification, *, model: ModelName, **network: Any) -> Classification:
+    """Return a task on the same images with another network; see `ImageTask`."""
+    return dataclasses.replace(task, model_name=model, **network)
+
+
 def make_task(
     data: Split,
     *,

@@ -92,14 +92,12 @@ def check_virtual_batch_size(virtual_batch_size: int, batch_size: int) -> None:
         )
 
 
-def batch_norm(
-    features: int, *, dtype: DType, rngs: nnx.Rngs, zero_scale: bool = False
-) -> BatchNorm:
-    """Batch normalisation, whose running averages move by a tenth a step."""
+def batch_norm(features: int, *, dtype: DType, rngs: nnx.Rngs, scale: float = 1.0) -> BatchNorm:
+    """Batch normalisation; `make_model` sets other constants, where these are options."""
     return BatchNorm(
         features,
         momentum=0.9,
-        scale_init=nnx.initializers.zeros if zero_scale else nnx.initializers.ones,
+        scale_init=nnx.initializers.constant(scale),
         dtype=dtype,
         # By default it rounds the running averages and its parameters to `dtype` first.
         promote_dtype=lambda arrays, dtype: arrays,

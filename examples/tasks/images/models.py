@@ -12,6 +12,7 @@ from examples.tasks.images import resnet, vgg, wide_resnet
 
 ModelName = Literal["vgg5", "vgg16", "vgg19", "resnet18", "wrn16-8", "wrn28-10", "resnet50"]
 
+RESNETS: tuple[ModelName, ...] = ("resnet18", "resnet50")
 MODELS: Mapping[str, Callable[..., nnx.Module]] = {
     **{name: functools.partial(vgg.VGG, stages) for name, stages in vgg.STAGES.items()},
     "resnet18": resnet.resnet18,
@@ -29,6 +30,9 @@ def make_model(
     *,
     width: float = 1.0,
     virtual_batch_size: int | None = None,
+    bn_momentum: float = 0.9,
+    bn_epsilon: float = 1e-5,
+    last_bn_scale: float = 0.0,
 ) -> nnx.Module:
     """Make a network from `(batch, height, width, 3)` images to `(batch, classes)` logits.
 
@@ -39,6 +43,9 @@ def make_model(
       rngs: for the initial weights.
       width: factor on the channels of the published network, to try one that is cheaper.
       virtual_batch_size: images that are normalised together, see `layers.BatchNorm`.
+      bn_momentum: how much of its running averages batch normalisation keeps per train step.
+      bn_epsilon: what it adds to variances.
+      last_bn_scale: with which the last of each block of a ResNet starts; see `resnet`.
 
     Raises:
       ValueError: for a name that is not known, or a width that leaves no channel.
@@ -48,8 +55,11 @@ def make_model(
     check_width(width)
     # JAX's own generator takes XLA seconds a kernel to compile on CPU, a tenth of it with this one.
     rngs = nnx.Rngs(jax.random.key(jax.random.bits(rngs.params()), impl="rbg"))
-    model = MODELS[name](classes, width=width, dtype=jnp.dtype(dtype), rngs=rngs)
-    model.set_attributes(virtual_batch_size=virtual_batch_size)
+    of_blocks = {"last_bn_scale": last_bn_scale} if name in RESNETS else {}
+    model = MODELS[name](classes, width=width, dtype=jnp.dtype(dtype), rngs=rngs, **of_blocks)
+    model.set_attributes(
+        virtual_batch_size=virtual_batch_size, momentum=bn_momentum, epsilon=bn_epsilon
+    )
     return model
 
 

@@ -5,7 +5,7 @@ import math
 from typing import Any, Literal
 
 from examples.tasks.images.layers import check_virtual_batch_size
-from examples.tasks.images.models import ModelName, check_width
+from examples.tasks.images.models import RESNETS, ModelName, check_width
 from examples.training.options import Options
 
 
@@ -36,6 +36,13 @@ class ImageOptions(Options):
     virtual_batch_size: int | None = None
     """Images that batch normalisation takes its statistics over, by default the whole batch.
     Give a divisor of the batch size; no more than a device has need no exchange for them."""
+    bn_momentum: float = 0.9
+    """How much of the running averages batch normalisation keeps in a train step."""
+    bn_epsilon: float = 1e-5
+    """What batch normalisation adds to variances."""
+    last_bn_scale: float = 0.0
+    """What the scale of the last normalisation of each block of a ResNet starts with.
+    At 0 each block starts as its shortcut."""
 
     @property
     def images_in_step(self) -> int:
@@ -53,6 +60,15 @@ class ImageOptions(Options):
             raise ValueError(f"init_scale={self.init_scale} must be above 0, and finite.")
         if not self.gamma > 0:
             raise ValueError(f"gamma={self.gamma} must be above 0: at 0 it is cross-entropy.")
+        if not 0 <= self.bn_momentum < 1:
+            raise ValueError(f"bn_momentum={self.bn_momentum} must be at least 0 and below 1.")
+        if not self.bn_epsilon > 0:
+            raise ValueError(f"bn_epsilon={self.bn_epsilon} must be above 0.")
+        if self.last_bn_scale and self.model not in RESNETS:
+            raise ValueError(
+                f"last_bn_scale={self.last_bn_scale} with model={self.model!r}: leave it 0, or take"
+                f" one of {RESNETS}."
+            )
         if self.virtual_batch_size is not None:
             check_virtual_batch_size(self.virtual_batch_size, self.images_in_step)
 
@@ -67,4 +83,7 @@ class ImageOptions(Options):
             "init_scale": self.init_scale,
             "bounded_weight_norm": self.bounded_weight_norm,
             "virtual_batch_size": self.virtual_batch_size,
+            "bn_momentum": self.bn_momentum,
+            "bn_epsilon": self.bn_epsilon,
+            "last_bn_scale": self.last_bn_scale,
         }

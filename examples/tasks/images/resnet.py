@@ -1,7 +1,7 @@
 """Residual networks (He et al., 2016): ResNet-18 for CIFAR and ResNet-50 v1.5 for ImageNet.
 
-The last normalisation of each block starts at 0, so that each block starts as its shortcut (Goyal
-et al., 2017).
+The scale of the last normalisation of each block starts at 0, so that each block starts as its
+shortcut (Goyal et al., 2017), or as stated, which Nado et al. (2021) call gamma_0.
 """
 
 import functools
@@ -32,12 +32,21 @@ class BasicBlock(nnx.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, channels: int, stride: int, *, dtype: DType, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        stride: int,
+        *,
+        last_bn_scale: float,
+        dtype: DType,
+        rngs: nnx.Rngs,
+    ):
         make: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.conv1 = conv(inputs, channels, 3, stride=stride, **make)
         self.bn1 = batch_norm(channels, **make)
         self.conv2 = conv(channels, channels, 3, **make)
-        self.bn2 = batch_norm(channels, **make, zero_scale=True)
+        self.bn2 = batch_norm(channels, **make, scale=last_bn_scale)
         self.downsample = nnx.data(None)
         if stride > 1 or inputs != channels:
             self.downsample = Shortcut(inputs, channels, stride, **make)
@@ -54,7 +63,16 @@ class Bottleneck(nnx.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, channels: int, stride: int, *, dtype: DType, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        stride: int,
+        *,
+        last_bn_scale: float,
+        dtype: DType,
+        rngs: nnx.Rngs,
+    ):
         make: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         outputs = self.expansion * channels
         self.conv1 = conv(inputs, channels, 1, **make)
@@ -62,7 +80,7 @@ class Bottleneck(nnx.Module):
         self.conv2 = conv(channels, channels, 3, stride=stride, **make)
         self.bn2 = batch_norm(channels, **make)
         self.conv3 = conv(channels, outputs, 1, **make)
-        self.bn3 = batch_norm(outputs, **make, zero_scale=True)
+        self.bn3 = batch_norm(outputs, **make, scale=last_bn_scale)
         self.downsample = nnx.data(None)
         if stride > 1 or inputs != outputs:
             self.downsample = Shortcut(inputs, outputs, stride, **make)
@@ -90,6 +108,7 @@ class ResNet(nnx.Module):
         *,
         small_images: bool,
         width: float,
+        last_bn_scale: float = 0.0,
         dtype: DType,
         rngs: nnx.Rngs,
     ):
@@ -104,7 +123,8 @@ class ResNet(nnx.Module):
         for i, (count, channels) in enumerate(zip(blocks, widths, strict=True)):
             stage = nnx.List()
             for j in range(count):
-                stage.append(block(inputs, channels, 2 if i > 0 and j == 0 else 1, **make))
+                stride = 2 if i > 0 and j == 0 else 1
+                stage.append(block(inputs, channels, stride, last_bn_scale=last_bn_scale, **make))
                 inputs = block.expansion * channels
             self.stages.append(stage)
         self.fc = classifier(inputs, classes, rngs=rngs)

@@ -29,6 +29,9 @@ class ImageTask:
       bounded_weight_norm: whether the network is `BoundedWeightNorm`.
       virtual_batch_size: images that are normalised together; None for the whole batch.
       init_scale: factor on all initial weights.
+      bn_momentum: of the running averages of batch normalisation.
+      bn_epsilon: what batch normalisation adds to variances.
+      last_bn_scale: what the last scale of each block of a ResNet starts with.
     """
 
     classes: int = dataclasses.field(metadata={"static": True})
@@ -40,6 +43,9 @@ class ImageTask:
     bounded_weight_norm: bool = dataclasses.field(metadata={"static": True})
     virtual_batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
     init_scale: float = dataclasses.field(default=1.0, metadata={"static": True})
+    bn_momentum: float = dataclasses.field(default=0.9, metadata={"static": True})
+    bn_epsilon: float = dataclasses.field(default=1e-5, metadata={"static": True})
+    last_bn_scale: float = dataclasses.field(default=0.0, metadata={"static": True})
     score = "accuracy"
     vmaps_runs = False
     layout = Layout(ends=("fc",))
@@ -53,6 +59,9 @@ class ImageTask:
             rngs,
             width=self.width,
             virtual_batch_size=self.virtual_batch_size,
+            bn_momentum=self.bn_momentum,
+            bn_epsilon=self.bn_epsilon,
+            last_bn_scale=self.last_bn_scale,
         )
         if self.init_scale != 1:
             scaled = jax.tree.map(lambda w: self.init_scale * w, nnx.state(model, nnx.Param))

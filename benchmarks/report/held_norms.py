@@ -1,0 +1,207 @@
+"""Shows which norms to hold: when they are taken, from when on they are held, and times what.
+
+A section is there once all its runs are.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.paper import studies
+from benchmarks.paper.catalog import CROSSING, FLATTENED, HELD, HELD_NORMS
+from benchmarks.report import study_tables
+from benchmarks.report.missing import Missing
+from benchmarks.tools.records import records_of
+from examples.results import tables
+from examples.results.plots import LOOK
+from examples.results.records import Record
+
+
+class Norms(NamedTuple):
+    """Says which norms are held.
+
+    Attributes:
+      taken: the epoch that they are of, or the name of the switch that takes them.
+      held: from when on.
+      factor: what they are multiplied by.
+    """
+
+    taken: float | str
+    held: float | str
+    factor: float = 1.0
+
+
+Runs = Mapping[Norms, Sequence[Record]]
+
+NEVER, RISE = Norms(float(HELD.epochs), float(HELD.epochs)), Norms("rise", "rise")
+
+
+def load() -> Runs:
+    """Return the runs, one per seed, by the norms that they hold; none where one is missing."""
+    swept = studies.index(_of("sweep"))
+    settings = [setting for group in HELD_NORMS.groups.values() for setting in group]
+    wanted = [studies.identity(run.config()) for s in settings for run in studies.reported(s)]
+    if not all(run in swept for run in wanted):
+        return {}
+    return tables.group((swept[run] for run in wanted), _norms)
+
+
+def load_rescue() -> list[Record]:
+    """Return the runs that had flattened, in the order of their seeds."""
+    return sorted(_of("rescue"), key=lambda run: run["seed"])
+
+
+def plane(link: str, runs: Runs) -> str:
+    """Return the picture, what it shows, and its figures."""
+    if not runs:
+        return ""
+    text = (
+        f"HR@10 in percent after the last epoch of Adam-LAWN, {HELD.dataset}, batch size"
+        f" {HELD.batch_size:,}, {HELD.epochs} epochs, peak {HELD.learning_rate:g}: mean and"
+        f" standard error of {len(studies.REPORTING_SEEDS)} seeds. Left: the norms of one epoch,"
+        " held from a later one on. Right: the norms of two epochs times a factor, held from there"
+        f" on. {study_tables.provenance([run for of in runs.values() for run in of])}."
+    )
+    epochs = _epochs(runs)
+    cell = lambda norms: _percent(runs[norms]) if norms in runs else ""
+    rows = [(f"{held:g}", *(cell(Norms(t, held)) for t in epochs)) for held in epochs]
+    figures = tables.markdown(("held from epoch", *(f"norms of {t:g}" for t in epochs)), rows)
+    beside = {
+        "Adam, whose norms are free": NEVER,
+        "the automatic switch, at the rise of the gradient": RISE,
+    }
+    beside |= {f"those of epoch {n.taken:g}, times {n.factor:g}": n for n in _scaled(runs)}
+    others = [(name, _percent(runs[n]), _margin(runs[n])) for name, n in beside.items()]
+    return "\n\n".join(
+        [
+            f"![HR@10 by the norms that are held]({link})",
+            *(text, figures, tables.markdown(("norms held", "HR@10", "median margin"), others)),
+        ]
+    )
+
+
+def rescue(flattened: Sequence[Record], runs: Runs) -> str:
+    """Return what each way from a run that has flattened comes to."""
+    if not flattened:
+        return ""
+    epoch = flattened[0]["config"]["epoch"]
+    ways: dict[str, Sequence[Record]] = dict(tables.group(flattened, _way))
+    ways |= {
+        f"its norms, times {n.factor:g}": runs[n] for n in _scaled(runs) if n.taken == FLATTENED
+    }
+    adam = tables.final(ways["Adam"], "hr_at_10")
+    rows = []
+    for way, of_way in ways.items():
+        gains = 100 * (tables.final(of_way, "hr_at_10") - adam)
+        by_seed = ", ".join(f"{gain:+.2f}" for gain in gains) if gains.any() else ""
+        rows.append((way, _percent(of_way), by_seed, _margin(of_way), str(len(of_way))))
+    columns = (f"from epoch {epoch} on", "HR@10", "to Adam, by seed", "median margin", "n")
+    return f"{tables.markdown(columns, rows)}\n\n{study_tables.provenance(flattened)}."
+
+
+def missing(runs: Runs, flattened: Sequence[Record]) -> list[Missing]:
+    """Return what was not run."""
+    entries = []
+    if not runs:
+        command = f"python -m benchmarks.paper.sweep --study {HELD_NORMS.name} --data-dir DIR"
+        entries.append(Missing("which norms to hold, and from when on", "", command))
+    if not flattened:
+        command = "python -m benchmarks.paper.rescue --data-dir DIR"
+        entries.append(Missing("what mends a run that has flattened", "", command))
+    return entries
+
+
+def draw(path: Path, runs: Runs) -> None:
+    """Draw the plane as a heat map, and the score against the factor on the norms."""
+    if not runs:
+        return
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(8, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
+        _heat_map(figure, left, runs)
+        _by_factor(right, runs)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160)
+
+
+def _heat_map(figure: Figure, axes: Axes, runs: Runs) -> None:
+    """Colour each pair of epochs by its mean score, and write the score there."""
+    epochs = _epochs(runs)
+    score = lambda norms: _scores(runs[norms]).mean() if norms in runs else np.nan
+    scores = np.array([[score(Norms(taken, held)) for taken in epochs] for held in epochs])
+    image = axes.pcolormesh(np.ma.masked_invalid(scores), cmap="cividis")
+    middle = (np.nanmin(scores) + np.nanmax(scores)) / 2
+    for row, column in np.argwhere(np.isfinite(scores)):
+        shown = scores[row, column]
+        look: Any = {"color": "white" if shown < middle else "black", "fontsize": 8}
+        axes.text(column + 0.5, row + 0.5, f"{shown:.1f}", ha="center", va="center", **look)
+    ticks, labels = np.arange(len(epochs)) + 0.5, [f"{epoch:g}" for epoch in epochs]
+    axes.set_xticks(ticks, labels)
+    axes.set_yticks(ticks, labels)
+    axes.invert_yaxis()
+    axes.set(xlabel="norms taken at epoch", ylabel="held from epoch")
+    figure.colorbar(image, ax=axes, label="HR@10 (%)")
+
+
+def _by_factor(axes: Axes, runs: Runs) -> None:
+    """Draw a line for each epoch whose norms are multiplied."""
+    for epoch, style in ((CROSSING, "o-"), (FLATTENED, "s--")):
+        of_epoch = [norms for norms in _scaled(runs) if norms.taken == epoch]
+        scores = np.array([_scores(runs[norms]) for norms in of_epoch])
+        error = scores.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
+        look: Any = {"fmt": style, "capsize": 2, "label": f"those of epoch {epoch}"}
+        axes.errorbar([norms.factor for norms in of_epoch], scores.mean(axis=1), error, **look)
+    for norms, label, style in ((RISE, "automatic", "-."), (NEVER, "Adam", ":")):
+        height = _scores(runs[norms]).mean()
+        axes.axhline(height, color="#888888", linestyle=style, label=label)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axes.set(xlabel="factor on the norms", ylabel="HR@10 (%)")
+    axes.legend(frameon=False)
+
+
+def _of(benchmark: str) -> list[Record]:
+    return [r for r in records_of(HELD_NORMS.name) if r["config"]["benchmark"] == benchmark]
+
+
+def _norms(run: Record) -> Norms:
+    """Return the norms that a run holds."""
+    config = run["config"]
+    held = config["free_epochs"]
+    return Norms(config.get("norms_of", held), held, config.get("norms_scale", 1.0))
+
+
+def _epochs(runs: Runs) -> list[float]:
+    """Return the epochs of the plane."""
+    return sorted({float(norms.taken) for norms in runs if norms not in (NEVER, RISE)})
+
+
+def _scaled(runs: Runs) -> list[Norms]:
+    """Return the norms that have factors, those with the factor 1 among them, in order."""
+    return sorted(n for n in runs if n.taken == n.held and n.taken in (CROSSING, FLATTENED))
+
+
+def _way(run: Record) -> str:
+    """Say how a run that had flattened went on."""
+    if run["config"]["optimizer"] == "adam_lawn":
+        return "its norms, scaled to a median margin of 2.5"
+    decay = run["config"]["weight_decay"]
+    return f"Adam, weight decay {decay:g}" if decay else "Adam"
+
+
+def _scores(runs: Sequence[Record]) -> np.ndarray:
+    """Return `(seeds,)` percent."""
+    return 100 * tables.final(runs, "hr_at_10")
+
+
+def _percent(runs: Sequence[Record]) -> str:
+    return tables.mean_and_error(_scores(runs), digits=2)
+
+
+def _margin(runs: Sequence[Record]) -> str:
+    return tables.mean_and_error(tables.final(runs, "margin_p50"), digits=1)

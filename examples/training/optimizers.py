@@ -1,0 +1,180 @@
+"""How an optimizer is made from the options: which links, on which leaves, at which rate."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+import lawn_optax
+from examples.training.learning_rate import make_schedule, watch
+from examples.training.options import Hyperparameters, StaticOptions
+from examples.training.task import Layout
+
+LARS_COEFFICIENT = 0.001  # You et al. (2017), section 5.
+NOTHING_STACKED = Layout()
+
+
+def make_optimizer(
+    static: StaticOptions, hyperparameters: Hyperparameters, layout: Layout = NOTHING_STACKED
+) -> optax.GradientTransformationExtraArgs:
+    """Make the optimizer that the options name.
+
+    Args:
+      static: from `Options.static_options`.
+      hyperparameters: from `Options.hyperparameters`, or with traced scalars in their place.
+      layout: from the task, so that norms and trust ratios are those of single layers.
+
+    Returns:
+      An optimizer whose `update` takes `margin=` and `value=`, whether it needs them or not.
+    """
+    tx = _of_weights(static, hyperparameters, layout)
+    if static.bias_optimizer is not None:
+        groups = {True: tx, False: _of_biases(static, hyperparameters)}
+        tx = optax.partition(groups, _kernels(layout))
+    tx = watch(tx, static)
+    if static.clip_norm is not None:
+        tx = optax.chain(optax.clip_by_global_norm(static.clip_norm), tx)
+    tx = optax.with_extra_args_support(tx)
+    if static.accumulate > 1:
+        # Around all else: clipping, schedules and LAWN see mean gradients and count updates.
+        steps = optax.MultiSteps(tx, static.accumulate)
+        tx = optax.GradientTransformationExtraArgs(steps.init, steps.update)
+    return tx
+
+
+def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn_optax.Switch:
+    """Make LAWN's switch."""
+    free_epochs, norms_of = hyperparameters.free_epochs, hyperparameters.norms_of
+    if free_epochs is not None:
+        return lawn_optax.at_epoch(free_epochs, static.steps_per_epoch, norms_of=norms_of)
+    match static.switch:
+        case "rise":
+            return lawn_optax.at_gradient_rise()
+        case "hold":
+            return lawn_optax.hold_median_margin()
+        case _:
+            return lawn_optax.at_median_margin()
+
+
+def _of_weights(
+    static: StaticOptions, hyperparameters: Hyperparameters, layout: Layout
+) -> optax.GradientTransformation:
+    """Return what trains the weights, and all else where nothing else does."""
+    weight_decay = hyperparameters.weight_decay
+    switch = make_switch(static, hyperparameters)
+    of_rest = hyperparameters.rest_learning_rate
+    peak = hyperparameters.learning_rate
+    rate, rest = (make_schedule(static, x) for x in (peak, peak if of_rest is None else of_rest))
+    stacked = layout.stacked or None
+    decays = None if static.decay_vectors else _kernels(layout)
+    decay = optax.add_decayed_weights(weight_decay, decays)
+    scale = 1.0 if hyperparameters.norms_scale is None else hyperparameters.norms_scale
+    lawn: dict[str, Any] = {"stacked": stacked, "target_scale": scale}
+    betas: dict[str, Any] = {"b1": static.b1, "b2": static.b2}
+    match static.optimizer:
+        case "sgd" | "nesterov" | "adam" | "adamw":
+            direction = _direction(static.optimizer, static)
+            links = (decay, direction) if static.decay_form == "l2" else (direction, decay)
+            return optax.chain(*links, optax.scale_by_learning_rate(rate))
+        case "lars":
+            # As `optax.lars`, with a trust ratio for each layer of a leaf: ||w|| / ||g + decay w||,
+            # where You et al. (2017) add up the two norms below the line.
+            return optax.chain(
+                decay,
+                lawn_optax.scale_by_capped_trust_ratio(math.inf, stacked=stacked),
+                optax.scale(LARS_COEFFICIENT),
+                optax.scale_by_learning_rate(rate),
+                optax.trace(static.momentum),
+            )
+        case "lamb" if stacked:  # Optax's has one trust ratio for all layers of a leaf.
+            return lawn_optax.lamb_plus(
+                rate,
+                weight_decay=weight_decay,
+                max_ratio=math.inf,
+                mask=decays,
+                stacked=stacked,
+                **betas,
+            )
+        case "lamb":
+            return optax.lamb(rate, eps=1e-6, weight_decay=weight_decay, mask=decays, **betas)
+        case "lamb_plus":
+            return lawn_optax.lamb_plus(
+                rate, weight_decay=weight_decay, mask=decays, stacked=stacked, **betas
+            )
+        case "muon":
+            return optax.contrib.muon(
+                rate,
+                weight_decay=weight_decay,
+                muon_weight_dimension_numbers=_matrices(layout),
+                consistent_rms=0.2,  # So that one learning rate serves matrices and the rest.
+            )
+        case "adam_lawn":
+            return lawn_optax.adam_lawn(rate, switch, **betas, **lawn)
+        case "lamb_lawn":
+            return lawn_optax.lamb_lawn(rate, switch, **betas, **lawn)
+        case "sgd_lawn":
+            return lawn_optax.sgd_lawn(rate, switch, momentum=static.momentum, **lawn)
+        case "hyperball":
+            adam = optax.scale_by_adam(eps=1e-6, **betas)
+            return lawn_optax.hyperball(adam, rate, stacked=stacked)
+        case "adam_h":
+            return lawn_optax.adam_h(rate, rest, labels=_ends(layout), stacked=stacked)
+        case "muon_h":
+            return lawn_optax.muon_h(
+                rate,
+                rest,
+                weight_dimension_numbers=_matrices(layout),
+                labels=_ends(layout),
+                stacked=stacked,
+            )
+
+
+def _of_biases(
+    static: StaticOptions, hyperparameters: Hyperparameters
+) -> optax.GradientTransformation:
+    """Return what trains biases and normalisation, without decay and trust ratio."""
+    rate = make_schedule(static, hyperparameters.learning_rate)
+    direction = _direction(static.bias_optimizer, static)
+    return optax.chain(direction, optax.scale_by_learning_rate(rate))
+
+
+def _direction(name: str | None, static: StaticOptions) -> optax.GradientTransformation:
+    """Return what turns gradients into a step of length one."""
+    if name in ("adam", "adamw"):
+        return optax.scale_by_adam(static.b1, static.b2, static.adam_eps)
+    return optax.trace(static.momentum, nesterov=name == "nesterov")
+
+
+def _kernels(layout: Layout) -> Callable[[optax.Params], optax.Params]:
+    """Return a mask of the leaves that LAWN would constrain: kernels and embeddings."""
+    return lambda params: jax.tree.map_with_path(
+        lambda path, w: _rank(path, w, layout) >= 2, params
+    )
+
+
+def _matrices(layout: Layout) -> Callable[[optax.Params], optax.Params]:
+    """Return what tells Muon its matrices: kernels from all inputs to outputs, not the ends."""
+
+    def of_leaf(path: tuple, w: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+        rank = _rank(path, w, layout)
+        if rank < 2 or any(name in layout.ends for name in _components(path)):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(-rank, -1)), -1)
+
+    return lambda params: jax.tree.map_with_path(of_leaf, params)
+
+
+def _ends(layout: Layout) -> dict[str, str]:
+    """Return the group of the ends where hidden matrices are on spheres."""
+    return dict.fromkeys(layout.ends, "other")
+
+
+def _rank(path: tuple, w: jax.Array, layout: Layout) -> int:
+    """Return how many axes a leaf has in a single layer."""
+    return w.ndim - any(name in layout.stacked for name in _components(path))
+
+
+def _components(path: tuple) -> list[str]:
+    return jax.tree_util.keystr(path, simple=True, separator="/").split("/")

@@ -1,0 +1,81 @@
+"""Slices of a search: each score beside what was drawn, the best of each bucket, the shares."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+
+from benchmarks.paper import rivals, studies
+from benchmarks.report import search_slices
+
+SEARCH = dataclasses.replace(rivals.SEARCHES["nado-table-6"], searches=2)
+
+
+def score(setting):
+    """What is best at a learning rate of 0.01, whatever else is drawn."""
+    return 1 - abs(np.log10(setting.learning_rate) + 2) / 4
+
+
+@pytest.fixture
+def found():
+    runs = [run for i in range(2) for run in SEARCH.settings("Adam", i)]
+    return {studies.identity(run.config()): {"final": {"hr_at_10": score(run)}} for run in runs}
+
+
+def test_each_score_stands_beside_what_was_drawn(found):
+    missing = next(iter(found))
+    del found[missing]
+    (by_name,) = search_slices.slices(SEARCH, found).values()
+    assert [of.name for of in by_name] == list(rivals.TABLE_6)
+    for of in by_name:
+        assert of.x.shape == of.y.shape == (63,)
+    rate = by_name[1]
+    np.testing.assert_allclose(rate.y, 1 - np.abs(np.log10(rate.x) + 2) / 4)
+    assert {*by_name[0].x} == {1.0, 2.0}
+
+
+def test_the_line_joins_the_best_of_each_eighth_and_of_each_choice(found):
+    (by_name,) = search_slices.slices(SEARCH, found).values()
+    power, rate = by_name[:2]
+    x, y = search_slices.best_by_bucket(rate)
+    edges = 10 ** np.linspace(-5, 0, 9)
+    assert len(x) == 8
+    for low, high, at, best in zip(edges[:-1], edges[1:], x, y, strict=True):
+        within = (rate.x >= low * 0.995) & (rate.x <= high * 1.005)
+        assert low * 0.995 <= at <= high * 1.005
+        assert best == pytest.approx(rate.y[within].max(), abs=0.01)
+    x, y = search_slices.best_by_bucket(power)
+    assert list(x) == [1.0, 2.0]
+    assert list(y) == [power.y[power.x == value].max() for value in x]
+
+
+def test_what_is_not_finite_is_nobodys_best_and_reaches_nothing(found):
+    for record in list(found.values())[::2]:
+        record["final"]["hr_at_10"] = None
+    (by_name,) = search_slices.slices(SEARCH, found).values()
+    assert all(np.isfinite(search_slices.best_by_bucket(of)[1]).all() for of in by_name)
+    shares = search_slices.share_reaching(by_name[0].y, np.array([0.0, 2.0]))
+    np.testing.assert_array_equal(shares, [0.5, 0.0])
+
+
+def test_shares_by_hand():
+    scores = np.array([0.1, 0.2, 0.3, np.nan])
+    shares = search_slices.share_reaching(scores, np.array([0.05, 0.2, 0.25, 0.4]))
+    np.testing.assert_array_equal(shares, [0.75, 0.5, 0.25, 0.0])
+
+
+def test_there_is_a_panel_for_each_hyperparameter(found, tmp_path, monkeypatch):
+    drawn, scales = [], []
+    plot = Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda axes, *a, **k: drawn.append(axes) or plot(axes, *a, **k)
+    )
+    monkeypatch.setattr(Axes, "set_xscale", lambda axes, scale: scales.append(scale))
+    by_space = search_slices.slices(SEARCH, found)
+    search_slices.draw_slices(tmp_path / "slices.svg", by_space, "HR@10")
+    assert len({*map(id, drawn)}) == len(rivals.TABLE_6) == len(scales)
+    text = (tmp_path / "slices.svg").read_text()
+    assert "1 - b1" in text
+    search_slices.draw_share_reaching(tmp_path / "share.svg", by_space, "HR@10")
+    assert "settings that reach it" in (tmp_path / "share.svg").read_text()

@@ -1,0 +1,59 @@
+"""Simulated tunings, against what is known of made scores."""
+
+import numpy as np
+import pytest
+
+from benchmarks.report import search_tables
+from benchmarks.report.search_tables import Hits
+
+USERS, TRIALS = 400, 8
+
+
+def made(validation, test):
+    """Hits whose shares are those given, `(searches, trials)` each, of users in no order."""
+    rng = np.random.default_rng(0)
+    draw = lambda shares: rng.random((*np.shape(shares), USERS)) < np.expand_dims(shares, -1)
+    return Hits(draw(validation), draw(test))
+
+
+@pytest.fixture
+def many(monkeypatch):
+    monkeypatch.setattr(search_tables, "REPLICATES", 1000)
+
+
+def test_the_best_on_validation_counts_with_its_test_score(many):
+    # The setting that validation prefers, by far, is not the best on the test items.
+    validation = np.linspace(0.1, 0.8, TRIALS)[None]
+    test = np.linspace(0.8, 0.1, TRIALS)[None]
+    hits = made(validation, test)
+    scores = 100 * hits.test[0].mean(axis=1)
+    simulated = search_tables.simulate({"made": hits})["made"]
+    assert np.mean(simulated.best[:, -1]) == pytest.approx(scores[-1], abs=0.5)
+    # One trial is any of them.
+    assert np.mean(simulated.best[:, 0]) == pytest.approx(np.mean(scores), abs=3)
+    # Of two the one that validation prefers: the mean over pairs, drawn without replacement.
+    pairs = [scores[max(i, j)] for i in range(TRIALS) for j in range(TRIALS) if i != j]
+    assert np.mean(simulated.best[:, 1]) == pytest.approx(np.mean(pairs), abs=3)
+
+
+def test_the_spread_of_one_setting_is_that_of_its_users_and_searches(many):
+    shares = np.full((2, 1), 0.5)
+    simulated = search_tables.simulate({"made": made(shares, shares)})["made"]
+    binomial = 100 * np.sqrt(0.25 / USERS)
+    assert np.std(simulated.best[:, 0]) == pytest.approx(binomial, rel=0.4)
+
+
+def test_near_the_best_is_near_the_best_of_any_space(many):
+    flat, low = np.full((1, TRIALS), 0.999), np.full((1, TRIALS), 0.5)
+    low[0, 0] = 0.999
+    simulated = search_tables.simulate({"flat": made(flat, flat), "low": made(low, low)})
+    assert np.median(simulated["flat"].near) == pytest.approx(1, abs=0.13)
+    assert np.median(simulated["low"].near) == pytest.approx(1 / TRIALS)
+
+
+def test_what_is_no_better_on_validation_is_not_taken(many):
+    same = np.ones((1, TRIALS))
+    hits = made(same, np.linspace(0, 1, TRIALS)[None])
+    simulated = search_tables.simulate({"made": hits})["made"]
+    # The first of each order stays.
+    np.testing.assert_array_equal(simulated.best[:, -1], simulated.best[:, 0])
