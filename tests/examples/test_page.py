@@ -60,7 +60,9 @@ def test_runs_are_told_apart_by_schedule_and_start():
     assert page.method({"config": config}) == (
         "sgd, peak 0.1, decay 0.0005, simple at 0.5, initial weights x 0.25"
     )
-    config |= {"schedule": "abel", "init_scale": 1.0}
+    del config["last_decay_at"], config["init_scale"]  # As records have defaults.
+    assert page.method({"config": config}) == "sgd, peak 0.1, decay 0.0005, simple at 0.85"
+    config |= {"schedule": "abel"}
     assert page.method({"config": config}) == "sgd, peak 0.1, decay 0.0005, abel"
 
 
