@@ -1,4 +1,4 @@
-r"""Image classification: VGG, ResNet-18 and WRN-28-10 on CIFAR-10 and CIFAR-100.
+r"""Image classification: VGG, ResNet-18, WRN-16-8 and WRN-28-10 on CIFAR-10 and CIFAR-100.
 
 python -m examples.cifar --dataset cifar10 --optimizer adam_lawn --free-epochs 5
 
@@ -7,6 +7,14 @@ measured. A small network on a tenth of the images, a few minutes on 2 idle CPU 
 
 python -m examples.cifar --dataset cifar10 --train-images 5000 --model vgg5 --width 0.25 \
     --dtype float32 --batch-size 500 --epochs 10 --warmup-epochs 1 --free-epochs 2
+
+SGD whose weight norm bounces at about the eleventh epoch, and ABEL, which waits for it; a minute.
+`python -m examples.page runs/abel.jsonl` draws the norms:
+
+python -m examples.cifar --dataset cifar10 --train-images 1000 --validation-images 1000 \
+    --model vgg5 --width 0.125 --dtype float32 --batch-size 100 --epochs 40 --warmup-epochs 0 \
+    --optimizer sgd --learning-rate 0.1 --weight-decay 5e-3 --clip-norm 5 --schedule abel \
+    --out runs/abel.jsonl
 """
 
 import dataclasses
@@ -36,7 +44,11 @@ class Config(ImageOptions):
     epochs: int = 300
     """Passes over the training set."""
     warmup_epochs: float = 30.0
-    """Epochs in which the learning rate rises to its peak; then it falls, by default to 0."""
+    """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
+    decay_factor: float = 0.2
+    """What a decay multiplies the learning rate by, of step-wise, simple, plateau and abel."""
+    decays_at: tuple[float, ...] = (0.3, 0.6, 0.8)
+    """Shares of the epochs after which step-wise decays, by default as for wide ResNets."""
     batch_size: int = 4096
     """Training images per update of the weights."""
     model: ModelName = "vgg19"

@@ -53,7 +53,7 @@ class Config(ImageOptions):
     epochs: int = 90
     """Passes over the training set."""
     warmup_epochs: float = 5.0
-    """Epochs in which the learning rate rises to its peak; then it falls, by default to 0."""
+    """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
     batch_size: int = 256
     """Training images per update of the weights."""
     accumulate: int = 1

@@ -48,7 +48,7 @@ class Config(Options):
     epochs: int = 3
     """How many of these epochs; after each the model is judged, and a checkpoint may be kept."""
     warmup_epochs: float = 0.5
-    """Epochs in which the learning rate rises to its peak; then it falls, by default to 0."""
+    """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
     learning_rate: float = 3e-3
     """Peak of the learning rate: what to tune first."""
     batch_size: int = 32

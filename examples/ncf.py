@@ -31,7 +31,7 @@ class Config(Options):
     epochs: int = 100
     """Passes over the training set; the paper has 300, or 500 for its two largest batches."""
     warmup_epochs: float = 10.0
-    """Epochs in which the learning rate rises to its peak; then it falls, by default to 0."""
+    """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
     learning_rate: float = 3e-3
     """Peak of the learning rate: what to tune first."""
     batch_size: int = 10_000

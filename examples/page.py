@@ -8,13 +8,14 @@ Seconds. The page is one file that opens without a network; the pictures also li
 import base64
 import dataclasses
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import tyro
 
-from examples.results import plots, records, tables
+from examples.results import norms, plots, records, tables
 from examples.training import command
+from examples.training.options import Options
 
 COURSE = {
     "train_loss": "training loss",
@@ -30,9 +31,11 @@ MEANING = {
     "margin_p50": "above 2.5 logits the loss of half of the examples is flat; a run that flattens"
     " rises without end",
     "flat_share": "examples with a margin of 2.5 or more: they hardly move the weights",
-    "norm": "grow without end in a run that flattens, and stay where LAWN holds them",
+    "norms": "grow without end in a run that flattens, and stay where LAWN holds them; with weight"
+    " decay and a large learning rate they bounce: they fall, then rise to a balance",
+    "layers": "which share of the squared norm the ten largest have, and whether they move alike",
 }
-NORMS = 4  # The largest of the last epoch are drawn.
+NORMS = 5  # The largest of the last epoch are drawn; the total is one of them.
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "img{width:100%}table{border-collapse:collapse}"
@@ -46,7 +49,7 @@ class Config:
     """Draws the curves of runs beside each other."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Files of records, as the examples write them with --out; at most four methods are drawn."""
+    """Files of records, as the examples write them with --out; at most seven methods are drawn."""
     write_to: Path = Path("runs/page.html")
     """The page to write."""
 
@@ -60,7 +63,9 @@ class Config:
 
 def main(config: Config) -> None:
     """Read the records, draw, and write the page."""
-    found = [record for path in config.runs for record in records.read_records(path)]
+    found = [
+        norms.with_total(record) for path in config.runs for record in records.read_records(path)
+    ]
     if not found:
         raise ValueError(f"{', '.join(map(str, config.runs))}: no records. Train with --out first.")
     config.write_to.parent.mkdir(parents=True, exist_ok=True)
@@ -86,16 +91,23 @@ def section(title: str, runs: Sequence[records.Record], stem: Path) -> str:
     """Return the part of the page on runs of one length."""
     by_method = tables.group(runs, method)
     course = {name: label for name, label in COURSE.items() if name in runs[0]["final"]}
-    norms = {name: name for name in largest_norms(runs)}
-    pictures = [
-        image(stem.with_name(f"{stem.name}-{part}.png"), by_method, panels, title)
-        for part, panels in {"course": course, "norms": norms}.items()
-        if panels
+    largest = {name: name for name in largest_norms(runs)}
+    draw = lambda panels: lambda path: plots.draw(path, {title: by_method}, panels)
+    layers = lambda path: plots.draw_layers(path, by_method)
+    pictures: dict[str, tuple[Callable[[Path], None], Iterable[str]]] = {
+        "course": (draw(course), course.values()),
+        "norms": (draw(largest), largest),
+        "layers": (layers, ["shares of layers"] if set(largest) > {norms.TOTAL} else []),
+    }
+    pictures = {part: picture for part, picture in pictures.items() if picture[1]}
+    images = [
+        image(stem.with_name(f"{stem.name}-{part}.png"), *picture)
+        for part, picture in pictures.items()
     ]
     explained = [(label, MEANING[name]) for name, label in course.items()]
-    explained += [("norms", MEANING["norm"])] if norms else []
+    explained += [(name, MEANING[name]) for name in pictures if name in MEANING]
     terms = "".join(f"<dt>{html.escape(a)}<dd>{html.escape(b)}" for a, b in explained)
-    return f"<h2>{title}</h2>{''.join(pictures)}<dl>{terms}</dl>{table(by_method, course)}"
+    return f"<h2>{title}</h2>{''.join(images)}<dl>{terms}</dl>{table(by_method, course)}"
 
 
 def method(record: records.Record) -> str:
@@ -105,7 +117,13 @@ def method(record: records.Record) -> str:
         return config["method"]
     switch = f", free {config['free_epochs']}" if config["optimizer"].endswith("_lawn") else ""
     decay = f", decay {config['weight_decay']:g}" if config["weight_decay"] else ""
-    return f"{config['optimizer']}, peak {config['learning_rate']:g}{decay}{switch}"
+    schedule = f", {config['schedule']}" if "schedule" in config else ""
+    late = config.get("last_decay_at", Options.last_decay_at)
+    at = f" at {late:g}" if config.get("schedule") == "simple" else ""
+    scale = config.get("init_scale", 1)
+    start = "" if scale == 1 else f", initial weights x {scale:g}"
+    peak = f", peak {config['learning_rate']:g}"
+    return f"{config['optimizer']}{peak}{decay}{switch}{schedule}{at}{start}"
 
 
 def largest_norms(runs: Sequence[records.Record]) -> list[str]:
@@ -116,11 +134,11 @@ def largest_norms(runs: Sequence[records.Record]) -> list[str]:
     return sorted(scalars, key=lambda name: -runs[0]["final"][name])[:NORMS]
 
 
-def image(path: Path, by_method: plots.Runs, panels: Mapping[str, str], title: str) -> str:
+def image(path: Path, draw: Callable[[Path], None], shown: Iterable[str]) -> str:
     """Draw a picture, and return it as part of the page."""
-    plots.draw(path, {title: by_method}, panels)
+    draw(path)
     encoded = base64.b64encode(path.read_bytes()).decode()
-    alternative = html.escape(", ".join(panels.values()))
+    alternative = html.escape(", ".join(shown))
     return f'<img alt="{alternative}" src="data:image/png;base64,{encoded}">'
 
 

@@ -30,6 +30,8 @@ from lawn_optax._selection import (
 )
 from lawn_optax._spheres import AxisName, Norms, Products, Sphere, Spheres, upcast
 
+ROUNDING = 1e-6  # Relative, of a sum of squares in float32: what has changed by less has not.
+
 
 class Reparametrization(NamedTuple):
     """Weights as a function of free parameters.
@@ -98,18 +100,24 @@ class AbelState(NamedTuple):
     Attributes:
       steps: int32 scalar; the updates made so far.
       factor: float32 scalar; what updates are multiplied by now.
-      norms: float32 `(2,)`; the squared weight norm at the last two measurements, older first.
+      total: float32 scalar; the sum of the squared weight norms that the next average is of.
+      norms: float32 `(2,)`; the averages compared last, older first, 0 where there is none yet.
       reached_minimum: bool scalar; whether the norm has turned since the last decay.
     """
 
     steps: jax.Array
     factor: jax.Array
+    total: jax.Array
     norms: jax.Array
     reached_minimum: jax.Array
 
 
 def abel(
-    steps_per_epoch: int, *, decay_factor: float = 0.1, last_decay_step: int | None = None
+    steps_per_epoch: int,
+    *,
+    decay_factor: float = 0.1,
+    last_decay_step: int | None = None,
+    average_epochs: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
     """Decay the learning rate when the weight norm bounces: ABEL.
 
@@ -118,13 +126,20 @@ def abel(
     second decays: the norm has come to its balance at this learning rate. The link follows the
     optimizer in a chain and multiplies its updates.
 
+    A link cannot see what it scales: put it within `lawn`, as in
+    `lawn(optax.chain(optax.sgd(0.1), abel(100)), switch)`. From the switch on the free leaves alone
+    change the sum there, and so decide; changes of a millionth or less are rounding and are not
+    looked at. After `lawn`, or another optimizer that holds norms, a fraction of a step would leave
+    the spheres.
+
     Args:
-      steps_per_epoch: updates between measurements, at least 1; several epochs' where the norm is
-        noisy.
+      steps_per_epoch: updates between measurements, at least 1.
       decay_factor: what a decay multiplies the learning rate by, between 0 and 1; the paper has
         0.1 for ImageNet and SVHN, 0.2 for CIFAR.
       last_decay_step: update from which one more decay holds, the paper's at 85% of training; None
         for none.
+      average_epochs: measurements that are averaged before they are compared, at least 1: where
+        the norm is noisy several, as the paper's 5 for a PyramidNet.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with an `AbelState`; updates keep their dtypes.
@@ -144,9 +159,11 @@ def abel(
       1.0 1.0 1.0 1.0 1.0 0.1 0.1
 
     References:
-      `How to decay your learning rate <https://arxiv.org/abs/2103.12682>`_, section 3.
+      `How to decay your learning rate <https://arxiv.org/abs/2103.12682>`_, section 3; appendix A
+      for the averages.
     """
     steps("steps_per_epoch", steps_per_epoch, least=1)
+    steps("average_epochs", average_epochs, least=1)
     if not 0 < number("decay_factor", decay_factor) < 1:
         raise ValueError(f"decay_factor={decay_factor} must be between 0 and 1, such as 0.1.")
     if last_decay_step is not None:
@@ -157,28 +174,32 @@ def abel(
         return AbelState(
             steps=jnp.zeros([], jnp.int32),
             factor=jnp.ones([], jnp.float32),
+            total=jnp.zeros([], jnp.float32),
             norms=jnp.zeros(2, jnp.float32),
             reached_minimum=jnp.zeros([], bool),
         )
 
     def measure(state: AbelState, params: optax.Params) -> AbelState:
-        now = optax.tree.norm(params, squared=True).astype(jnp.float32)
+        squares = optax.tree.norm(jax.tree.map(upcast, params), squared=True)
+        total = state.total + squares.astype(jnp.float32)
+        averaged = (state.steps // steps_per_epoch + 1) % average_epochs == 0
+        now = total / average_epochs
         older, old = state.norms
-        measured = state.steps // steps_per_epoch
-        turned = (measured >= 2) & ((now - old) * (old - older) < 0)
+        changed = averaged & (jnp.abs(now - old) > ROUNDING * old)
+        turned = changed & (older > 0) & ((now > old) != (old > older))
         decays = turned & state.reached_minimum
         return state._replace(
             factor=jnp.where(decays, decay_factor * state.factor, state.factor),
-            norms=jnp.stack([old, now]),
+            total=jnp.where(averaged, 0, total),
+            norms=jnp.where(changed, jnp.stack([old, now]), state.norms),
             reached_minimum=turned ^ state.reached_minimum,
         )
 
     def update(updates, state, params, **extra_args):
         del extra_args
         # Scalars alone come out of the branch, so that no buffer is copied.
-        state = jax.lax.cond(
-            state.steps % steps_per_epoch == 0, measure, lambda state, _: state, state, params
-        )
+        due = state.steps % steps_per_epoch == 0
+        state = jax.lax.cond(due, measure, lambda state, _: state, state, params)
         factor = state.factor
         if last_decay_step is not None:
             factor = jnp.where(state.steps >= last_decay_step, decay_factor * factor, factor)

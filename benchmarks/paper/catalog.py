@@ -14,7 +14,7 @@ from benchmarks.paper.studies import Comparison, Range, Search, Study
 from examples import cifar, ncf
 from examples.tasks import recommendation
 from examples.tasks.images import data
-from examples.training.options import OptimizerName
+from examples.training.options import OptimizerName, ScheduleName
 
 Peaks = dict[OptimizerName, Sequence[float]]
 
@@ -297,7 +297,73 @@ HELD_NORMS = Comparison(
         flattened=FLATTENED,
     ),
 )
-COMPARISONS = {HELD_NORMS.name: HELD_NORMS}
+
+# Norms that bounce, as in "How to decay your learning rate" (arXiv 2103.12682): Table S2 and Figure
+# S5, S6 and S7, with a narrow VGG-5 on a fiftieth of CIFAR-10, judged on training images held out.
+# Its Figure S6 has the same weight decay, which in 40 epochs of 10 updates has the time to bounce.
+_BOUNCING = cifar.Config(
+    dataset="cifar10",
+    train_images=1000,
+    validation_images=1000,
+    batch_size=100,
+    model="vgg5",
+    width=0.125,
+    dtype="float32",
+    epochs=40,
+    warmup_epochs=0.0,
+    optimizer="sgd",
+    learning_rate=0.1,
+    weight_decay=5e-3,
+    clip_norm=5.0,
+    schedule="simple",
+)
+
+
+def bouncing(name: str, groups: Mapping[str, Sequence[cifar.Config]]) -> Comparison:
+    """Return a comparison whose norms are recorded, of what makes them bounce or not."""
+    return Comparison(name=f"bounce-{name}", base=_BOUNCING, groups=groups, norms=True)
+
+
+def with_rates(
+    schedule: ScheduleName, rates: Sequence[float], longer: int = 1
+) -> list[cifar.Config]:
+    """Return peaks with a schedule, for some times as long."""
+    epochs = longer * _BOUNCING.epochs
+    base = dataclasses.replace(_BOUNCING, schedule=schedule, epochs=epochs)
+    return [dataclasses.replace(base, learning_rate=rate) for rate in rates]
+
+
+BOUNCING = (
+    bouncing(
+        "rate",
+        {
+            "simple": with_rates("simple", (0.1, 0.01)),
+            "cosine": with_rates("cosine", (0.1, 0.01)),
+            "simple, longer": with_rates("simple", (0.01,), longer=5),
+            "cosine, longer": with_rates("cosine", (0.01,), longer=5),
+        },
+    ),
+    bouncing(
+        "time",
+        {
+            **{
+                f"simple at {share}": [dataclasses.replace(_BOUNCING, last_decay_at=share)]
+                for share in (0.1, 0.25, 0.5, 0.7, 0.9)
+            },
+            "abel": [dataclasses.replace(_BOUNCING, schedule="abel")],
+        },
+    ),
+    bouncing(
+        "init",
+        {
+            f"initial weights x {scale}": [
+                dataclasses.replace(_BOUNCING, schedule="cosine", init_scale=scale)
+            ]
+            for scale in (1.0, 0.5, 0.25, 0.0625)
+        },
+    ),
+)
+COMPARISONS = {comparison.name: comparison for comparison in (HELD_NORMS, *BOUNCING)}
 
 
 def as_hard(size: str, epochs: int) -> Search:

@@ -187,11 +187,13 @@ class Comparison:
       name: as `--study` takes it, and as its records have it.
       base: what all its runs share.
       groups: settings by what they show; those of a group can be trained side by side.
+      norms: whether the norms of all layers are recorded, too.
     """
 
     name: str
     base: AnyConfig
     groups: Mapping[str, Sequence[AnyConfig]]
+    norms: bool = False
 
     @property
     def example(self) -> Example:

@@ -29,7 +29,7 @@ from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
 from benchmarks.paper.studies import Comparison, Search, Study
 from benchmarks.tools.records import newest_or_new, write_bits
 from examples import training
-from examples.results import records, tables
+from examples.results import norms, records, tables
 from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.options import OptimizerName
@@ -93,8 +93,9 @@ def main(config: SweepConfig) -> None:
 def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
     """Report every setting of a comparison."""
     folder = config.records or newest_or_new(comparison.name)
-    task = comparison.example.load(dataclasses.replace(comparison.base, data_dir=config.data_dir))
     for group in comparison.groups.values():
+        # Of each group its own, for the network may differ from one to the next.
+        task = comparison.example.load(dataclasses.replace(group[0], data_dir=config.data_dir))
         runs = [run for setting in group for run in studies.reported(setting)]
         explore(config, task, comparison, runs, folder / "reported.jsonl")
 
@@ -215,14 +216,16 @@ def train(
     if isinstance(study, Search) and study.example.in_detail:
         state = result.state
         detail = training.evaluate(study.example.in_detail(task), state.params, state.rest)
+    with_norms = isinstance(study, Comparison) and study.norms
+    kept = {
+        name: values
+        for name, values in result.curve.items()
+        if name in study.example.curves or (with_norms and name.startswith(norms.LAYER))
+    }
     for i, run in enumerate(runs):
         about = {"benchmark": "sweep", "study": study.name, "data": data, "side_by_side": len(runs)}
         about |= run.config()
-        curve = {
-            curve: result.curve[curve][i : i + 1]
-            for curve in study.example.curves
-            if curve in result.curve
-        }
+        curve = {name: values[i : i + 1] for name, values in kept.items()}
         made = records.make_records(about, [run.first_seed], result._replace(curve=curve))
         found += [
             record | {name: write_bits(np.asarray(x[i])) for name, x in detail.items()}

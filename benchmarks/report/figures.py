@@ -331,7 +331,7 @@ def _branches(axes: Axes, name: str, runs: Sequence[records.Record]) -> dict[str
     scale = 100 if name == "hr_at_10" else 1
     found = tables.group(runs, lambda run: run["config"]["branch"])
     lines = {}
-    for (color, style), branch in zip(STYLES, attenuation.BRANCHES, strict=True):
+    for (color, style), branch in zip(STYLES, attenuation.BRANCHES, strict=False):
         values = scale * np.array([run["curve"][name] for run in found[branch]])
         x, mean, error = np.arange(1, values.shape[1] + 1), values.mean(axis=0), _errors(values)
         (lines[branch],) = axes.plot(x, mean, style, color=color)

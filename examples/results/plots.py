@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -9,12 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from examples.results import norms
 from examples.results.records import Record
 
 Runs = Mapping[str, Sequence[Record]]
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart in grey.
-STYLES = (("#000000", "-"), ("#D55E00", "--"), ("#0072B2", "-"), ("#009E73", "-."))
+STYLES = (
+    *(("#000000", "-"), ("#D55E00", "--"), ("#0072B2", "-"), ("#009E73", "-.")),
+    *(("#CC79A7", "--"), ("#56B4E9", "-"), ("#E69F00", "-.")),
+)
 
 LOOK = {
     "font.size": 9,
@@ -29,9 +34,11 @@ LOOK = {
 def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> None:
     """Draw the means over the runs, a row of panels each, a dot where LAWN's switch falls.
 
+    A triangle marks each bounce of a norm.
+
     Args:
       path: the picture to write; its ending says the format.
-      rows: by what the row is called, then by method, at most four: the records of its runs.
+      rows: by what the row is called, then by method, at most seven: the records of its runs.
       panels: by what a curve is called in a record: its title.
     """
     with mpl.rc_context(LOOK):
@@ -47,10 +54,66 @@ def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> Non
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = grid[0, 0].get_legend_handles_labels()
         title = "mean over the seeds; a dot marks the switch"
-        place = {"loc": "outside lower center", "ncols": len(labels), "frameon": False}
-        figure.legend(handles, labels, title=title, **place)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=160)
+        if any(name.startswith(norms.LAYER) for name in panels):
+            title += ", a triangle a bounce"
+        _finish(figure, path, handles, labels, min(len(labels), 4), title)
+
+
+def draw_layers(path: Path, runs: Runs) -> None:
+    """Draw the layers with the largest norms, a column per method: their shares and their course.
+
+    Above is the share of the squared norm of all layers, of each and of the ten together; below the
+    norm itself relative to that of the first epoch, with a triangle at each bounce. They are
+    Figures S2 a and b of `How to decay your learning rate <https://arxiv.org/abs/2103.12682>`_,
+    which has the initial norm in place of the first epoch's.
+
+    Args:
+      path: the picture to write; its ending says the format.
+      runs: by method, at most seven: the records of its runs, with norms of some common layer.
+    """
+    by_method = {method: norms.mean(records) for method, records in runs.items()}
+    together = norms.mean([record for records in runs.values() for record in records])
+    # Ranked over all methods, so that a layer has one colour.
+    at_most = {name: np.max([of[name] for of in by_method.values()], axis=0) for name in together}
+    names = norms.largest(at_most)
+    colors = dict(
+        zip(names, mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names))), strict=True)
+    )
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(3.6 * max(len(runs), 2), 6), layout="constrained")
+        grid = figure.subplots(2, len(runs), squeeze=False, sharex=True, sharey="row")
+        for (above, below), (method, layers) in zip(grid.T, by_method.items(), strict=True):
+            x = np.arange(1, len(norms.total(layers)) + 1)
+            shares = norms.shares(layers, names)
+            for name, color in colors.items():
+                above.plot(x, shares[name], color=color, label=name)
+                _course(below, x, layers[name] / layers[name][0], color=color)
+            above.plot(x, sum(shares.values()), color="#D55E00", label=f"these {len(names)}")
+            above.set(title=method, ylim=(0, 1))
+            below.set(xlabel="epoch", xlim=(0, None))
+            below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        grid[1, 0].set_yscale("log", base=2)
+        grid[1, 0].yaxis.set_major_formatter("{x:g}")
+        grid[0, 0].set_ylabel("share of the squared norm")
+        grid[1, 0].set_ylabel("norm, first epoch = 1")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        title = "mean over the seeds; a triangle marks a bounce"
+        _finish(figure, path, handles, labels, max(len(runs), 2), title)
+
+
+def _finish(
+    figure: Figure,
+    path: Path,
+    handles: Sequence[Any],
+    labels: Sequence[str],
+    ncols: int,
+    title: str,
+) -> None:
+    """Put the legend below, then write the file."""
+    place = {"loc": "outside lower center", "ncols": ncols, "frameon": False}
+    figure.legend(handles, labels, title=title, **place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160)
 
 
 def _panel(axes: Axes, name: str, runs: Runs) -> None:
@@ -58,12 +121,20 @@ def _panel(axes: Axes, name: str, runs: Runs) -> None:
     for (color, style), (method, records) in zip(STYLES, runs.items(), strict=False):
         y = np.mean(np.array([r["curve"][name] for r in records], float), axis=0)
         x = np.arange(1, len(y) + 1)
-        axes.plot(x, y, style, color=color, label=method)
+        if name.startswith(norms.LAYER):
+            _course(axes, x, y, style, color=color, label=method)
+        else:
+            axes.plot(x, y, style, color=color, label=method)
         switch = _switch(records)
         if switch is not None:
             # From the switch on a norm stays; anything else is between two epochs.
             height = y[-1] if name.startswith("norm/") else np.interp(switch, x, y)
             axes.plot(switch, height, "o", color=color)
+
+
+def _course(axes: Axes, x: np.ndarray, norm: np.ndarray, style: str = "-", **look: Any) -> None:
+    """Draw a norm, and a triangle at each bounce."""
+    axes.plot(x, norm, style, marker="^", markevery=norms.bounces(norm), **look)
 
 
 def _switch(records: Sequence[Record]) -> float | None:

@@ -97,7 +97,7 @@ def train_epoch(
         def step(state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:
             grads, (mean, margins, rest) = jax.grad(loss, has_aux=True)(state.params, state, batch)
             margin = cpu.median(margins)
-            seen = {"margin": margin}
+            seen = {"margin": margin, "value": mean}
             if static.clip_norm is not None:  # A switch sees the gradient as it was.
                 seen["gradient_norm"] = optax.tree.norm(grads)
             updates, opt_state = tx.update(grads, state.opt_state, state.params, **seen)

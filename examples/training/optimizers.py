@@ -8,9 +8,9 @@ import jax
 import optax
 
 import lawn_optax
-from examples.training.options import Hyperparameters, Scalar, StaticOptions
+from examples.training.learning_rate import make_schedule, watch
+from examples.training.options import Hyperparameters, StaticOptions
 from examples.training.task import Layout
-from lawn_optax import schedules
 
 LARS_COEFFICIENT = 0.001  # You et al. (2017), section 5.
 NOTHING_STACKED = Layout()
@@ -27,12 +27,13 @@ def make_optimizer(
       layout: from the task, so that norms and trust ratios are those of single layers.
 
     Returns:
-      An optimizer whose `update` takes `margin=`, whether it needs it or not.
+      An optimizer whose `update` takes `margin=` and `value=`, whether it needs them or not.
     """
     tx = _of_weights(static, hyperparameters, layout)
     if static.bias_optimizer is not None:
         groups = {True: tx, False: _of_biases(static, hyperparameters)}
         tx = optax.partition(groups, _kernels(layout))
+    tx = watch(tx, static)
     if static.clip_norm is not None:
         tx = optax.chain(optax.clip_by_global_norm(static.clip_norm), tx)
     tx = optax.with_extra_args_support(tx)
@@ -41,19 +42,6 @@ def make_optimizer(
         steps = optax.MultiSteps(tx, static.accumulate)
         tx = optax.GradientTransformationExtraArgs(steps.init, steps.update)
     return tx
-
-
-def make_schedule(static: StaticOptions, peak: Scalar) -> optax.Schedule:
-    """Make the learning rate, from the update, counted from 0."""
-    steps = static.warmup_steps, static.total_steps
-    rest: dict[str, Any] = {
-        "warmup_power": static.warmup_power,
-        "init_value": static.initial_rate,
-        "end_value": static.final_rate,
-    }
-    if static.decay_power == "cosine":
-        return schedules.warmup_cosine_decay(peak, *steps, **rest)
-    return schedules.warmup_polynomial_decay(peak, *steps, power=static.decay_power, **rest)
 
 
 def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn_optax.Switch:

@@ -1,8 +1,9 @@
 """The options that the examples share: what is tuned, what is compiled, what is recorded."""
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -30,6 +31,7 @@ OptimizerName = Literal[
 SwitchName = Literal["rise", "hold", "auto"]
 BiasOptimizerName = Literal["sgd", "nesterov", "adam"]
 DecayForm = Literal["l2", "decoupled"]
+ScheduleName = Literal["polynomial", "cosine", "step-wise", "simple", "plateau", "abel"]
 
 # The forms that weight decay may take, that of the optimizer's paper first.
 DECAY_FORMS: Mapping[OptimizerName, tuple[DecayForm, ...]] = {
@@ -43,6 +45,18 @@ DECAY_FORMS: Mapping[OptimizerName, tuple[DecayForm, ...]] = {
     "muon": ("decoupled",),
 }
 WITH_DECAY = tuple(DECAY_FORMS)
+
+WATCHING: tuple[ScheduleName, ...] = ("plateau", "abel")  # They decide as training goes.
+# What only some schedules have.
+OF_SCHEDULES: Mapping[str, tuple[ScheduleName, ...]] = {
+    "decay_power": ("polynomial",),
+    "final_rate": ("polynomial", "cosine"),
+    "decay_epochs": ("polynomial", "cosine"),
+    "decay_factor": ("step-wise", "simple", "plateau", "abel"),
+    "decays_at": ("step-wise",),
+    "last_decay_at": ("simple", "abel"),
+    "average_over": ("abel",),
+}
 
 # `--help` begins with these options, has all others as their classes do, and ends with these.
 FIRST = (
@@ -65,8 +79,8 @@ SHAPES_NOTHING = (
 # Records from before there were these options lack them, and so do records of their defaults.
 LATER = (
     *("norms_of", "norms_scale", "rest_learning_rate", "bias_optimizer", "momentum", "b1", "b2"),
-    *("adam_eps", "decay_form", "decay_vectors", "initial_rate", "final_rate", "warmup_power"),
-    *("decay_power", "decay_epochs"),
+    *("adam_eps", "decay_form", "decay_vectors", "initial_rate", "warmup_power", "schedule"),
+    *(*OF_SCHEDULES, "init_scale"),
 )
 
 Scalar = Any  # A float or a float32 scalar, a traced one too.
@@ -92,11 +106,13 @@ class StaticOptions(NamedTuple):
       optimizer: its name.
       steps_per_epoch: updates in an epoch.
       warmup_steps: updates until the learning rate peaks.
-      total_steps: updates until it is at its final value.
+      total_steps: updates until it is at its final value, if its schedule has one.
       clip_norm: what the norm of a gradient, all leaves together, is cut to; None for not at all.
       flood_level: below which the mean loss of a batch is turned back.
       accumulate: train steps whose mean gradient makes one update.
       switch: which one, where the free epochs are not a number.
+      decay_steps: updates from which one more decay holds: of step-wise all, of simple the one, of
+        abel the last.
       others: as `Options` explains them.
     """
 
@@ -118,7 +134,11 @@ class StaticOptions(NamedTuple):
     initial_rate: float = 0.0
     final_rate: float = 0.0
     warmup_power: float = 1.0
-    decay_power: float | Literal["cosine"] = 1.0
+    schedule: ScheduleName = "polynomial"
+    decay_power: float = 1.0
+    decay_factor: float = 0.1
+    decay_steps: tuple[int, ...] = ()
+    average_over: int = 1
 
 
 class Hyperparameters(NamedTuple):
@@ -148,7 +168,7 @@ class RunOptions:
     epochs: int = 20
     """Passes over the training set."""
     warmup_epochs: float = 1.0
-    """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
     batch_size: int = 100
     """Training examples per update of the weights."""
     seeds: int = 5
@@ -215,13 +235,26 @@ class Options(RunOptions):
     initial_rate: float = 0.0
     """Learning rate that warm-up begins with."""
     final_rate: float = 0.0
-    """Learning rate that decay ends with."""
+    """Learning rate that polynomial and cosine end with."""
     warmup_power: float = 1.0
     """Power of the warm-up: 1 is linear, more begins slowly."""
-    decay_power: float | Literal["cosine"] = 1.0
-    """Power of the decay from the peak: 1 is linear, more ends slowly; or half a cosine."""
+    schedule: ScheduleName = "polynomial"
+    """How the learning rate falls after its warm-up: polynomial and cosine to a final rate.
+    The others multiply it by the decay factor: step-wise after some epochs, simple once and late,
+    plateau when the training loss has not fallen for more than 10 epochs.
+    And abel when the weight norm has fallen, risen and turned again; give it some weight decay."""
+    decay_power: float = 1.0
+    """Power of polynomial: 1 is linear, more ends slowly."""
     decay_epochs: float | None = None
     """Epoch at which the final learning rate is reached, and kept; by default the last."""
+    decay_factor: float = 0.1
+    """What a decay multiplies the learning rate by, of step-wise, simple, plateau and abel."""
+    decays_at: tuple[float, ...] = (1 / 3, 2 / 3)
+    """Shares of the epochs after which step-wise decays, such as 0.3 0.6 0.8."""
+    last_decay_at: float = 0.85
+    """Share of the epochs after which simple decays, and abel once more."""
+    average_over: int = 1
+    """Epochs that abel averages weight norms over to compare them: more where they are noisy."""
     free_epochs: float | SwitchName = "rise"
     """LAWN's switch: how many epochs before it fixes the norms, or a rule that finds the moment.
     The rule rise: when the gradient rises; the norms are those of the moment when this began.
@@ -254,15 +287,8 @@ class Options(RunOptions):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and below 1.")
         for name in ("adam_eps", "warmup_power", "decay_power"):
-            value = getattr(self, name)
-            if value != "cosine" and not 0 < value < math.inf:
-                raise ValueError(f"{name}={value} must be above 0, and finite.")
-        end = self.decay_epochs
-        if end is not None and not self.warmup_epochs <= end <= self.epochs:
-            raise ValueError(
-                f"decay_epochs={end} must lie between warmup_epochs={self.warmup_epochs} and"
-                f" epochs={self.epochs}: for a run as short, give both, or None for the last epoch."
-            )
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0, and finite.")
         if self.norms_of is not None and not self._earlier(self.norms_of):
             raise ValueError(
                 f"norms_of={self.norms_of} must be an epoch from 0 to free_epochs="
@@ -275,6 +301,7 @@ class Options(RunOptions):
         if not self.flood_level >= 0:
             raise ValueError(f"flood_level={self.flood_level} must be at least 0.")
         self._check_optimizer()
+        self._check_schedule()
 
     def _check_optimizer(self) -> None:
         """Refuse options that the optimizer does not have."""
@@ -311,6 +338,42 @@ class Options(RunOptions):
                 " 0, and is for adam_h and muon_h."
             )
 
+    def _check_schedule(self) -> None:
+        """Refuse a learning rate that cannot fall as it is to."""
+        end = self.decay_epochs
+        if end is not None and not self.warmup_epochs <= end <= self.epochs:
+            raise ValueError(
+                f"decay_epochs={end} must lie between warmup_epochs={self.warmup_epochs} and"
+                f" epochs={self.epochs}: for a run as short, give both, or None for the last epoch."
+            )
+        for name in ("decay_factor", "last_decay_at"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be between 0 and 1.")
+        if not all(a < b for a, b in itertools.pairwise((0, *self.decays_at, 1))):
+            raise ValueError(f"decays_at={self.decays_at} must rise, and lie between 0 and 1.")
+        if self.average_over < 1:
+            raise ValueError(f"average_over={self.average_over} must be at least 1.")
+        if self.schedule not in get_args(ScheduleName):
+            raise ValueError(f"schedule={self.schedule!r} must be one of {get_args(ScheduleName)}.")
+        if self.schedule in WATCHING and self.optimizer not in WITH_DECAY:
+            raise ValueError(
+                f"schedule={self.schedule!r} with optimizer={self.optimizer!r}: it scales whole"
+                " steps, and a fraction of one leaves the spheres; take a schedule that is known"
+                f" beforehand, such as 'cosine', or one of {WITH_DECAY}."
+            )
+        given = OF_SCHEDULES.keys() - self._defaults_among(OF_SCHEDULES)
+        for name, owners in OF_SCHEDULES.items():
+            if name in given and self.schedule not in owners:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} with schedule={self.schedule!r}: it is of"
+                    f" {' and '.join(owners)} alone; leave it out."
+                )
+
+    def _defaults_among(self, names: Iterable[str]) -> set[str]:
+        """Return which options are at their defaults."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return {x for x in names if x in defaults and getattr(self, x) == defaults[x]}
+
     def constrains(self) -> bool:
         """Tell whether the optimizer has a switch."""
         return self.optimizer.endswith("_lawn")
@@ -321,10 +384,8 @@ class Options(RunOptions):
 
     def config(self) -> dict[str, Any]:
         """Return all that shapes the result, for a record."""
-        given = dataclasses.asdict(self)
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        left_out = {*SHAPES_NOTHING, *(k for k in LATER if given[k] == defaults[k])}
-        return {k: v for k, v in given.items() if k not in left_out}
+        left_out = {*SHAPES_NOTHING, *self._defaults_among(LATER)}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
 
     def static_options(self, steps_per_epoch: int) -> StaticOptions:
         """Return what of these options is compiled into a program."""
@@ -337,8 +398,15 @@ class Options(RunOptions):
             total_steps=round(decay_epochs * steps_per_epoch),
             switch=self.free_epochs if isinstance(self.free_epochs, str) else None,
             decay_form=self.decay_form or forms[0],
+            decay_steps=tuple(round(x * self.epochs * steps_per_epoch) for x in self._decays()),
             **{name: getattr(self, name) for name in named_alike},
         )
+
+    def _decays(self) -> tuple[float, ...]:
+        """Return the shares of the epochs after which the learning rate decays in any case."""
+        if self.schedule == "step-wise":
+            return self.decays_at
+        return (self.last_decay_at,) if self.schedule in ("simple", "abel") else ()
 
     def hyperparameters(self) -> Hyperparameters:
         """Return what of these options may be traced."""

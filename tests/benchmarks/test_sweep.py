@@ -152,21 +152,38 @@ def toys(config):
 def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkeypatch):
     taken = [dataclasses.replace(toys, free_epochs=1.0, norms_of=t) for t in (0.5, 1.0)]
     scaled = [dataclasses.replace(toys, free_epochs=1.0, norms_scale=x) for x in (0.5, 1.0)]
-    groups = {"taken": taken, "scaled": scaled}
+    narrow = [dataclasses.replace(toys, free_epochs=1.0, norms_of=1.0, tower=(4, 2))]
+    groups = {"taken": taken, "scaled": scaled, "narrow": narrow}
     monkeypatch.setitem(
-        COMPARISONS, "toys", studies.Comparison(name="toys", base=toys, groups=groups)
+        COMPARISONS, "toys", studies.Comparison(name="toys", base=toys, groups=groups, norms=True)
     )
     config = dataclasses.replace(config, study=("toys",))
     sweep.main(config)
     found = sweep.read(config.records / "reported.jsonl")
-    assert len(found) == 4 * len(studies.REPORTING_SEEDS)
+    assert len(found) == 5 * len(studies.REPORTING_SEEDS)
     of = lambda setting: [
         found[studies.identity(run.config())]["curve"]["train_loss"]
         for run in studies.reported(setting)
     ]
     assert of(taken[1]) == of(scaled[1]), "the norms of the switch, times 1"
     assert of(taken[0]) != of(taken[1])
+    assert of(narrow[0]) != of(taken[1])
     assert of(scaled[0]) != of(scaled[1])
+    for setting in scaled:
+        curve = found[studies.identity(studies.reported(setting)[0].config())]["curve"]
+        free, held = curve["norm/layers/0/kernel"]
+        assert held == pytest.approx(setting.norms_scale * free, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_settings_of_a_group_differ_in_what_is_traced_alone(name):
+    traced = {"learning_rate": 1.0, "weight_decay": 0.0, "free_epochs": 0.0}
+    traced |= {"norms_of": None, "norms_scale": None}
+    settings = []
+    for group in COMPARISONS[name].groups.values():
+        assert len({dataclasses.replace(setting, **traced) for setting in group}) == 1
+        settings += [studies.identity(setting.config()) for setting in group]
+    assert len(set(settings)) == len(settings) > 3
 
 
 def test_a_search_draws_settings_and_keeps_what_each_user_scores(config, toys, monkeypatch):

@@ -189,6 +189,23 @@ def test_options_that_do_not_fit_are_named(options, message):
         cifar.Config(dataset="generated", **options)
 
 
+def test_all_initial_weights_are_scaled(images):
+    options = {"model": "vgg5", "width": 1 / 16, "dtype": "float32", "gamma": 0.0}
+    options |= {"label_smoothing": 0.0, "bounded_weight_norm": False}
+
+    @jax.jit
+    def weights():
+        tasks = (
+            classification.make_task(images, batch_size=5, degrees=0.0, init_scale=scale, **options)
+            for scale in (1.0, 0.25)
+        )
+        return [nnx.as_pure(nnx.state(task.model(nnx.Rngs(0)), nnx.Param)) for task in tasks]
+
+    first, scaled = weights()
+    jax.tree.map(lambda w, v: np.testing.assert_array_equal(4 * w, v), scaled, first)
+    assert {float(x.max()) for x in jax.tree.leaves(scaled) if x.ndim == 1} == {0.0, 0.25}
+
+
 def test_cifar100_is_rotated_by_default():
     angles = [cifar.Config(dataset=name).degrees for name in ("cifar10", "cifar100")]
     assert angles == [0.0, 15.0]

@@ -29,6 +29,15 @@ def abstract(name, classes, **others):
         ("vgg16", 10, 14_728_266),
         ("vgg19", 10, 20_040_522),
         ("resnet18", 10, 11_173_962),
+        # Two blocks a stage, of 128, 256 and 512 channels; the published 11.0 million.
+        (
+            "wrn16-8",
+            10,
+            9 * (3 * 16 + 16 * 128 + 3 * 128**2 + 128 * 256 + 3 * 256**2 + 256 * 512 + 3 * 512**2)
+            + (16 * 128 + 128 * 256 + 256 * 512)  # the shortcuts
+            + 2 * (16 + 4 * 128 + 4 * 256 + 4 * 512)  # normalisations
+            + 513 * 10,
+        ),
         ("wrn28-10", 10, 36_479_194),
         ("wrn28-10", 100, 36_536_884),
         ("resnet50", 1000, 25_557_032),
@@ -43,7 +52,8 @@ def test_parameters_and_precisions(name, classes, parameters):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("vgg5", 32), ("vgg19", 32), ("resnet18", 32), ("wrn28-10", 32)]
+    ("name", "size"),
+    [("vgg5", 32), ("vgg19", 32), ("resnet18", 32), ("wrn16-8", 32), ("wrn28-10", 32)],
 )
 def test_logits_are_float32_and_what_lies_between_is_bfloat16(name, size):
     classes, model = 7, abstract(name, 7)
@@ -57,7 +67,11 @@ def test_logits_are_float32_and_what_lies_between_is_bfloat16(name, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "classes"), [("vgg5", 100), pytest.param("resnet18", 10, marks=pytest.mark.slow)]
+    ("name", "classes"),
+    [
+        ("vgg5", 100),
+        *(pytest.param(name, 10, marks=pytest.mark.slow) for name in ("resnet18", "wrn16-8")),
+    ],
 )
 def test_the_first_loss_is_that_of_equal_probabilities(name, classes):
     @jax.jit

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from examples import page
-from examples.results import records
+from examples.results import norms, records
 
 
 def record(method, optimizer, epochs, seed, switched=None):
@@ -44,13 +44,26 @@ def test_a_page_is_one_file_with_a_section_per_length(tmp_path, capsys):
     assert not re.findall(r'(?:src|href)="(?!data:)', text)  # nothing from a network
     pictures = sorted(path.name for path in out.parent.glob("*.png"))
     assert pictures == [
-        f"page-{epochs}-{part}.png" for epochs in (4, 8) for part in ("course", "norms")
+        f"page-{epochs}-{part}.png" for epochs in (4, 8) for part in ("course", "layers", "norms")
     ]
     assert "5 runs" in capsys.readouterr().out
 
 
 def test_the_largest_norms_are_drawn():
     assert page.largest_norms(RUNS) == ["norm/kernel", "norm/other"]
+    assert page.largest_norms([*map(norms.with_total, RUNS)])[0] == "norm/total"
+
+
+def test_runs_are_told_apart_by_schedule_and_start():
+    config = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4}
+    config |= {"schedule": "simple", "last_decay_at": 0.5, "init_scale": 0.25}
+    assert page.method({"config": config}) == (
+        "sgd, peak 0.1, decay 0.0005, simple at 0.5, initial weights x 0.25"
+    )
+    del config["last_decay_at"], config["init_scale"]  # As records have defaults.
+    assert page.method({"config": config}) == "sgd, peak 0.1, decay 0.0005, simple at 0.85"
+    config |= {"schedule": "abel"}
+    assert page.method({"config": config}) == "sgd, peak 0.1, decay 0.0005, abel"
 
 
 def test_files_without_records_are_refused(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 
 from examples import imagenet
 from examples.tasks.images import large_batch
-from examples.training.optimizers import make_optimizer, make_schedule
+from examples.training.learning_rate import make_schedule
+from examples.training.optimizers import make_optimizer
 from examples.training.options import Options
 
 UPDATES_PER_EPOCH = 6
@@ -26,7 +27,7 @@ def numpy_rate(options, t):
         start = options.initial_rate
         return start + (peak - start) * (t / warmup) ** options.warmup_power
     s = min((t - warmup) / (end - warmup), 1.0)
-    cosine = options.decay_power == "cosine"
+    cosine = options.schedule == "cosine"
     falling = (1 + np.cos(np.pi * s)) / 2 if cosine else (1 - s) ** options.decay_power
     return options.final_rate + (peak - options.final_rate) * falling
 
@@ -163,6 +164,14 @@ def test_a_setting_trains(name, model, tmp_path):
         ({"momentum": 1.0}, r"momentum=1.0 must be at least 0 and below 1"),
         ({"decay_power": 0.0}, r"decay_power=0.0 must be above 0"),
         ({"final_rate": -1.0}, r"final_rate=-1.0 must be at least 0, and finite"),
+        (
+            {"schedule": "cosine", "decay_power": 2.0},
+            r"decay_power=2.0 with schedule='cosine': it is of polynomial alone; leave it out",
+        ),
+        ({"schedule": "simple", "final_rate": 0.1}, r"it is of polynomial and cosine alone"),
+        ({"schedule": "step-wise", "decay_epochs": 2.0}, r"decay_epochs=2.0 with schedule='step-"),
+        ({"schedule": "simple", "decays_at": (0.5,)}, r"it is of step-wise alone"),
+        ({"decay_factor": 0.5}, r"decay_factor=0.5 with schedule='polynomial'"),
         ({"decay_epochs": 0.5}, r"decay_epochs=0.5 must lie between warmup_epochs=1.0 and"),
         (
             {"optimizer": "lars", "decay_form": "decoupled"},

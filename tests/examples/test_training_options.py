@@ -98,7 +98,7 @@ def test_a_stacked_layer_is_trained_as_it_would_be_alone(optimizer, bias_optimiz
 
 def test_a_record_has_the_options_that_are_not_as_they_were_before_there_were_such():
     assert not {*LATER} & Options().config().keys()
-    given = {"momentum": 0.95, "decay_power": "cosine", "bias_optimizer": "sgd", "final_rate": 0.1}
+    given = {"momentum": 0.95, "schedule": "cosine", "bias_optimizer": "sgd", "final_rate": 0.1}
     config = Options(**given).config()
     assert {name: config[name] for name in {*LATER} & config.keys()} == given
 
@@ -161,6 +161,19 @@ def test_muon_turns_matrices_orthogonal_and_leaves_the_ends_to_adam():
         ({"learning_rate": -1.0}, r"learning_rate=-1.0 must be at least 0, and finite"),
         ({"weight_decay": math.nan}, r"weight_decay=nan must be at least 0, and finite"),
         ({"free_epochs": -1.0}, r"free_epochs=-1.0 must be at least 0, and finite"),
+        (
+            {"schedule": "exponential"},
+            r"schedule='exponential' must be one of \('polynomial', 'cosine'",
+        ),
+        (
+            {"schedule": "abel"},
+            r"schedule='abel' with optimizer='adam_lawn': it scales whole steps",
+        ),
+        ({"schedule": "plateau", "optimizer": "muon_h"}, r"a fraction of one leaves the spheres"),
+        ({"decay_factor": 1.0}, r"decay_factor=1.0 must be between 0 and 1"),
+        ({"decays_at": (0.6, 0.3)}, r"decays_at=\(0.6, 0.3\) must rise"),
+        ({"last_decay_at": 1.0}, r"last_decay_at=1.0 must be between 0 and 1"),
+        ({"average_over": 0}, r"average_over=0 must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):

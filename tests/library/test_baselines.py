@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import lawn_optax as lo
 from lawn_optax.baselines import abel, bounded_weight_norm
 from tests.conftest import CONSTRAINED
 from tests.helpers import max_difference, norm
@@ -46,10 +48,10 @@ def test_zero_weights_stay_themselves():
 
 def abel_factors(tx, norms):
     """What `abel` multiplies updates by while a scalar weight runs through `norms`."""
-    state = tx.init(jnp.float32(0))
+    state, step = tx.init(jnp.float32(0)), jax.jit(tx.update)
     factors = []
     for w in norms:
-        update, state = jax.jit(tx.update)(jnp.float32(1), state, jnp.float32(w))
+        update, state = step(jnp.float32(1), state, jnp.float32(w))
         factors.append(float(update))
     return factors
 
@@ -73,12 +75,74 @@ def test_abel_measures_once_an_epoch():
     )
 
 
+def by_hand(norms, steps_per_epoch, average_epochs, factor):
+    """The paper's Algorithm 1 in float64, on averages of the squared norms at epochs' begins."""
+    measured = np.square(np.float64(norms))[::steps_per_epoch]
+    factors, averages, rate, reached = [], [], 1.0, False
+    for epoch in range(len(measured)):
+        if (epoch + 1) % average_epochs == 0:
+            averages.append(np.mean(measured[epoch + 1 - average_epochs : epoch + 1]))
+            if len(averages) > 2 and np.prod(np.diff(averages[-3:])) < 0:
+                rate, reached = (factor * rate, False) if reached else (rate, True)
+        factors += [rate] * steps_per_epoch
+    return factors
+
+
+@pytest.mark.parametrize("average_epochs", [1, 2, 5])
+def test_abel_compares_averages_over_epochs(average_epochs):
+    rng = np.random.default_rng(0)
+    norms = 5 + 2 * np.cos(np.arange(180) / 12) + rng.normal(scale=0.2, size=180)
+    factors = abel_factors(abel(3, decay_factor=0.5, average_epochs=average_epochs), norms)
+    np.testing.assert_allclose(factors, by_hand(norms, 3, average_epochs, 0.5), rtol=1e-6)
+    # The cosine turns at 2, 3 and 4 times pi; without averages the noise does.
+    assert (factors[-1] < 0.1) == (average_epochs == 1)
+    assert factors[-1] < 1
+
+
+def test_abel_sees_norms_of_bfloat16_weights_that_its_sum_could_not_hold():
+    tx = abel(1, decay_factor=0.5)
+    params = jnp.ones(1000, jnp.bfloat16)
+    state, factors = tx.init(params), []
+    for more in (0, 3, 6, 3, 0, 3):  # Elements of 1 that are 2: squares of 1000 to 1018.
+        w = params.at[:more].set(2)
+        update, state = tx.update(jnp.ones_like(w), state, w)
+        factors.append(float(update[0]))
+    assert factors == [1, 1, 1, 1, 1, 0.5]
+
+
+def test_within_lawn_rounding_is_no_bounce_and_a_free_leaf_decides():
+    tx = lo.lawn(optax.chain(optax.sgd(0.1), abel(1, decay_factor=0.5)), 0)
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.float32(rng.normal(size=shape))
+    params = {"kernel": draw(30, 40), "bias": jnp.ones(40)}
+    state = tx.init(params)
+
+    @jax.jit
+    def step(params, state, gradient, bias):
+        params = params | {"bias": bias}
+        grads = {"kernel": gradient, "bias": jnp.zeros(40)}
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, state.inner[-1].factor
+
+    def run(biases):
+        nonlocal params, state
+        for b in biases:
+            bias = jnp.full(40, b, jnp.float32)
+            params, state, factor = step(params, state, draw(30, 40), bias)
+        return float(factor)
+
+    assert run([1] * 60) == 1
+    assert run([0.8, 0.6, 0.9, 1.2]) == 1
+    assert run([1.1]) == 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"steps_per_epoch": 0}, r"steps_per_epoch=0 must be at least 1"),
         ({"steps_per_epoch": 1, "decay_factor": 1.5}, r"decay_factor=1.5 must be between 0 and 1"),
         ({"steps_per_epoch": 1, "last_decay_step": -1}, r"last_decay_step=-1 must be at least 0"),
+        ({"steps_per_epoch": 1, "average_epochs": 0}, r"average_epochs=0 must be at least 1"),
     ],
 )
 def test_abel_refuses_what_does_not_fit(options, message):

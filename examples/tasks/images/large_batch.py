@@ -85,7 +85,7 @@ LARS = PIPELINE | {
 
 def of_table_8(row: str, learning_rate: float, weight_decay: float, **optimizer: Any) -> Recipe:
     """Return a row that 6,000 updates are spent on, with its best point."""
-    cosine = {**schedule(6000), "decay_power": "cosine"}
+    cosine = {**schedule(6000), "schedule": "cosine"}
     point = {"learning_rate": learning_rate, "weight_decay": weight_decay}
     return Recipe({**PIPELINE, **cosine, **point, **optimizer}, f"Table 8, {row}")
 

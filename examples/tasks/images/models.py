@@ -10,12 +10,13 @@ from flax import nnx
 
 from examples.tasks.images import resnet, vgg, wide_resnet
 
-ModelName = Literal["vgg5", "vgg16", "vgg19", "resnet18", "wrn28-10", "resnet50"]
+ModelName = Literal["vgg5", "vgg16", "vgg19", "resnet18", "wrn16-8", "wrn28-10", "resnet50"]
 
 RESNETS: tuple[ModelName, ...] = ("resnet18", "resnet50")
 MODELS: Mapping[str, Callable[..., nnx.Module]] = {
     **{name: functools.partial(vgg.VGG, stages) for name, stages in vgg.STAGES.items()},
     "resnet18": resnet.resnet18,
+    "wrn16-8": wide_resnet.wrn16_8,
     "wrn28-10": wide_resnet.wrn28_10,
     "resnet50": resnet.resnet50,
 }

@@ -1,6 +1,7 @@
 """The options that all image classifiers share."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 from examples.tasks.images.layers import check_virtual_batch_size
@@ -28,6 +29,8 @@ class ImageOptions(Options):
     """How far the focal loss turns from it."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes; the paper tries 0.05."""
+    init_scale: float = 1.0
+    """Factor on all initial weights, those of batch normalisation too."""
     bounded_weight_norm: bool = False
     """Fix the initial norms by reparametrization, as Hoffer et al. do, whatever the optimizer."""
     virtual_batch_size: int | None = None
@@ -53,6 +56,8 @@ class ImageOptions(Options):
             raise ValueError(
                 f"label_smoothing={self.label_smoothing} must be at least 0 and below 1."
             )
+        if not 0 < self.init_scale < math.inf:
+            raise ValueError(f"init_scale={self.init_scale} must be above 0, and finite.")
         if not self.gamma > 0:
             raise ValueError(f"gamma={self.gamma} must be above 0: at 0 it is cross-entropy.")
         if not 0 <= self.bn_momentum < 1:
@@ -75,6 +80,7 @@ class ImageOptions(Options):
             "dtype": self.dtype,
             "gamma": self.gamma if self.loss == "focal" else 0.0,
             "label_smoothing": self.label_smoothing,
+            "init_scale": self.init_scale,
             "bounded_weight_norm": self.bounded_weight_norm,
             "virtual_batch_size": self.virtual_batch_size,
             "bn_momentum": self.bn_momentum,

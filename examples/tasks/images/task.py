@@ -28,6 +28,7 @@ class ImageTask:
       label_smoothing: the share of each label that is spread over all classes.
       bounded_weight_norm: whether the network is `BoundedWeightNorm`.
       virtual_batch_size: images that are normalised together; None for the whole batch.
+      init_scale: factor on all initial weights.
       bn_momentum: of the running averages of batch normalisation.
       bn_epsilon: what batch normalisation adds to variances.
       last_bn_scale: what the last scale of each block of a ResNet starts with.
@@ -41,6 +42,7 @@ class ImageTask:
     label_smoothing: float = dataclasses.field(metadata={"static": True})
     bounded_weight_norm: bool = dataclasses.field(metadata={"static": True})
     virtual_batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
+    init_scale: float = dataclasses.field(default=1.0, metadata={"static": True})
     bn_momentum: float = dataclasses.field(default=0.9, metadata={"static": True})
     bn_epsilon: float = dataclasses.field(default=1e-5, metadata={"static": True})
     last_bn_scale: float = dataclasses.field(default=0.0, metadata={"static": True})
@@ -61,6 +63,9 @@ class ImageTask:
             bn_epsilon=self.bn_epsilon,
             last_bn_scale=self.last_bn_scale,
         )
+        if self.init_scale != 1:
+            scaled = jax.tree.map(lambda w: self.init_scale * w, nnx.state(model, nnx.Param))
+            nnx.update(model, scaled)
         return BoundedWeightNorm(model) if self.bounded_weight_norm else model
 
     def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko and Komodakis, 2016): WRN-28-10, without dropout."""
+"""Wide residual networks (Zagoruyko and Komodakis, 2016), without dropout."""
 
 import functools
 from typing import Any
@@ -38,7 +38,7 @@ class Block(nnx.Module):
 class WideResNet(nnx.Module):
     """A convolution of 16 channels, three stages of blocks, the last two of which halve the image.
 
-    Of depth 28 each stage has four blocks.
+    Of depth 16 each stage has two blocks, of depth 28 four.
     """
 
     def __init__(
@@ -74,4 +74,5 @@ class WideResNet(nnx.Module):
         return self.fc(global_avg_pool(nnx.relu(self.bn(x))))
 
 
+wrn16_8 = functools.partial(WideResNet, 16, 8)
 wrn28_10 = functools.partial(WideResNet, 28, 10)
