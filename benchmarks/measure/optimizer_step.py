@@ -279,12 +279,12 @@ def table(rows: Sequence[records.Record]) -> str:
         return tables.markdown(columns, [counted(row, ours[0]["bytes"]) for row in ours])
     text = tables.markdown((*COUNTED, *TIMED), timed)
     if theirs:
-        columns = ("optimizer", "first step in s", "ms", "time to PyTorch's fused Adam")
+        head = ("optimizer", "first step in s", "ms", "time to PyTorch's fused Adam")
         cells = [
             (row["optimizer"], f"{row['compile_s']:.1f}", f"{row['ms']:.2f}", ratio(row))
             for row in theirs
         ]
-        text += f"\n\n{tables.markdown(columns, cells)}"
+        text += f"\n\n{tables.markdown(head, cells)}"
     return text
 
 

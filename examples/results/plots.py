@@ -34,7 +34,7 @@ LOOK = {
 def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> None:
     """Draw the means over the runs, a row of panels each, a dot where LAWN's switch falls.
 
-    A triangle marks each bounce of a norm.
+    A triangle marks each bounce of the norm of all layers together.
 
     Args:
       path: the picture to write; its ending says the format.
@@ -54,7 +54,7 @@ def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> Non
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = grid[0, 0].get_legend_handles_labels()
         title = "mean over the seeds; a dot marks the switch"
-        if any(name.startswith(norms.LAYER) for name in panels):
+        if norms.TOTAL in panels:
             title += ", a triangle a bounce"
         _finish(figure, path, handles, labels, min(len(labels), 4), title)
 
@@ -121,7 +121,7 @@ def _panel(axes: Axes, name: str, runs: Runs) -> None:
     for (color, style), (method, records) in zip(STYLES, runs.items(), strict=False):
         y = np.mean(np.array([r["curve"][name] for r in records], float), axis=0)
         x = np.arange(1, len(y) + 1)
-        if name.startswith(norms.LAYER):
+        if name == norms.TOTAL:
             _course(axes, x, y, style, color=color, label=method)
         else:
             axes.plot(x, y, style, color=color, label=method)
