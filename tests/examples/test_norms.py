@@ -70,8 +70,11 @@ def test_the_pictures_mark_bounces_and_add_up_the_shares(monkeypatch, tmp_path):
     np.testing.assert_allclose(one.lines[2].get_ydata(), [1, 1, 1])
     np.testing.assert_allclose(below.lines[1].get_ydata(), [1, 1 / 3, 2 / 3])
     assert [line.get_markevery() for line in below.lines] == [[], [1]]
-    panels = {"train_loss": "loss", "norm/a": "a"}
+    runs = {method: [norms.with_total(run) for run in of] for method, of in runs.items()}
+    panels = {"norm/a": "a", norms.TOTAL: "all layers"}
     figure = drawn(monkeypatch, lambda: plots.draw(tmp_path / "x.png", {"": runs}, panels))
-    loss, a = figure.axes
-    assert loss.lines[0].get_marker() == "None"
-    assert (a.lines[1].get_marker(), a.lines[1].get_markevery()) == ("^", [1])
+    a, total = figure.axes
+    assert a.lines[1].get_marker() == "None"
+    marks = norms.bounces(total.lines[1].get_ydata())
+    assert marks
+    assert (total.lines[1].get_marker(), total.lines[1].get_markevery()) == ("^", marks)
