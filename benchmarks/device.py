@@ -26,8 +26,8 @@ import numpy as np
 import tyro
 
 from benchmarks.measure import epoch, images, optimizer_step, training_step
-from benchmarks.paper import catalog, studies, sweep
-from benchmarks.paper.studies import Study
+from benchmarks.paper import catalog, language_model, studies, sweep
+from benchmarks.paper.studies import Search, Study
 from benchmarks.tools import optimizers
 from examples import ncf
 from examples.results import records, tables
@@ -249,6 +249,27 @@ def tuned(place: Place, study: Study, optimizers: Sequence[OptimizerName]) -> No
     )
 
 
+def searched(place: Place, search: Search) -> None:
+    """Try what a search of language models draws."""
+    if place.tiny:
+        tiny: Any = {"width": 8, "heads": 2, "depth": 1, "length": 16, "batch_size": 4}
+        tiny |= {"epochs": 1, "warmup_epochs": 0.5, "epoch_tokens": 128, "dtype": "float32"}
+        spaces = {
+            space: (dataclasses.replace(setting, **tiny), ranges)
+            for space, (setting, ranges) in list(search.spaces.items())[-1:]
+        }
+        base = dataclasses.replace(search.base, **tiny)
+        search = dataclasses.replace(search, base=base, spaces=spaces, trials=1)
+    sweep.run_search(
+        search,
+        sweep.SweepConfig(
+            study=(search.name,),
+            storage=place.out / "sweep.journal",
+            records=place.out / "searches",
+        ),
+    )
+
+
 def untuned(
     place: Place, study: Study, optimizers: Sequence[OptimizerName], seeds: int = 1
 ) -> None:
@@ -348,6 +369,12 @@ ITEMS = (
     Item("image-speed-resnet50", 120, lambda place: image_speed(place, "resnet50")),
     Item("training-step-vgg19", 90, lambda place: whole_step(place, "vgg19", (16, 256, 4096))),
     Item("training-step-resnet50", 150, lambda place: whole_step(place, "resnet50", (16, 256))),
+    Item(
+        language_model.AS_HARD.name,
+        600,
+        lambda place: searched(place, language_model.AS_HARD),
+        can_be_cut=True,
+    ),
     *(_middle(study, ("adam_lawn", "adam", "sgd"), 400, seeds=1) for study in catalog.CIFAR10[1:]),
     *(_middle(study, BOTH, 120, seeds=3) for study in (HUNDRED_K, ONE_M)),
     *(_tuned(study, BOTH, "") for study in LARGER),

@@ -89,6 +89,11 @@ def main(config: Config) -> None:
         report(config, text, lm, result)
 
 
+def load(config: Config) -> task.Text:
+    """Read the text of a run, and put it on the device."""
+    return make_task(config, corpus.load(config.data_dir, config.held_out_share))
+
+
 def make_task(config: Config, text: corpus.Corpus) -> task.Text:
     """Put the text on the device, and say how it is trained on."""
     return task.make_task(

@@ -373,6 +373,7 @@ def as_hard(size: str, epochs: int) -> Search:
     lawn = dataclasses.replace(base, optimizer="adam_lawn")
     return Search(
         name=f"as-hard-{size}",
+        what=f"movielens-100k, batch size {base.batch_size:,}, {epochs} epochs",
         base=base,
         spaces={
             "AdamW": (

@@ -17,12 +17,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
 from scipy.stats import qmc
 
-from examples import cifar, imagenet, ncf, training
+from benchmarks.tools.records import read_bits
+from examples import cifar, imagenet, lm, ncf, training
 from examples.results import records
 from examples.tasks.images import classification, data
 from examples.tasks.recommendation import ranking
+from examples.tasks.text import task as text
 from examples.training.options import SHAPES_NOTHING, WITH_DECAY, OptimizerName, SwitchName
 
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
@@ -30,7 +33,27 @@ REPORTING_SEEDS = (0, 1, 2)
 FREE, AUTO = "free epochs", "the automatic switch"  # What LAWN chooses from.
 AUTOMATIC: SwitchName = "auto"  # At the median margin, as in the records.
 
-AnyConfig = ncf.Config | cifar.Config | imagenet.Config
+StudyConfig = ncf.Config | cifar.Config | imagenet.Config
+AnyConfig = StudyConfig | lm.Config
+
+
+class Detail(NamedTuple):
+    """Says what each held-out example scores, for searches: one half to choose by, one to report.
+
+    Attributes:
+      task: from a task to one that evaluates to the scores.
+      read: from a record to the scores to choose by and those to report, `(n,)` each; more is
+        better.
+      what: the mean of the scores in words.
+      sign: 1, or -1 where the scores are losses turned round, which tables turn back.
+      near: a difference of means that hardly matters.
+    """
+
+    task: Callable[[Any], training.Task]
+    read: Callable[[records.Record], tuple[np.ndarray, np.ndarray]]
+    what: str
+    sign: int
+    near: float
 
 
 class Example(NamedTuple):
@@ -41,8 +64,7 @@ class Example(NamedTuple):
       score: what settings are chosen by.
       ties: what decides between equals: its name, and whether more is better (1) or less (-1).
       curves: what is recorded of every epoch, of scores to choose by where there are such.
-      in_detail: the task that evaluates to what each held-out example scores, None where no search
-        has such runs.
+      detail: what each held-out example scores, None where no search has such runs.
       of_run: the task of a run from one that is loaded, where options of its network are drawn, and
         where its data come from if they are not in the task.
     """
@@ -51,7 +73,7 @@ class Example(NamedTuple):
     score: str
     ties: tuple[str, int]
     curves: tuple[str, ...]
-    in_detail: Callable[[Any], training.Task] | None = None
+    detail: Detail | None = None
     of_run: Callable[[Any, Any], tuple[training.Task, Any]] = lambda task, run: (task, None)
 
 
@@ -65,7 +87,25 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
         "hr_at_10",
         ("ndcg_at_10", 1),
         ("hr_at_10", "ndcg_at_10", "validation_hr_at_10", "train_loss", "margin_p50"),
-        ranking.per_user,
+        Detail(
+            ranking.per_user,
+            lambda run: (
+                100.0 * read_bits(run[f"{ranking.VALIDATION}hits"]),
+                100.0 * read_bits(run["hits"]),
+            ),
+            *("HR@10 (%)", 1, 1.0),
+        ),
+    ),
+    lm.Config: Example(
+        lm.load,
+        "bits_per_byte",
+        ("held_out_loss", -1),
+        ("held_out_loss", "bits_per_byte", "train_loss", "margin_p50"),
+        Detail(
+            text.in_pieces,
+            lambda run: (-np.array(run["pieces"][::2]), -np.array(run["pieces"][1::2])),
+            *("bits per byte", -1, 0.02),
+        ),
     ),
     cifar.Config: Example(
         cifar.make_task,
@@ -102,7 +142,7 @@ class Study:
     """
 
     name: str
-    base: AnyConfig
+    base: StudyConfig
     learning_rates: Mapping[OptimizerName, Sequence[float]]
     free_epochs: Sequence[float]
     decays: Mapping[str, Sequence[float]]
@@ -116,7 +156,7 @@ class Study:
         """Return what its runs have in common."""
         return EXAMPLES[type(self.base)]
 
-    def grids(self, optimizer: OptimizerName) -> dict[str, list[AnyConfig]]:
+    def grids(self, optimizer: OptimizerName) -> dict[str, list[StudyConfig]]:
         """Return the settings by what an optimizer may choose from."""
         if optimizer in WITH_DECAY:
             return {
@@ -128,7 +168,7 @@ class Study:
             AUTO: self._settings(optimizer, "free_epochs", [self.automatic]),
         }
 
-    def to_try(self, optimizer: OptimizerName) -> list[list[AnyConfig]]:
+    def to_try(self, optimizer: OptimizerName) -> list[list[StudyConfig]]:
         """Return all its settings: the grids that lie within no other."""
         grids = self.grids(optimizer).values()
         return [grid for grid in grids if not any(set(grid) < set(other) for other in grids)]
@@ -140,7 +180,7 @@ class Study:
 
     def _settings(
         self, optimizer: OptimizerName, hyperparameter: str, values: Sequence[float | str]
-    ) -> list[AnyConfig]:
+    ) -> list[StudyConfig]:
         """Return one for each learning rate and value of the hyperparameter."""
         points: Any = itertools.product(self.learning_rates[optimizer], values)
         return [
@@ -154,7 +194,7 @@ class Study:
             for rate, value in points
         ]
 
-    def tried(self, setting: AnyConfig) -> AnyConfig:
+    def tried(self, setting: StudyConfig) -> StudyConfig:
         """Return the run that decides about a setting."""
         epochs = self.tuning.get("epochs", setting.epochs)
         cut = lambda x: x * epochs / setting.epochs
@@ -167,8 +207,8 @@ class Study:
         )
 
     def choose(
-        self, settings: Sequence[AnyConfig], found: Mapping[str, records.Record]
-    ) -> AnyConfig | None:
+        self, settings: Sequence[StudyConfig], found: Mapping[str, records.Record]
+    ) -> StudyConfig | None:
         """Return the best setting, the first of equals; None where a run is missing."""
         runs = [found.get(identity(self.tried(setting).config())) for setting in settings]
         ties, sign = self.example.ties
@@ -261,11 +301,12 @@ class Search:
 
     Attributes:
       name: as `--study` takes it, and as its records have it.
-      base: what all its runs share; it validates.
+      base: what all its runs share; a recommender validates.
       spaces: by what is compared: its settings but for what is drawn, and the ranges of that, by
         option or by a name in `DERIVED`.
       trials: settings per space and search, a power of two.
       searches: how often it is done, with other settings and another seed of the weights.
+      what: the task in words, for those that RESULTS.md shows.
     """
 
     name: str
@@ -273,6 +314,7 @@ class Search:
     spaces: Mapping[str, tuple[AnyConfig, Space]]
     trials: int = 16
     searches: int = 3
+    what: str = ""
 
     @property
     def example(self) -> Example:
@@ -322,7 +364,9 @@ def program(run: AnyConfig) -> str:
 def identity(config: Mapping[str, Any]) -> str:
     """Return what tells one run from another: all but how many seeds ran beside it."""
     kind: type[AnyConfig] = ncf.Config
-    if "image_size" in config:
+    if "epoch_tokens" in config:
+        kind = lm.Config
+    elif "image_size" in config:
         kind = imagenet.Config
     elif config["dataset"] in get_args(data.DatasetName):
         kind = cifar.Config

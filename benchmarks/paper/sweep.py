@@ -24,17 +24,18 @@ import numpy as np
 import optuna
 from optuna.storages import journal
 
-from benchmarks.paper import rivals, studies
+from benchmarks.paper import language_model, rivals, studies
 from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
 from benchmarks.paper.studies import Comparison, Search, Study
-from benchmarks.tools.records import newest_or_new, write_bits
+from benchmarks.tools.records import newest_or_new, write_scores
 from examples import training
 from examples.results import norms, records, tables
 from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.options import OptimizerName
 
-ALL_SEARCHES = collections.ChainMap(SEARCHES, rivals.SEARCHES)
+ALL_COMPARISONS = collections.ChainMap(COMPARISONS, language_model.COMPARISONS)
+ALL_SEARCHES = collections.ChainMap(SEARCHES, language_model.SEARCHES, rivals.SEARCHES)
 ON_ACCELERATOR = 12  # Runs side by side; half of the points of a grid, or all of a short one.
 
 
@@ -54,8 +55,8 @@ class SweepConfig:
     """Which of a study's; by default all."""
     chunk: int | None = None
     """How many runs of one optimizer to train side by side in one compiled program: its points of
-    the grid, or its seeds. By default 1 on CPU, where that is fastest, and 12 elsewhere; processes
-    that share a storage must agree."""
+    the grid, or its seeds. By default 12 where that is faster, for recommenders on an accelerator,
+    and 1 elsewhere; processes that share a storage must agree."""
     storage: Path = Path("runs/sweep.journal")
     """Optuna's journal, by which processes share the grid."""
     records: Path | None = None
@@ -63,7 +64,7 @@ class SweepConfig:
     `<date>-<dataset>`, or `<date>-<comparison>`, in benchmarks/records, or a new one of today."""
 
     def __post_init__(self) -> None:
-        known_names = [*STUDIES, *COMPARISONS, *ALL_SEARCHES]
+        known_names = [*STUDIES, *ALL_COMPARISONS, *ALL_SEARCHES]
         for name in self.study or [""]:
             if name not in known_names:
                 raise ValueError(f"study={name!r} must be one of {', '.join(known_names)}.")
@@ -84,8 +85,8 @@ def main(config: SweepConfig) -> None:
     for name in config.study:
         if name in STUDIES:
             run_study(STUDIES[name], config)
-        elif name in COMPARISONS:
-            run_comparison(COMPARISONS[name], config)
+        elif name in ALL_COMPARISONS:
+            run_comparison(ALL_COMPARISONS[name], config)
         else:
             run_search(ALL_SEARCHES[name], config)
 
@@ -149,7 +150,8 @@ def explore(
             f" of {study.name} on {', '.join(sorted(others))}: give the same files, or another"
             " folder as records."
         )
-    size = config.chunk or (1 if jax.default_backend() == "cpu" else ON_ACCELERATOR)
+    many = task.vmaps_runs and jax.default_backend() != "cpu"
+    size = config.chunk or (ON_ACCELERATOR if many else 1)
     chunks = [
         alike[i : i + size]
         for alike in tables.group(runs, studies.program).values()
@@ -213,9 +215,9 @@ def train(
             source=source,
         )
     found, detail = [], {}
-    if isinstance(study, Search) and study.example.in_detail:
+    if isinstance(study, Search) and study.example.detail:
         state = result.state
-        detail = training.evaluate(study.example.in_detail(task), state.params, state.rest)
+        detail = training.evaluate(study.example.detail.task(task), state.params, state.rest)
     with_norms = isinstance(study, Comparison) and study.norms
     kept = {
         name: values
@@ -228,7 +230,7 @@ def train(
         curve = {name: values[i : i + 1] for name, values in kept.items()}
         made = records.make_records(about, [run.first_seed], result._replace(curve=curve))
         found += [
-            record | {name: write_bits(np.asarray(x[i])) for name, x in detail.items()}
+            record | {name: write_scores(np.asarray(x[i])) for name, x in detail.items()}
             for record in made
         ]
     # At the end of a grid two processes may run the same.
@@ -254,8 +256,9 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    known = STUDIES | COMPARISONS | dict(ALL_SEARCHES)
-    by_dataset = tables.group(known, lambda name: known[name].base.dataset)
+    known = STUDIES | dict(ALL_COMPARISONS) | dict(ALL_SEARCHES)
+    dataset = lambda name: getattr(known[name].base, "dataset", "text")
+    by_dataset = tables.group(known, dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
     about = f"{__doc__}\nThe studies:\n\n{listed}"
     command.run(main, command.parser(SweepConfig, "benchmarks.paper.sweep", about))

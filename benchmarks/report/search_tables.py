@@ -1,9 +1,9 @@
 """Shows what tuning comes to: the score that one who tries so many settings can expect.
 
-A tuning is simulated many times over: one of the searches, its settings in a random order, and the
-held-out users drawn anew with replacement, the same for every optimizer. The setting with the best
-score on validation items so far is taken, and its score on the test items counts, which no choice
-has seen.
+A tuning is simulated many times over: one of the searches, its settings in a random order, and what
+is held out, users or pieces of a text, drawn anew with replacement, the same for every optimizer.
+The setting with the best score on validation data so far is taken, and its score on test data
+counts, which no choice has seen.
 """
 
 from collections.abc import Mapping
@@ -15,24 +15,23 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
-from benchmarks.paper import studies
-from benchmarks.paper.catalog import SEARCHES
+from benchmarks.paper import catalog, language_model, studies
 from benchmarks.paper.studies import Search
 from benchmarks.report import search_slices, study_tables
 from benchmarks.report.missing import Missing
 from benchmarks.report.study_tables import Found
-from benchmarks.tools.records import read_bits, records_of
+from benchmarks.tools.records import records_of
 from examples.results import tables
 from examples.results.plots import LOOK, STYLES
 from examples.results.records import Record
 
+SEARCHES = {**catalog.SEARCHES, **language_model.SEARCHES}
 REPLICATES = 2000
 BAND = (10, 90)  # Percentiles of what is simulated.
-NEAR = 1.0  # Points below the best setting.
 
 
-class Hits(NamedTuple):
-    """Holds which held-out items are among the first ten: `(searches, trials, users)` bools."""
+class Scores(NamedTuple):
+    """Holds what each held-out example scores: `(searches, trials, examples)`, more is better."""
 
     validation: np.ndarray
     test: np.ndarray
@@ -42,8 +41,8 @@ class Simulated(NamedTuple):
     """Holds what simulated tunings of one space come to.
 
     Attributes:
-      best: `(replicates, trials)`; the test score in percent of the setting chosen so far.
-      near: `(replicates,)`; the share of settings within a point of the best of any space.
+      best: `(replicates, trials)`; the mean test score of the setting chosen so far.
+      near: `(replicates,)`; the share of settings near the best of any space.
     """
 
     best: np.ndarray
@@ -65,33 +64,34 @@ def done(search: Search, found: Found) -> list[int]:
     return [i for i in range(search.searches) if not lacks(i)]
 
 
-def simulate(hits: Mapping[str, Hits], seed: int = 0) -> dict[str, Simulated]:
+def simulate(scores: Mapping[str, Scores], near: float, seed: int = 0) -> dict[str, Simulated]:
     """Simulate tunings of every space.
 
     Args:
-      hits: by space, of as many searches, trials and users.
-      seed: of the orders and the users.
+      scores: by space, of as many searches, trials and examples.
+      near: how far below the best test score a setting still counts as near it.
+      seed: of the orders and of what is drawn.
     """
     rng = np.random.default_rng(seed)
-    searches, trials, users = next(iter(hits.values())).test.shape
-    best = {space: np.empty((REPLICATES, trials)) for space in hits}
-    near = {space: np.empty(REPLICATES) for space in hits}
+    searches, trials, n = next(iter(scores.values())).test.shape
+    best = {space: np.empty((REPLICATES, trials)) for space in scores}
+    share = {space: np.empty(REPLICATES) for space in scores}
     for replicate in range(REPLICATES):
         search = rng.integers(searches)
-        drawn = rng.multinomial(users, np.full(users, 1 / users)) * 100 / users
-        test = {space: of_space.test[search] @ drawn for space, of_space in hits.items()}
-        highest = max(scores.max() for scores in test.values())
-        for space, of_space in hits.items():
+        # The validation and the test score of one user are drawn together.
+        weights = rng.multinomial(n, np.full(n, 1 / n)) / n
+        test = {space: of_space.test[search] @ weights for space, of_space in scores.items()}
+        highest = max(of_space.max() for of_space in test.values())
+        for space, of_space in scores.items():
             order = rng.permutation(trials)
-            validation = (of_space.validation[search] @ drawn)[order]
+            validation = (of_space.validation[search] @ weights)[order]
             so_far = np.maximum.accumulate(validation)
             # The first trial that has the best score so far.
-            chosen = np.maximum.accumulate(
-                np.where(validation > np.append(-1, so_far[:-1]), np.arange(trials), 0)
-            )
+            better = validation > np.append(-np.inf, so_far[:-1])
+            chosen = np.maximum.accumulate(np.where(better, np.arange(trials), 0))
             best[space][replicate] = test[space][order][chosen]
-            near[space][replicate] = np.mean(test[space] >= highest - NEAR)
-    return {space: Simulated(best[space], near[space]) for space in hits}
+            share[space][replicate] = np.mean(test[space] >= highest - near)
+    return {space: Simulated(best[space], share[space]) for space in scores}
 
 
 def sections(found: Found) -> dict[str, str]:
@@ -100,51 +100,47 @@ def sections(found: Found) -> dict[str, str]:
 
 
 def page(search: Search, found: Found) -> str:
-    """Return the picture of a search, what it shows, and its figures."""
-    runs = _runs(search, found)
+    """Return the pictures of a search, what they show, and its figures."""
+    runs, detail = _runs(search, found), _detail(search)
     if not runs:
         return ""
-    simulated = simulate(_hits(search, found))
+    simulated = simulate(_scores(search, found), detail.near)
     budgets = [2**i for i in range(int(np.log2(search.trials)) + 1)]
     first, *_ = simulated
     rows = []
     for space, of_space in simulated.items():
-        cells = [_range(of_space.best[:, budget - 1]) for budget in budgets]
+        shown = [_range(detail.sign * of_space.best[:, k - 1], _digits(detail)) for k in budgets]
         ahead = np.mean(of_space.best[:, -1] > simulated[first].best[:, -1])
         beside = "" if space == first else f"{100 * ahead:.0f}%"
-        rows.append((space, *cells, beside, _range(100 * of_space.near, digits=0)))
+        rows.append((space, *shown, beside, _range(100 * of_space.near, digits=0)))
     columns = (
         "tuned",
         *(f"{budget} trials" if budget > 1 else "1 trial" for budget in budgets),
         f"ahead of {first}",
         "settings near the best, %",
     )
-    base, spaces = search.base, "; ".join(map(_space, search.spaces.items()))
+    spaces = "; ".join(map(_space, search.spaces.items()))
     text = (
-        f"HR@10 in percent on test items, {base.dataset}, batch size {base.batch_size:,},"
-        f" {base.epochs} epochs, of the setting that is best on validation items: median of"
-        f" simulated tunings, with the range of the middle {BAND[1] - BAND[0]}%."
+        f"{detail.what} on test data, {search.what}, of the setting that is best on validation"
+        f" data: median of simulated tunings, with the range of the middle {BAND[1] - BAND[0]}%."
         f" {len(done(search, found))} searches of {search.trials} settings each. {spaces}."
-        f" Ahead: the share of tunings with all trials that end above {first}'s. Near the best:"
-        f" within {NEAR:g} point on the test items. {study_tables.provenance(runs)}."
+        f" Ahead: the share of tunings with all trials that end better than {first}'s. Near the"
+        f" best: within {detail.near:g} on test data. {study_tables.provenance(runs)}."
     )
     slices = (
-        f"![HR@10 by what is tuned](../docs/{search.name}-slices.png)\n\nEvery setting of all"
-        " searches, after the last epoch on the test items, by each of its hyperparameters; the"
-        " line joins the best of each eighth of a range."
+        f"![{detail.what} by what is tuned](../docs/{search.name}-slices.png)\n\nEvery setting of"
+        " all searches, after the last epoch on test data, by each of its hyperparameters; the line"
+        " joins the best of each eighth of a range."
     )
-    return (
-        f"![HR@10 by the number of trials](../docs/{search.name}.png)\n\n{text}\n\n"
-        f"{tables.markdown(columns, rows)}\n\n{slices}"
-    )
+    picture = f"![{detail.what} by the number of trials](../docs/{search.name}.png)"
+    return "\n\n".join([picture, text, tables.markdown(columns, rows), slices])
 
 
 def missing(found: Found) -> list[Missing]:
     """Return what was not run."""
     return [
         Missing(
-            f"tuned as hard, batch size {search.base.batch_size:,}:"
-            f" {search.searches - len(done(search, found))} searches",
+            f"tuned as hard, {search.what}: {search.searches - len(done(search, found))} searches",
             "",
             f"python -m benchmarks.paper.sweep --study {name} --data-dir DIR",
         )
@@ -161,19 +157,20 @@ def draw(folder: Path, found: Found) -> None:
         with mpl.rc_context(LOOK):
             figure = Figure(figsize=(4.6, 3.2), layout="constrained")
             axes = figure.subplots()
-            simulated = simulate(_hits(search, found))
+            detail = _detail(search)
+            simulated = simulate(_scores(search, found), detail.near)
             for (color, style), (space, of_space) in zip(STYLES, simulated.items(), strict=False):
-                x = np.arange(1, search.trials + 1)
-                low, high = np.percentile(of_space.best, BAND, axis=0)
-                axes.plot(x, np.median(of_space.best, axis=0), style, color=color, label=space)
+                x, best = np.arange(1, search.trials + 1), detail.sign * of_space.best
+                low, high = np.percentile(best, BAND, axis=0)
+                axes.plot(x, np.median(best, axis=0), style, color=color, label=space)
                 axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-            axes.set(xlabel="settings tried", ylabel="HR@10 on test items (%)")
-            axes.legend(frameon=False, loc="lower right")
+            axes.set(xlabel="settings tried", ylabel=f"{detail.what}, test data")
+            axes.legend(frameon=False)
             figure.savefig(folder / f"{name}.png", dpi=160)
         by_space = search_slices.slices(search, found)
-        search_slices.draw_slices(folder / f"{name}-slices.png", by_space, "HR@10")
+        search_slices.draw_slices(folder / f"{name}-slices.png", by_space, detail.what)
 
 
 def _runs(search: Search, found: Found) -> list[Record]:
@@ -186,19 +183,28 @@ def _runs(search: Search, found: Found) -> list[Record]:
     ]
 
 
-def _hits(search: Search, found: Found) -> dict[str, Hits]:
-    """Return what the trials of each space get right."""
-    hits = {}
+def _scores(search: Search, found: Found) -> dict[str, Scores]:
+    """Return what the trials of each space score."""
+    read = _detail(search).read
+    scores = {}
     for space in search.spaces:
-        runs = [
-            [found[studies.identity(run.config())] for run in search.settings(space, i)]
+        of_runs = [
+            [read(found[studies.identity(run.config())]) for run in search.settings(space, i)]
             for i in done(search, found)
         ]
-        hits[space] = Hits(
-            *(np.array([[read_bits(run[name]) for run in of_search] for of_search in runs])
-              for name in ("validation_hits", "hits"))
-        )  # fmt: skip
-    return hits
+        validation, test = np.moveaxis(np.array(of_runs), 2, 0)
+        scores[space] = Scores(validation, test)
+    return scores
+
+
+def _detail(search: Search) -> studies.Detail:
+    assert search.example.detail is not None
+    return search.example.detail
+
+
+def _digits(detail: studies.Detail) -> int:
+    """Return how many digits after the point say a tenth of what hardly matters."""
+    return 1 - int(np.floor(np.log10(detail.near)))
 
 
 def _range(values: np.ndarray, digits: int = 1) -> str:

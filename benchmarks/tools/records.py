@@ -28,12 +28,17 @@ def records_of(what: str) -> list[Record]:
     return [record for file in files for record in read_records(file)]
 
 
-def write_bits(x: np.ndarray) -> str:
-    """Write bools `(n,)` as "n:digits", hexadecimal, the first in the highest bit of the first."""
-    return f"{len(x)}:{np.packbits(x).tobytes().hex()}"
+def write_scores(x: np.ndarray) -> str | list[float]:
+    """Write numbers `(n,)` to six digits.
+
+    Bools become "n:digits", hexadecimal, the first in the highest bit of the first digit.
+    """
+    if x.dtype == bool:
+        return f"{len(x)}:{np.packbits(x).tobytes().hex()}"
+    return [float(f"{value:.6g}") for value in x]
 
 
 def read_bits(text: str) -> np.ndarray:
-    """Read bools that `write_bits` has written."""
+    """Read bools that `write_scores` has written."""
     n, digits = text.split(":")
     return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=int(n)).astype(bool)

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from benchmarks.report import search_tables
-from benchmarks.report.search_tables import Hits
+from benchmarks.report.search_tables import Scores
 
 USERS, TRIALS = 400, 8
 
 
 def made(validation, test):
-    """Hits whose shares are those given, `(searches, trials)` each, of users in no order."""
+    """Scores of 0 or 100 of users in no order, by the shares `(searches, trials)` of 100."""
     rng = np.random.default_rng(0)
     draw = lambda shares: rng.random((*np.shape(shares), USERS)) < np.expand_dims(shares, -1)
-    return Hits(draw(validation), draw(test))
+    return Scores(100.0 * draw(validation), 100.0 * draw(test))
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def test_the_best_on_validation_counts_with_its_test_score(many):
     validation = np.linspace(0.1, 0.8, TRIALS)[None]
     test = np.linspace(0.8, 0.1, TRIALS)[None]
     hits = made(validation, test)
-    scores = 100 * hits.test[0].mean(axis=1)
-    simulated = search_tables.simulate({"made": hits})["made"]
+    scores = hits.test[0].mean(axis=1)
+    simulated = search_tables.simulate({"made": hits}, 1.0)["made"]
     assert np.mean(simulated.best[:, -1]) == pytest.approx(scores[-1], abs=0.5)
     # One trial is any of them.
     assert np.mean(simulated.best[:, 0]) == pytest.approx(np.mean(scores), abs=3)
@@ -38,7 +38,7 @@ def test_the_best_on_validation_counts_with_its_test_score(many):
 
 def test_the_spread_of_one_setting_is_that_of_its_users_and_searches(many):
     shares = np.full((2, 1), 0.5)
-    simulated = search_tables.simulate({"made": made(shares, shares)})["made"]
+    simulated = search_tables.simulate({"made": made(shares, shares)}, 1.0)["made"]
     binomial = 100 * np.sqrt(0.25 / USERS)
     assert np.std(simulated.best[:, 0]) == pytest.approx(binomial, rel=0.4)
 
@@ -46,7 +46,7 @@ def test_the_spread_of_one_setting_is_that_of_its_users_and_searches(many):
 def test_near_the_best_is_near_the_best_of_any_space(many):
     flat, low = np.full((1, TRIALS), 0.999), np.full((1, TRIALS), 0.5)
     low[0, 0] = 0.999
-    simulated = search_tables.simulate({"flat": made(flat, flat), "low": made(low, low)})
+    simulated = search_tables.simulate({"flat": made(flat, flat), "low": made(low, low)}, 1.0)
     assert np.median(simulated["flat"].near) == pytest.approx(1, abs=0.13)
     assert np.median(simulated["low"].near) == pytest.approx(1 / TRIALS)
 
@@ -54,6 +54,6 @@ def test_near_the_best_is_near_the_best_of_any_space(many):
 def test_what_is_no_better_on_validation_is_not_taken(many):
     same = np.ones((1, TRIALS))
     hits = made(same, np.linspace(0, 1, TRIALS)[None])
-    simulated = search_tables.simulate({"made": hits})["made"]
+    simulated = search_tables.simulate({"made": hits}, 1.0)["made"]
     # The first of each order stays.
     np.testing.assert_array_equal(simulated.best[:, -1], simulated.best[:, 0])

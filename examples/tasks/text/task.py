@@ -21,6 +21,7 @@ from examples.training.task import Layout
 from lawn_optax import metrics
 
 VOCABULARY = 256  # Of bytes.
+PIECES = 32  # Of the text held out: by every other one settings may be chosen.
 
 
 @jax.tree_util.register_dataclass
@@ -80,7 +81,12 @@ class Text:
         return losses.ravel(), margins.ravel()
 
     def evaluate(self, model: Transformer) -> dict[str, jax.Array]:
-        """Return the mean loss of what is held out, in nats per token and so in bits per byte.
+        """Return the mean loss of what is held out, in nats per token and so in bits per byte."""
+        nats = jnp.mean(self.held_out_losses(model))
+        return {"held_out_loss": nats, "bits_per_byte": nats / math.log(2)}
+
+    def held_out_losses(self, model: Transformer) -> jax.Array:
+        """Return the mean loss of each window that is held out, `(windows,)` nats per token.
 
         Every window begins without a context, and what does not fill one is left out.
         """
@@ -88,9 +94,7 @@ class Text:
         # As many at once as in training; the last ones are filled up with others, then left out.
         filled = jnp.arange(-(-m // self.batch_size) * self.batch_size) % m
         of_window = lambda batch: jnp.mean(self._judge(model, self.held_out, batch)[0], axis=1)
-        losses = jax.lax.map(of_window, filled.reshape(-1, self.batch_size)).ravel()[:m]
-        nats = jnp.mean(losses)
-        return {"held_out_loss": nats, "bits_per_byte": nats / math.log(2)}
+        return jax.lax.map(of_window, filled.reshape(-1, self.batch_size)).ravel()[:m]
 
     def _judge(
         self, model: Transformer, text: jax.Array, windows: jax.Array
@@ -101,6 +105,32 @@ class Text:
         logits, targets = model(tokens[:, :-1]), tokens[:, 1:]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         return losses, metrics.logit_margin(logits, targets)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InPieces(Text):
+    """The task, judged piece by piece."""
+
+    def evaluate(self, model: Transformer) -> dict[str, jax.Array]:
+        """Return the bits per byte of `PIECES` pieces of what is held out, one after the other."""
+        losses = self.held_out_losses(model)
+        pieces = losses[: len(losses) // PIECES * PIECES].reshape(PIECES, -1)
+        return {"pieces": jnp.mean(pieces, axis=1) / math.log(2)}
+
+
+def in_pieces(task: Text) -> InPieces:
+    """Return the task that is judged piece by piece.
+
+    Raises:
+      ValueError: if less is held out than `PIECES` windows.
+    """
+    if (m := windows_in(task.held_out, task.length)) < PIECES:
+        raise ValueError(
+            f"the text held out has {m} windows of {task.length} tokens, fewer than {PIECES}: give"
+            " more text, or shorter windows."
+        )
+    return InPieces(**vars(task))
 
 
 def windows_in(text: Any, length: int) -> int:
