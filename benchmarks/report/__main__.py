@@ -76,6 +76,8 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *findings.of_studies(found),
                 *findings.of_first_run(first_run),
                 *findings.of_attenuation(parted),
+                *findings.of_held_norms(held),
+                *findings.of_searches(searched),
                 *findings.of_costs(costs),
             ]
         ),

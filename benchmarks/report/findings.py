@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.paper import attenuation, catalog
+from benchmarks.paper.catalog import CROSSING, FLATTENED
 from benchmarks.paper.studies import AUTO, FREE, Study
-from benchmarks.report import goals
+from benchmarks.report import goals, held_norms, search_tables
 from benchmarks.report.study_tables import NAMES, Found, measure
 from benchmarks.tools.records import RECORDS
 from examples.results import tables
@@ -148,6 +149,39 @@ def of_attenuation(found: Sequence[Record]) -> Iterator[Finding]:
             *(ended[attenuated], f"{adam}: {ended[adam]}", str(len(of[attenuated]))),
             "Logit attenuation: the paper's Figure 1",
         )
+
+
+def of_held_norms(runs: held_norms.Runs) -> Iterator[Finding]:
+    """Yield what early norms are worth, whenever they are held, beside late ones and none."""
+    if not runs:
+        return
+    percent = lambda norms: tables.mean_and_error(held_norms.percents(runs[norms]), digits=2)
+    early, late, last = float(CROSSING), float(FLATTENED), max(held_norms.plane_epochs(runs))
+    yield Finding(
+        f"HR@10 in percent, movielens-100k, peak 0.01: the norms of epoch {early:g}, held from"
+        f" epoch {last:g} on",
+        percent(held_norms.Norms(early, last)),
+        f"held from epoch {early:g} on: {percent(held_norms.Norms(early, early))}; those of epoch"
+        f" {late:g}: {percent(held_norms.Norms(late, late))}; never held, Adam:"
+        f" {percent(held_norms.NEVER)}; automatic: {percent(held_norms.RISE)}",
+        str(len(runs[held_norms.NEVER])),
+        "Which norms to hold, and from when on",
+    )
+
+
+def of_searches(found: Found) -> Iterator[Finding]:
+    """Yield what a tuning with all trials comes to, LAWN's beside that of weight decay."""
+    for search in search_tables.SEARCHES.values():
+        if ended := search_tables.ends(search, found):
+            first, *others = ended
+            for space in others:
+                yield Finding(
+                    f"{ended[space].what}, {search.what}: {space}, {search.trials} trials",
+                    ended[space].score,
+                    f"{first}: {ended[first].score}; {space} ends ahead in {ended[space].ahead}",
+                    f"{len(search_tables.done(search, found))} searches",
+                    "Tuned as hard",
+                )
 
 
 def of_costs(found: Sequence[Record]) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ def plane(link: str, runs: Runs) -> str:
         " held from a later one on. Right: the norms of two epochs times a factor, held from there"
         f" on. {study_tables.provenance([run for of in runs.values() for run in of])}."
     )
-    epochs = _epochs(runs)
+    epochs = plane_epochs(runs)
     cell = lambda norms: _percent(runs[norms]) if norms in runs else ""
     rows = [(f"{held:g}", *(cell(Norms(t, held)) for t in epochs)) for held in epochs]
     figures = tables.markdown(("held from epoch", *(f"norms of {t:g}" for t in epochs)), rows)
@@ -131,8 +131,8 @@ def draw(path: Path, runs: Runs) -> None:
 
 def _heat_map(figure: Figure, axes: Axes, runs: Runs) -> None:
     """Colour each pair of epochs by its mean score, and write the score there."""
-    epochs = _epochs(runs)
-    score = lambda norms: _scores(runs[norms]).mean() if norms in runs else np.nan
+    epochs = plane_epochs(runs)
+    score = lambda norms: percents(runs[norms]).mean() if norms in runs else np.nan
     scores = np.array([[score(Norms(taken, held)) for taken in epochs] for held in epochs])
     image = axes.pcolormesh(np.ma.masked_invalid(scores), cmap="cividis")
     middle = (np.nanmin(scores) + np.nanmax(scores)) / 2
@@ -152,12 +152,12 @@ def _by_factor(axes: Axes, runs: Runs) -> None:
     """Draw a line for each epoch whose norms are multiplied."""
     for epoch, style in ((CROSSING, "o-"), (FLATTENED, "s--")):
         of_epoch = [norms for norms in _scaled(runs) if norms.taken == epoch]
-        scores = np.array([_scores(runs[norms]) for norms in of_epoch])
+        scores = np.array([percents(runs[norms]) for norms in of_epoch])
         error = scores.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
         look: Any = {"fmt": style, "capsize": 2, "label": f"those of epoch {epoch}"}
         axes.errorbar([norms.factor for norms in of_epoch], scores.mean(axis=1), error, **look)
     for norms, label, style in ((RISE, "automatic", "-."), (NEVER, "Adam", ":")):
-        height = _scores(runs[norms]).mean()
+        height = percents(runs[norms]).mean()
         axes.axhline(height, color="#888888", linestyle=style, label=label)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
@@ -176,7 +176,7 @@ def _norms(run: Record) -> Norms:
     return Norms(config.get("norms_of", held), held, config.get("norms_scale", 1.0))
 
 
-def _epochs(runs: Runs) -> list[float]:
+def plane_epochs(runs: Runs) -> list[float]:
     """Return the epochs of the plane."""
     return sorted({float(norms.taken) for norms in runs if norms not in (NEVER, RISE)})
 
@@ -194,13 +194,13 @@ def _way(run: Record) -> str:
     return f"Adam, weight decay {decay:g}" if decay else "Adam"
 
 
-def _scores(runs: Sequence[Record]) -> np.ndarray:
+def percents(runs: Sequence[Record]) -> np.ndarray:
     """Return `(seeds,)` percent."""
     return 100 * tables.final(runs, "hr_at_10")
 
 
 def _percent(runs: Sequence[Record]) -> str:
-    return tables.mean_and_error(_scores(runs), digits=2)
+    return tables.mean_and_error(percents(runs), digits=2)
 
 
 def _margin(runs: Sequence[Record]) -> str:

@@ -49,6 +49,14 @@ class Simulated(NamedTuple):
     near: np.ndarray
 
 
+class End(NamedTuple):
+    """Says what a tuning with all trials comes to: of what, how much, and how often ahead."""
+
+    what: str
+    score: str
+    ahead: str
+
+
 def load() -> Found:
     """Return the runs by what they are of."""
     return studies.index(records_of("searches"))
@@ -109,9 +117,8 @@ def page(search: Search, found: Found) -> str:
     first, *_ = simulated
     rows = []
     for space, of_space in simulated.items():
-        shown = [_range(detail.sign * of_space.best[:, k - 1], _digits(detail)) for k in budgets]
-        ahead = np.mean(of_space.best[:, -1] > simulated[first].best[:, -1])
-        beside = "" if space == first else f"{100 * ahead:.0f}%"
+        shown = [_score(of_space, budget, detail) for budget in budgets]
+        beside = "" if space == first else _ahead(of_space, simulated[first])
         rows.append((space, *shown, beside, _range(100 * of_space.near, digits=0)))
     columns = (
         "tuned",
@@ -134,6 +141,19 @@ def page(search: Search, found: Found) -> str:
     )
     picture = f"![{detail.what} by the number of trials](../docs/{search.name}.png)"
     return "\n\n".join([picture, text, tables.markdown(columns, rows), slices])
+
+
+def ends(search: Search, found: Found) -> dict[str, End]:
+    """Return what a tuning with all trials comes to, by space; nothing where none was run."""
+    if not done(search, found):
+        return {}
+    detail = _detail(search)
+    simulated = simulate(_scores(search, found), detail.near)
+    first = next(iter(simulated.values()))
+    return {
+        space: End(detail.what, _score(of_space, search.trials, detail), _ahead(of_space, first))
+        for space, of_space in simulated.items()
+    }
 
 
 def missing(found: Found) -> list[Missing]:
@@ -200,6 +220,15 @@ def _scores(search: Search, found: Found) -> dict[str, Scores]:
 def _detail(search: Search) -> studies.Detail:
     assert search.example.detail is not None
     return search.example.detail
+
+
+def _score(of_space: Simulated, trials: int, detail: studies.Detail) -> str:
+    return _range(detail.sign * of_space.best[:, trials - 1], _digits(detail))
+
+
+def _ahead(of_space: Simulated, other: Simulated) -> str:
+    """Return in which share of simulated tunings one ends better than another."""
+    return f"{100 * np.mean(of_space.best[:, -1] > other.best[:, -1]):.0f}%"
 
 
 def _digits(detail: studies.Detail) -> int:

@@ -86,4 +86,4 @@ def test_adam_is_what_never_holds_its_norms(made, monkeypatch):
     runs, _ = load(monkeypatch, made)
     assert NEVER in runs
     assert NEVER not in held_norms._scaled(runs)
-    assert len(held_norms._epochs(runs)) == 5
+    assert len(held_norms.plane_epochs(runs)) == 5
