@@ -1,4 +1,4 @@
-"""Switches that choose by themselves: from the margins of the minibatches, or from the gradient."""
+"""Automatic switches, which decide by the margins of the minibatches or by the gradient."""
 
 import math
 from collections.abc import Mapping

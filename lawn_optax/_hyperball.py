@@ -1,4 +1,4 @@
-"""Matrices on spheres from the first update on, by relative steps: Hyperball, AdamH and MuonH.
+"""Norms fixed from the first update on, and relative steps: Hyperball, AdamH and MuonH.
 
 A whole model is sorted as in practice: hidden matrices on spheres; embeddings, heads, biases and
 normalisation scales by Adam.

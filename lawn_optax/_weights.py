@@ -1,4 +1,4 @@
-"""Weights that are not an optimizer's iterates, brought to the norms that suit them.
+"""Scales weights that are not an optimizer's iterates, such as averages, to given norms.
 
 An average of iterates lies inside their spheres, and a model that was trained without LAWN may be
 anywhere.

@@ -1,4 +1,4 @@
-"""What LAWN is compared with, where Optax does not have it."""
+"""Baselines that LAWN is compared with and that Optax does not have."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How training with constrained norms goes: norms, drift, angles, flatness, escape.
+"""Diagnostics of training with constrained norms: norms, drift, angles, flatness, escape.
 
 Results about layers are flat dicts from a leaf's path, such as `"dense/kernel"`, to an array with
 one number per norm: ready for a log.
