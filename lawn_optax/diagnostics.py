@@ -185,7 +185,7 @@ def step_report(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> dict[str, jax.Array]:
-    r"""Return all that a log should have of one update, as one flat dict; may be jitted.
+    r"""Return what to log about one update, as one flat dict; may be jitted.
 
     Args:
       params: the parameters before the update.
