@@ -1,4 +1,4 @@
-"""Fills the tables of an accelerator: one command, as many measurements as fit its minutes.
+"""Measures on an accelerator, in one command, as much as fits the given minutes.
 
     python -m benchmarks.device --minutes 12 --data-dir DIR --out DIR
 

@@ -40,15 +40,15 @@ class Config(ImageOptions):
     train_images: int | None = None
     """How many images to train on; by default all that are not held out."""
     validation_images: int = 0
-    """How many training images to evaluate on in place of the test set, to choose a setting by."""
+    """Hold out this many training images and evaluate on them, not on the test set: to tune."""
     epochs: int = 300
     """Passes over the training set."""
     warmup_epochs: float = 30.0
     """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
     decay_factor: float = 0.2
-    """What a decay multiplies the learning rate by, of step-wise, simple, plateau and abel."""
+    """Schedules step-wise, simple, plateau and abel: factor on the learning rate at each decay."""
     decays_at: tuple[float, ...] = (0.3, 0.6, 0.8)
-    """Shares of the epochs after which step-wise decays, by default as for wide ResNets."""
+    """Schedule step-wise: when it decays, as shares of all epochs; by default those of WRNs."""
     batch_size: int = 4096
     """Training images per update of the weights."""
     model: ModelName = "vgg19"

@@ -43,13 +43,13 @@ class Config(ImageOptions):
     """Trains an image classifier and reports how well and how surely it tells images apart."""
 
     dataset: Literal["imagenet2012", "generated"] = "imagenet2012"
-    """Which images; generated ones need no data and no host, to see what a step costs."""
+    """Which images; generated ones need no data and no input pipeline, to see what a step costs."""
     data_dir: Path | None = None
     """Folder where TensorFlow Datasets has prepared them, by default ~/tensorflow_datasets."""
     train_images: int | None = None
     """How many images to train on; by default all, of generated ones 25,600."""
     image_size: int = 224
-    """Rows and columns that images are resized to; to judge by, 8/7 of it and then cropped."""
+    """Height and width of images; to evaluate, they are resized to 8/7 of it and then cropped."""
     epochs: int = 90
     """Passes over the training set."""
     warmup_epochs: float = 5.0
@@ -57,9 +57,9 @@ class Config(ImageOptions):
     batch_size: int = 256
     """Training images per update of the weights."""
     accumulate: int = 1
-    """Train steps whose mean gradient makes an update, where memory does not hold the whole batch.
-    Each has batch statistics, a median margin and flooding of its own.
-    Rates, warmup and LAWN's epochs count updates, and the switch sees the last step's margin."""
+    """Gradient accumulation: train steps per update, where memory does not hold the whole batch.
+    Batch statistics, median margin and flooding are per train step.
+    Schedules and LAWN's epochs count updates; the switch sees the last step's margin."""
     seeds: tyro.conf.Suppress[int] = 1
     """One stream of images serves one seed."""
     momentum: float = recipes.MOMENTUM
@@ -70,8 +70,8 @@ class Config(ImageOptions):
     """Processes that read and cut images; 0: a thread per core.
     Processes help where threads leave cores idle, and take some 20 MB of /dev/shm each."""
     steps_at_once: int = 16
-    """Most train steps in one go, a divisor of those in an epoch; SIGTERM is noticed between goes.
-    Images of two goes are on the device."""
+    """Train steps per call of the device, at most; a divisor of those in an epoch.
+    Images of two calls are on the device, and SIGTERM is noticed between calls."""
 
     @property
     def images_in_step(self) -> int:

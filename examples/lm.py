@@ -41,12 +41,12 @@ class Config(Options):
     """File, or folder of files, with text of your own.
     By default the standard library of the Python that runs this, some 10 MB."""
     held_out_share: float = 0.02
-    """Share of the text to judge by: whole files, the last in an order that is always the same."""
+    """Share of the text to evaluate on: whole files, always the same ones."""
     epoch_tokens: int | None = 500_000
-    """Training tokens per epoch, drawn anew for each and none twice; None: all there are.
-    What does not fill a batch, of batch_size windows of length tokens, is left out."""
+    """Training tokens per epoch, sampled anew in each without repetition; None: all there are.
+    What does not fill a batch, of --batch-size windows of --length tokens, is left out."""
     epochs: int = 3
-    """How many of these epochs; after each the model is judged, and a checkpoint may be kept."""
+    """How many of these epochs; after each the model is evaluated, and a checkpoint may be kept."""
     warmup_epochs: float = 0.5
     """Epochs in which the learning rate rises to its peak; then it falls by its schedule."""
     learning_rate: float = 3e-3
@@ -56,15 +56,15 @@ class Config(Options):
     seeds: int = 1
     """How many seeds to train, one after the other in one program."""
     length: int = 128
-    """Tokens of a window, a token being a byte: as far as the model looks back."""
+    """Context length in tokens, which are bytes."""
     width: int = 128
-    """Features of each token between the layers, a multiple of twice the heads."""
+    """Width of the residual stream, a multiple of twice the heads."""
     depth: int = 5
-    """Blocks of attention and MLP, one after the other."""
+    """Number of blocks, each of attention and an MLP."""
     heads: int = 4
-    """Heads of each attention, which share the features."""
+    """Attention heads per block."""
     dtype: Literal["bfloat16", "float32"] = "float32"
-    """What is computed in; weights are float32. On an accelerator bfloat16 is faster."""
+    """Precision of computation; weights are float32. On an accelerator bfloat16 is faster."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

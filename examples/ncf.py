@@ -24,10 +24,10 @@ class Config(Options):
     """Trains a recommender and reports how high it ranks the items held out."""
 
     dataset: recommendation.DatasetName
-    """Who interacted with what: viewers with films, or users of Pinterest with pins."""
+    """Interactions of users with items: viewers with films, or users of Pinterest with pins."""
     data_dir: Path | None = None
     """Folder with u.data, ratings.dat, GroupLens's archive or the split of NCF's authors.
-    They may be plain, .xz, .gz or .bz2, and begin with column names. By default: downloaded."""
+    Files may be plain, .xz, .gz or .bz2, with or without column names. By default: downloaded."""
     epochs: int = 100
     """Passes over the training set; the paper has 300, or 500 for its two largest batches."""
     warmup_epochs: float = 10.0
@@ -35,24 +35,23 @@ class Config(Options):
     learning_rate: float = 3e-3
     """Peak of the learning rate: what to tune first."""
     batch_size: int = 10_000
-    """Training examples per update of the weights, four drawn negatives per positive included."""
+    """Training examples per update of the weights: positives with four sampled negatives each."""
     seeds: int = 1
-    """How many seeds to train, all in one program: the table has their mean and standard error."""
+    """How many seeds to train, in one program; the table shows their mean and standard error."""
     loss: Literal["bce", "focal"] = "bce"
-    """Binary cross-entropy, or the focal loss, which turns from what is classified well."""
+    """Binary cross-entropy, or the focal loss, which weighs well-classified examples less."""
     gamma: float = 2.0
-    """How far the focal loss turns from it; 0 is cross-entropy."""
+    """Focusing parameter of the focal loss; 0 is cross-entropy."""
     label_smoothing: float = 0.0
-    """How much of a label's probability goes to the other one; the paper compares 0.05."""
+    """Share of each label that goes to the other class; the paper compares 0.05."""
     bounded_weight_norm: bool = False
-    """Fix the initial norms by reparametrization, as Hoffer et al. do, whatever the optimizer."""
+    """Fix the initial norms by a reparametrization (Hoffer et al.), whatever the optimizer."""
     tower: tuple[int, ...] = (256, 128, 64)
-    """Widths of both embeddings together and of the layers after them."""
+    """Widths of the MLP: both embeddings concatenated, then its hidden layers."""
     negatives_seed: int = 0
-    """Draws the 99 negatives to rank each held-out item among, where none are published."""
-
+    """Seed of the 99 negatives to rank each held-out item among, where none are published."""
     validate: bool = False
-    """Hold out one more interaction per user, the one before the latest, to choose settings by."""
+    """Hold out one more interaction per user, the one before the latest, for validation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -162,14 +162,13 @@ def best(trials: Sequence[Trial]) -> Options:
 
 def table(found: Sequence[records.Record]) -> str:
     """Return what `main` found, from the last epoch of each seed, and how settings were chosen."""
-    config, grid = found[0]["config"], found[0]["config"]["grid"]
+    grid = found[0]["config"]["grid"]
     chosen = {method: _chosen(runs[0]) for method, runs in tables.group(found, _method).items()}
     return "\n".join(
         [
             score_table(found),
             "",
-            f"HR@10 in percent after the last epoch: mean ± standard error of {config['seeds']}"
-            f" seeds. Chosen on the validation set at {grid['epochs']} epochs, with"
+            f"{spread(found)} Chosen on the validation set at {grid['epochs']} epochs, with"
             f" {grid['tuning_seeds']} seeds of its own, and then kept:",
             "",
             *(f"- {method}: {setting}" for method, setting in chosen.items()),
@@ -179,6 +178,12 @@ def table(found: Sequence[records.Record]) -> str:
             " Adam-LAWN; its automatic switch leaves the peak alone.",
         ]
     )
+
+
+def spread(found: Sequence[records.Record]) -> str:
+    """Return what the scores are, and of how many seeds."""
+    seeds = found[0]["config"]["seeds"]
+    return f"HR@10 in percent after the last epoch: mean ± standard error of {seeds} seeds."
 
 
 def score_table(found: Sequence[records.Record]) -> str:

@@ -21,7 +21,7 @@ Modules, each importing only from lines below its own:
     _groups          which leaf goes to which optimizer
     _selection       which leaves, over which axes
     _spheres         inner products and moves on trees
-    _automatic       switches that choose by themselves
+    _automatic       switches that decide by what they observe
     _switches        when to constrain               schedules
     _checks          every refusal and its text
     _paths           trees by path

@@ -1,4 +1,4 @@
-"""Switches that choose by themselves: from the margins of the minibatches, or from the gradient."""
+"""Automatic switches, which decide by the margins of the minibatches or by the gradient."""
 
 import math
 from collections.abc import Mapping
@@ -36,13 +36,13 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
       a \leftarrow a + \min\left(1 - \beta,\ \frac{3}{t + 3}\right) (x_t - a)
 
     That is an exponential moving average whose window grows with training, to about a third of the
-    steps taken. Early in training the median shoots past the threshold for a few steps while the
-    output bias learns the class prior; a window in proportion ignores that at every batch size,
-    without knowing how long an epoch is. The price is a switch that comes about a quarter of the
-    steps taken so far after the crossing for good.
+    steps taken. Early in training the median exceeds the threshold for a few steps while the output
+    bias learns the class prior. A window proportional to the steps taken ignores that at every
+    batch size, without knowing the length of an epoch. In return, the switch comes late: by about a
+    quarter of the steps that it takes until the median stays above the threshold.
 
-    A margin that is not finite is left out. Where one class is so frequent that predicting it
-    alone gives a lasting median near the threshold, raise the threshold, or set `min_steps`.
+    A margin that is not finite is left out. If one class is so frequent that always predicting it
+    keeps the median near the threshold, raise the threshold, or set `min_steps`.
 
     Args:
       threshold: the median margin, in logits, at which most losses are flat; finite.
@@ -115,23 +115,23 @@ class HoldMedianMarginState(NamedTuple):
 def hold_median_margin(
     threshold: float = 3.0, decay: float = 0.9, rate: float = 0.005, least_scale: float = 0.5
 ) -> Switch:
-    r"""Keep the median margin where the loss is not flat: no free phase to choose.
+    r"""Keep the median margin where the loss is not flat, without a free phase to choose.
 
     The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
     weights, which the forward pass has at hand (see `metrics.logit_margin`). Their median
     :math:`x_t` is averaged from :math:`a = 0` on. The update that brings the average to the
-    threshold :math:`\theta` is the first constrained one, and from then on all norms are held at
-    one share :math:`s` of what they are there, from :math:`s = 1` on:
+    threshold :math:`\theta` is the first constrained one. From then on all norms are held at their
+    values there times a common factor :math:`s`, which begins at 1:
 
     .. math::
       a \leftarrow a + (1 - \beta) (x_t - a), \qquad
       s \leftarrow \max\left(s \, \exp\left(-\rho\,
         \mathrm{clip}\left(\frac{a}{\theta} - 1, -1, 1\right)\right),\ s_{min}\right)
 
-    So the norms shrink while the loss of the median example is flatter than at :math:`\theta` and
-    grow while it is not: what is held is the margin, and the moment of the switch hardly matters.
-    The bound :math:`s_{min}` is for networks whose margins hardly depend on the norms, such as
-    those with normalisation layers, and for data of which one class is most.
+    So the norms shrink while the median margin is above :math:`\theta` and grow while it is below:
+    the margin is held, and the moment of the switch hardly matters. The bound :math:`s_{min}` is
+    for networks whose margins hardly depend on the norms, such as those with normalisation layers,
+    and for data in which one class dominates.
 
     A margin that is not finite is left out.
 
@@ -140,7 +140,7 @@ def hold_median_margin(
       decay: :math:`\beta`, from 0 to below 1.
       rate: :math:`\rho`, the relative change of the norms per update where the average is 0 or
         twice the threshold or more; positive and below 1.
-      least_scale: :math:`s_{min}`, from 0 to 1; 1 only lets the norms grow.
+      least_scale: :math:`s_{min}`, from 0 to 1; with 1 the norms can only grow.
 
     Returns:
       A `Switch` with a `HoldMedianMarginState`. `margin` may be a scalar, the median itself, or an
@@ -222,29 +222,30 @@ class GradientRiseState(NamedTuple):
 
 
 def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
-    r"""Hold the norms of the moment when the gradient begins to rise, and need nothing to see it.
+    r"""Hold the norms of the moment at which the gradient begins to rise; nothing is to be tuned.
 
     The norm :math:`x_t` of the gradient, over the constrained leaves, shoots up in the first steps,
     falls while the network learns what is common to all examples, and rises as it begins to tell
-    single ones apart and its weights grow. It is averaged from :math:`a = 0` on, :math:`t` counted
-    from 0:
+    single examples apart and its weights grow. It is averaged from :math:`a = 0` on, :math:`t`
+    counted from 0:
 
     .. math::
       a \leftarrow a + \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right) (x_t - a)
 
-    Once the average has fallen from its maximum by `ratio`, its minimum is looked for. The norms
-    are marked when it has risen from there by `mark_ratio`, anew after each lower minimum; when it
-    has risen by `ratio`, training is constrained, and the first constrained update brings the
-    weights to the marked norms. Where the gradient only falls, training stays free. What the loss
-    is multiplied by does not matter.
+    Once the average has fallen from its maximum by the factor `ratio`, its minimum is tracked. The
+    norms are marked when the average has risen from its minimum by the factor `mark_ratio`, and
+    again after each lower minimum. When it has risen by `ratio`, training is constrained, and the
+    first constrained update scales the weights to the marked norms. If the gradient only falls,
+    training stays free. The scale of the loss does not matter.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the rise: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose
     norm is not finite is left out.
 
     Args:
-      ratio: how far the average must fall, and then rise, to constrain; above 1 and finite.
-      mark_ratio: how far it must rise for the norms to be marked; from 1 to `ratio`.
+      ratio: the factor by which the average must fall, and then rise, to constrain; above 1 and
+        finite.
+      mark_ratio: the factor by which it must rise for the norms to be marked; from 1 to `ratio`.
 
     Returns:
       A `Switch` with a `GradientRiseState`. `lawn` gives it the norm; within `shard_map`, where

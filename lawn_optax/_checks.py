@@ -1,4 +1,4 @@
-"""Refusals: each mistake by the argument's name, its value and what to give instead.
+"""Checks of arguments: each error names the argument, its value and what to give instead.
 
 Mistakes that would otherwise show up far from their cause are refused where they are made, before
 any work is done. Values that are traced or injected are not looked at.

@@ -1,4 +1,4 @@
-"""Seeing what is constrained, and what goes where: tables of the parameters."""
+"""Tables of the parameters: which are constrained, and which optimizer trains which."""
 
 import math
 from typing import Any, NamedTuple

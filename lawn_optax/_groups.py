@@ -1,4 +1,4 @@
-"""Which optimizer a leaf goes to where matrices live on spheres and the rest does not.
+"""Sorts leaves for `adam_h` and `muon_h`: matrices with fixed norms, and several groups without.
 
 Names are compared as whole path components: `attn_gated_norm` is neither `attn_gate` nor `norm`.
 A head is a model's last layer, not one of several in its attention.

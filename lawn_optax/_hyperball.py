@@ -1,4 +1,4 @@
-"""Matrices on spheres from the first update on, by relative steps: Hyperball, AdamH and MuonH.
+"""Norms fixed from the first update on, and relative steps: Hyperball, AdamH and MuonH.
 
 A whole model is sorted as in practice: hidden matrices on spheres; embeddings, heads, biases and
 normalisation scales by Adam.
@@ -64,7 +64,7 @@ def hyperball(
     rms: ArrayLike | None = None,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Hold the norms from the first update on, with relative steps along any direction.
+    r"""Fix the norms from the first update on, with relative steps along any direction.
 
     .. math::
       w \leftarrow c \, N(w - \eta c \, N(u)), \qquad N(x) = x / \lVert x \rVert
@@ -74,18 +74,18 @@ def hyperball(
     step :math:`-\eta u`.
 
     Args:
-      inner: gives the direction `u`, pointing uphill, without a learning rate. In float16 give
-        `optax.scale_by_adam` an `eps` of 1e-6 or more: 1e-8 is 0 there.
+      inner: gives the direction `u`, without a learning rate and of the gradient's sign, not its
+        opposite. In float16 give `optax.scale_by_adam` an `eps` of 1e-6 or more: 1e-8 is 0 there.
       learning_rate: a float or a schedule of the update: the size of a step relative to `c`.
       mask: which leaves are constrained; see `lawn`.
       axes: which axes a norm runs over; see `lawn`.
       stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the norms; see `lawn`.
-      radius: the norm `c` of every sphere, in place of the one captured at the first update, which
-        then takes the weights there: no optimizer changes them before. Its gradient is still that
-        of the weights as they were. Weights that are 0 stay free.
-      rms: the same as a root mean square per element: `c` is `rms` times the root of the number of
-        elements that a norm is of.
+      radius: the norm `c` of every sphere, in place of the one captured at the first update. The
+        first update scales the weights to it; its gradient is still that at the initial weights.
+        Weights that are 0 stay free.
+      rms: the same as a root mean square per element: `c` is `rms` times the square root of the
+        number of elements of a norm.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
     Returns:
@@ -153,20 +153,20 @@ def adam_h(
     rms: ArrayLike | None = None,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Make AdamH for a whole model: matrices on spheres by Adam's direction, the rest by Adam.
+    """Make AdamH for a whole model: matrices with fixed norms, the rest by Adam.
 
-    An `optax.partition` of four groups. The leaves that `lawn` constrains by default are
-    `"embedding"` or `"head"` where the leaf or the module that holds it is called so (`embed`,
-    `tok_embeddings`, `wte`; `lm_head`, `logits`, `unembed`), and otherwise `"matrix"`, the heads of
-    attention (`multi_head`, `attention/head`) among them; biases, normalisation scales and all else
-    of one dimension are `"other"`. Whole path components count.
-    `describe_groups` shows which leaf is where, and why. A last layer that is not called a head is
-    a matrix: name it in `labels`.
+    An `optax.partition` of four groups. Of the leaves that `lawn` constrains by default, those
+    that are called an embedding or a head, or whose module is (`embed`, `tok_embeddings`, `wte`;
+    `lm_head`, `logits`, `unembed`), are `"embedding"` and `"head"`. All others are `"matrix"`,
+    also the heads of attention (`multi_head`, `attention/head`). Biases, normalisation scales and
+    everything else of one dimension are `"other"`. Names are matched by whole path components.
+    `describe_groups` shows which leaf is in which group, and why. A last layer that is not called
+    a head counts as a matrix: name it in `labels`.
 
     Args:
       learning_rate: of the matrices, a float or a schedule: the size of a step, relative to the
         norm.
-      adam_learning_rate: of all else. The two are not comparable: tune each.
+      adam_learning_rate: of everything else. The two are not comparable: tune both.
       embedding_learning_rate: of embeddings, by default `adam_learning_rate`.
       head_learning_rate: of heads, by default `adam_learning_rate`.
       b1: decay of the first moment.

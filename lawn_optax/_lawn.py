@@ -28,8 +28,8 @@ class LawnState(NamedTuple):
       constrained_steps: int32 scalar; how many of them were constrained. 0 means still free, and
         it is this number, not the norms, that says so: a restored checkpoint never recaptures.
       norms: the captured norms `c`, before `target_scale`, by the path of their parameter, such as
-        `"dense/kernel"`: one float32 each (float64 for float64 weights), in the shape that `axes`
-        leave. In the free phase zeros, or the norms that an automatic switch has marked so far.
+        `"dense/kernel"`: float32 (float64 for float64 weights), with the shape of the parameter
+        without `axes`. In the free phase zeros, or the norms that a switch has marked so far.
       switch: the switch's own state.
       inner: the inner optimizer's state.
     """
@@ -64,30 +64,30 @@ def lawn(
       r_p &= r - \frac{\langle w, r\rangle}{\langle w, w\rangle} w \\
       w_{next} &= c \, \frac{w + r_p}{\|w + r_p\|}
 
-    A switch may also mark an earlier update: then `c` are the norms of that one, and the first
-    constrained update brings the weights there.
+    A switch may also mark an earlier update: then `c` are the norms at that update, and the first
+    constrained update scales the weights back to them.
 
     Weight decay inside `inner` has its usual effect in the free phase and on free leaves; on a
     constrained one the third line removes it. A leaf or slice whose captured norm is 0 stays free.
-    A step `r` within 15 degrees of the weights or their opposite, and over four times as long as
-    them or more, is shortened in float32, where rounding would else lose the norm.
+    In float32, a step `r` that is within 15 degrees of the weights or of their opposite, and more
+    than four times as long as them, is shortened: rounding would otherwise lose the norm.
 
     Args:
       inner: any optimizer, learning rate included.
       switch: when to constrain: a number of free updates, `at_step`, `at_epoch`,
-        `at_gradient_rise`, `at_median_margin`, or `hold_median_margin`, which steers the norms.
+        `at_gradient_rise`, `at_median_margin`, or `hold_median_margin`, which adjusts the norms.
       mask: which leaves are constrained: a tree of bools, a prefix of one, or a callable from
         parameters to either; see also `only_paths` and `except_paths`. By default those with two
         dimensions or more per layer that are not named as a bias or as part of a normalisation
         layer; `describe` shows which. Trees are matched to the parameters by path.
-      axes: the axes that a norm runs over: an int or a tuple of ints for all leaves; a dict from
-        names to them, such as `{"embed": 1, "head": 0}`, matched as for `stacked`, where a leaf
-        that none matches has the default; a tree or prefix of them; or a callable from parameters
-        to any of these. A dict that has an entry for every parameter as a prefix is taken for one,
-        else for names. By default (None) all of a layer's: one norm per leaf and layer. For a
-        Flax kernel of shape `(in, out)`, 0 means a norm for each output neuron; for an embedding
-        of shape `(rows, width)`, 1 means one for each row. Stacked axes are not counted. Never
-        guessed from a shape.
+      axes: the axes that a norm runs over. By default (None) all axes of a layer: one norm per leaf
+        and layer. For a Flax kernel of shape `(in, out)`, 0 means one norm per output neuron; for
+        an embedding of shape `(rows, width)`, 1 means one per row. Stacked axes are not counted,
+        and nothing is guessed from a shape. Give an int or a tuple of ints for all leaves; a dict
+        from names to them, such as `{"embed": 1, "head": 0}`, matched as for `stacked`, where
+        leaves without a match have the default; a tree or prefix of them; or a callable from
+        parameters to any of these. A dict with an entry for every parameter is taken for a prefix,
+        any other for names.
       stacked: which subtrees hold several layers or experts, stacked along leading axes as
         `nnx.scan`, `nnx.vmap` and Linen's `scan` do: a name or several, such as `"blocks"`,
         matched as by `only_paths`; a dict from names to numbers of leading axes, such as
@@ -95,18 +95,18 @@ def lawn(
         all leaves. Rank, norm and trust ratio are then per layer.
       target_scale: the norms held are `target_scale * c`: a positive number, or a schedule of the
         constrained step, from 0.
-      keep_length: turn `r` into the tangent space and keep its length, in place of projecting it:
+      keep_length: give the projected step the length of `r`:
         :math:`r_p \leftarrow r_p \, \|r\| / \|r_p\|`. A relative step, as LAMB takes, then has its
         full size.
       reset_inner: re-initialise the inner state at the switch instead of carrying it over: moments,
-        their bias correction and all else but learning-rate schedules and injected
-        hyperparameters, which go on.
-      axis_name: under `shard_map` or `pmap` with leaves split over devices: best the
-        `PartitionSpec`s that `shard_map` is given, a tree or prefix, for then each sum is completed
-        over just the mesh axes that split it. An entry may also be a mesh axis, a tuple of them, or
-        None for a leaf that each device has whole. One name for all is right only where it splits
-        every constrained leaf: it makes the norms of the others too large. Not needed under `jit`
-        with sharded arrays.
+        their bias correction and everything else, except learning-rate schedules and injected
+        hyperparameters, which continue.
+      axis_name: needed under `shard_map` or `pmap` if leaves are split over devices; not under
+        `jit` with sharded arrays. Best give the `PartitionSpec`s that `shard_map` is given, as a
+        tree or prefix: each sum is then completed over exactly the mesh axes that split it. An
+        entry may also be a mesh axis, a tuple of them, or None for a leaf that each device has
+        whole. A single name for all leaves is right only if it splits every constrained leaf:
+        the norms of the others would be too large.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with a `LawnState`. Its `update` needs `params`;
@@ -117,12 +117,12 @@ def lawn(
 
     Raises:
       TypeError: if `inner` is not a `GradientTransformation`, or `switch` neither an integer nor
-        a `Switch`; on `init`, for a wrong entry of `mask`, `axes`, `stacked` or
-        `axis_name`, or a constrained integer leaf; on `update`, for a state that is not a
+        a `Switch`; on `init`, for a wrong entry of `mask`, `axes`, `stacked` or `axis_name`, or
+        for an integer leaf that would be constrained; on `update`, for a state that is not a
         `LawnState`.
       ValueError: for a `target_scale` that is not positive; on `init`, for a `mask`, `axes`,
         `stacked` or `axis_name` that does not fit the parameters; on `update`, without `params`,
-        with others than on `init`, or with updates that are not a tree like them.
+        with other parameters than on `init`, or with updates that are not a tree like them.
 
     Examples:
       Two free steps, then norms that stay:

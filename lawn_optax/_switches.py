@@ -1,8 +1,8 @@
 """When to constrain, and which norms to hold: the conditions that end the free phase.
 
-A `Switch` is asked at the start of every update, with the number of updates made before it. Once
-it has said yes, `lawn` stays constrained and its later answers do not matter. It may also mark an
-update, whose norms are then remembered and held from the switch on, and steer the norms after it.
+`lawn` asks its `Switch` at the start of every update, with the number of updates made before. Once
+the switch has said yes, training stays constrained, and later answers do not matter. A switch may
+also mark an earlier update, whose norms are then held, and it may scale the norms after the switch.
 """
 
 import math
@@ -23,13 +23,13 @@ class Switch(NamedTuple):
       update: `update(count, state, extra_args) -> (constrain, state)`, with `count` an int32
         scalar, the updates made before this one; `extra_args` the keyword arguments of the
         optimizer's `update`; `constrain` a bool scalar.
-      extra_args: names of those arguments that are the switch's own, not the inner optimizer's.
-        `lawn` itself gives `gradient_norm`, the norm of the gradient over the constrained leaves,
-        to a switch that names it.
-      marked: `marked(state) -> bool scalar`, whether an update has been marked whose norms are to
-        be held: the one whose `update` gave the first of these states that are marked without a
-        break. None holds the norms of the first constrained update.
-      factor: `factor(state) -> float scalar`, what a constrained update multiplies the norms by.
+      extra_args: names of those arguments that only the switch takes: they are not passed on to the
+        inner optimizer. A switch that names `gradient_norm` is given the norm of the gradient over
+        the constrained leaves, which `lawn` computes.
+      marked: `marked(state) -> bool scalar`, whether the norms of an earlier update are to be held.
+        They are those of the update at which it became true; if it becomes false before the switch,
+        they are forgotten. None holds the norms of the first constrained update.
+      factor: `factor(state) -> float scalar`; each constrained update multiplies the norms by it.
         None leaves them as they are.
     """
 
@@ -44,10 +44,10 @@ def at_step(n: int | jax.Array, *, norms_of: "Switch | int | jax.Array | None" =
     """Constrain from update number `n` on, counting from 0.
 
     Args:
-      n: how many updates are free, at least 0; 0 constrains from the initial weights. A traced
-        int32 scalar may stand here, so that `jax.vmap` runs a whole grid of free phases at once.
-      norms_of: hold the norms of this earlier update, or of that at which this other switch would
-        constrain; of its mark, if it makes one. By default those of update `n`.
+      n: number of free updates, at least 0; 0 constrains from the initial weights. It may be a
+        traced int32 scalar, so that `jax.vmap` runs a whole grid of free phases at once.
+      norms_of: hold the norms of this earlier update. If it is another switch: those of the update
+        that it marks, or at which it would constrain. By default those of update `n`.
 
     Returns:
       A `Switch`; stateless without `norms_of`, else with a `NormsOfState`.
@@ -75,7 +75,7 @@ def at_epoch(
 
     Args:
       epochs: length of the free phase, a fraction allowed, at least 0; rounded to the nearest
-        step, halves to even. A traced scalar may stand here.
+        step, halves to even. It may be a traced scalar.
       steps_per_epoch: updates per epoch, at least 1.
       norms_of: hold the norms of this earlier epoch, or of a switch; see `at_step`.
 
@@ -172,7 +172,7 @@ def as_switch(switch: Switch | int | jax.Array, name: str = "switch") -> Switch:
         return switch
     if callable(switch) or isinstance(switch, (str, float, tuple)) or switch is None:
         raise TypeError(
-            f"{name}={switch!r} must be a number of free updates, at_step(n),"
-            " at_epoch(epochs, steps_per_epoch), at_median_margin() or hold_median_margin()."
+            f"{name}={switch!r} must be a number of free updates, at_step(n), at_epoch(epochs,"
+            " steps_per_epoch), at_gradient_rise(), at_median_margin() or hold_median_margin()."
         )
     return _at_step(name, switch)

@@ -115,12 +115,12 @@ def rescale_to_norms(
     target_scale: optax.ScalarOrSchedule = 1.0,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Make every step end on the spheres that its first update finds the weights on.
+    r"""Make every step keep the weight norms that the first update finds.
 
     .. math::
       w_{next} = c \frac{w + r}{\lVert w + r \rVert}, \qquad c = \lVert w_0 \rVert
 
-    To be the last link of a chain: it turns the whole step `r` into the update `w_next - w`.
+    Make it the last link of a chain: it turns the whole step `r` into the update `w_next - w`.
     A leaf or slice whose captured norm is 0 stays free.
 
     Args:
@@ -243,13 +243,13 @@ def scale_by_capped_trust_ratio(
     .. math::
       u \leftarrow \min\left(\frac{\lVert w \rVert}{\lVert u \rVert},\ \rho\right) u
 
-    The ratio is 1 where either norm is 0, as in `optax.scale_by_trust_ratio`, before the cap.
-    Without a cap a small update of large weights is blown up, and training may become unstable;
-    with `max_ratio=1.0` it is the paper's LAMB+.
+    The ratio, before the cap, is 1 where either norm is 0, as in `optax.scale_by_trust_ratio`.
+    Without a cap, small updates of large weights are scaled up, and training may become unstable;
+    `max_ratio=1.0` is the paper's LAMB+.
 
     Args:
       max_ratio: the cap :math:`\rho`, positive; `jnp.inf` for none, which is LAMB.
-      mask: the leaves that `axes` speak of; see `lawn`. Others have one ratio a leaf.
+      mask: the leaves to which `axes` apply; see `lawn`. Others have one ratio per leaf.
       axes: which axes a norm runs over; see `lawn`.
       stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.

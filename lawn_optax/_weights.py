@@ -1,4 +1,4 @@
-"""Weights that are not an optimizer's iterates, brought to the norms that suit them.
+"""Scales weights that are not an optimizer's iterates, such as averages, to given norms.
 
 An average of iterates lies inside their spheres, and a model that was trained without LAWN may be
 anywhere.
@@ -23,11 +23,11 @@ def scale_to_norms(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> optax.Params:
-    """Scale weights to given norms, such as an average of iterates to those that they have.
+    """Scale weights to given norms, such as an average of iterates to the captured norms.
 
-    On the spheres lie the weights that `lawn`'s updates are applied to. Inside lie the average that
-    `optax.contrib.schedule_free_eval_params` gives where `schedule_free` stands within `lawn`, an
-    exponential moving average of the weights, and the slow weights of lookahead.
+    The weights that `lawn` updates have the captured norms; averages of them have smaller ones: an
+    exponential moving average, the slow weights of lookahead, and what
+    `optax.contrib.schedule_free_eval_params` returns if `schedule_free` is inside `lawn`.
 
     Args:
       params: a tree like the parameters.
@@ -37,7 +37,7 @@ def scale_to_norms(
       stacked: as given to the optimizer.
 
     Returns:
-      The weights, in their dtypes; a leaf without norms, and a slice whose norm is 0, as they are.
+      The weights, in their dtypes; leaves without norms and slices whose norm is 0 are unchanged.
 
     Raises:
       ValueError: for a norm of a parameter that is free.
@@ -72,9 +72,9 @@ def scale_to_margin(
 ) -> optax.Params:
     """Shrink a model whose loss has flattened, so that its median margin is the threshold.
 
-    All norms are multiplied by one factor from 0 to 1, found by bisection of its logarithm, with a
-    forward pass each. Training may go on on these norms, with `switch=0`; layers that have grown by
-    different factors keep their proportions.
+    All norms are multiplied by one factor from 0 to 1, found by bisection of its logarithm, with
+    one forward pass per iteration. Training may continue with these norms, with `switch=0`. The
+    proportions between layers stay as they are.
 
     Args:
       params: the parameters of a trained model.
@@ -86,7 +86,7 @@ def scale_to_margin(
       stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
 
     Returns:
-      The weights, in their dtypes; as they are where the median margin is below the threshold.
+      The weights, in their dtypes; unchanged if the median margin is below the threshold.
 
     Raises:
       ValueError: for a threshold that is not positive, or an `iterations` below 1.

@@ -1,4 +1,4 @@
-"""What LAWN is compared with, where Optax does not have it."""
+"""Baselines that LAWN is compared with and that Optax does not have."""
 
 import math
 from collections.abc import Callable
@@ -48,13 +48,14 @@ class Reparametrization(NamedTuple):
 def bounded_weight_norm(
     *, mask: MaskOrFn = None, axes: AxesOrFn = None, stacked: StackedOrFn = None
 ) -> Reparametrization:
-    r"""Bound weight norms as Hoffer et al. do: weights on spheres by reparametrization.
+    r"""Fix weight norms by reparametrization: Hoffer et al.'s bounded weight norm.
 
     .. math::
       w = c \frac{v}{\lVert v \rVert}, \qquad c = \lVert v_0 \rVert
 
-    The norm is fixed from the start and automatic differentiation goes through the quotient: what
-    the paper sets against LAWN in Table 2, and rejects as an implementation of it for its cost.
+    The norm is fixed from the start, and automatic differentiation goes through the quotient. The
+    LAWN paper compares with it in Table 2, and rejects it as an implementation of LAWN because of
+    its cost.
 
     Args:
       mask: which leaves; see `lawn`.
@@ -68,7 +69,7 @@ def bounded_weight_norm(
       TypeError, ValueError: on use, for a mask or axes that do not fit; see `lawn`.
 
     Examples:
-      Where the free parameters go, the weights stay on their sphere:
+      Wherever the free parameters go, the weights keep their norm:
 
       >>> import jax, jax.numpy as jnp, lawn_optax
       >>> init, apply = lawn_optax.baselines.bounded_weight_norm()
@@ -121,25 +122,24 @@ def abel(
 ) -> optax.GradientTransformationExtraArgs:
     """Decay the learning rate when the weight norm bounces: ABEL.
 
-    Once an epoch the squared norm of all parameters is measured. Where its change turns from
-    falling to rising or back, the first turn after a decay is remembered as the bounce, and the
-    second decays: the norm has come to its balance at this learning rate. The link follows the
-    optimizer in a chain and multiplies its updates.
+    The squared norm of all parameters is measured once per epoch, and turns when it changes from
+    falling to rising or back. The first turn after a decay counts as the bounce; at the second the
+    learning rate decays, because the norm has reached its equilibrium at this learning rate. The
+    link follows the optimizer in a chain and multiplies its updates.
 
-    A link cannot see what it scales: put it within `lawn`, as in
-    `lawn(optax.chain(optax.sgd(0.1), abel(100)), switch)`. From the switch on the free leaves alone
-    change the sum there, and so decide; changes of a millionth or less are rounding and are not
-    looked at. After `lawn`, or another optimizer that holds norms, a fraction of a step would leave
-    the spheres.
+    Put it inside `lawn`, as in `lawn(optax.chain(optax.sgd(0.1), abel(100)), switch)`. After
+    `lawn`, or another optimizer that fixes norms, a scaled step would leave the spheres, which this
+    link cannot notice. From the switch on, only the free leaves change the sum, and so decide;
+    changes of a millionth or less are rounding and are ignored.
 
     Args:
       steps_per_epoch: updates between measurements, at least 1.
-      decay_factor: what a decay multiplies the learning rate by, between 0 and 1; the paper has
+      decay_factor: factor on the learning rate at each decay, between 0 and 1; the paper has
         0.1 for ImageNet and SVHN, 0.2 for CIFAR.
-      last_decay_step: update from which one more decay holds, the paper's at 85% of training; None
-        for none.
-      average_epochs: measurements that are averaged before they are compared, at least 1: where
-        the norm is noisy several, as the paper's 5 for a PyramidNet.
+      last_decay_step: update at which the learning rate decays once more, in the paper at 85% of
+        training; None for no such decay.
+      average_epochs: number of measurements that are averaged before they are compared, at least
+        1; take several if the norm is noisy, as the paper's 5 for a PyramidNet.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` with an `AbelState`; updates keep their dtypes.
@@ -225,16 +225,16 @@ def adamp(
     stacked: StackedOrFn = None,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Make AdamP: Adam whose steps lose their radial part where the loss ignores the norm.
+    r"""Make AdamP: Adam without the radial part of steps where the loss is scale-invariant.
 
     .. math::
       u \leftarrow u - \frac{\langle w, u\rangle}{\langle w, w\rangle} w
       \quad\text{if}\quad
       \frac{|\langle w, g\rangle|}{\lVert w\rVert \lVert g\rVert} < \frac{\delta}{\sqrt{n}}
 
-    with `n` the elements of a norm. It is asked of all neurons of a layer first, if `axes` says
-    what a neuron is, and projects each of them; else of the layer as a whole. Norms still grow by
-    the steps that remain.
+    with `n` the number of elements of a norm. If `axes` says what a neuron is, the condition is
+    first tested for the neurons of a layer: if all satisfy it, each neuron is projected. Otherwise
+    it is tested for the layer as a whole. The steps that remain still make norms grow.
 
     Args:
       learning_rate: a float or a schedule of the update, from 0.
@@ -246,7 +246,7 @@ def adamp(
       wd_ratio: factor on the weight decay of a layer that is projected.
       mask: which leaves may be projected; see `lawn`.
       axes: which axes a neuron's weights run over, 0 for a Flax kernel; see `lawn`. By default the
-        layer as a whole alone is asked.
+        condition is tested only for the layer as a whole.
       stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
@@ -258,8 +258,8 @@ def adamp(
       TypeError, ValueError: on `init`, for a mask or axes that do not fit; see `lawn`.
 
     Examples:
-      A gradient that is orthogonal to the weights, as of weights before batch normalisation: the
-      step is, too, which Adam's is not.
+      The gradient is orthogonal to the weights, as for weights in front of batch normalisation.
+      Adam's step is not orthogonal, AdamP's is:
 
       >>> import jax.numpy as jnp, optax, lawn_optax
       >>> w, g = jnp.array([[3., 4.]]), jnp.array([[-4., 3.]])
@@ -388,15 +388,15 @@ def cpr(
         \max\left(\lambda + \tfrac{\mu}{n} (\lVert w'\rVert^2 - \kappa),\ 0\right) \\
       w &\leftarrow w' - 2 \lambda w'
 
-    with `n` the elements of a norm. The bound :math:`\kappa` is what :math:`\lVert w\rVert^2` is
-    after update `start`, or at the inflection of its growth. The link follows the optimizer, its
-    learning rate included, as the last of a chain.
+    with `n` the number of elements of a norm. The bound :math:`\kappa` is the value of
+    :math:`\lVert w\rVert^2` after update `start`, or at the inflection of its growth. Make this the
+    last link of a chain, after the learning rate.
 
     Args:
-      start: the updates to make before the bound is set, such as a multiple of those of the
-        warm-up; 0 for the initial weights' own. By default the inflection: the bound of each norm
-        is set at the measurement that finds its growth to have slowed down, from the fourth on.
-      factor: what the bound is multiplied by.
+      start: number of updates before the bound is set, such as a multiple of the warm-up's; 0
+        takes the norm of the initial weights. By default the bound of each norm is set at the
+        inflection: at the first measurement, from the fourth on, that finds its growth slower.
+      factor: factor on the bound.
       update_rate: the rate :math:`\mu` of the multiplier.
       measure_every: updates between measurements, where there is no `start`.
       mask: which leaves; see `lawn`.

@@ -1,4 +1,4 @@
-"""How training with constrained norms goes: norms, drift, angles, flatness, escape.
+"""Diagnostics of training with constrained norms: norms, drift, angles, flatness, escape.
 
 Results about layers are flat dicts from a leaf's path, such as `"dense/kernel"`, to an array with
 one number per norm: ready for a log.
@@ -185,7 +185,7 @@ def step_report(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> dict[str, jax.Array]:
-    r"""Return all that a log should have of one update, as one flat dict; may be jitted.
+    r"""Return what to log about one update, as one flat dict; may be jitted.
 
     Args:
       params: the parameters before the update.

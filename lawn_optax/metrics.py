@@ -1,4 +1,4 @@
-"""What training with controlled norms is judged by: margins, calibration, ranking.
+"""Metrics: margins, calibration, ranking.
 
 Each is a pure function of arrays, for use inside `jit` and `vmap`.
 """

@@ -1,4 +1,4 @@
-"""Measures an epoch of item recommendation, and what of a step goes where.
+"""Measures an epoch of item recommendation, and where the time of a step goes.
 
     python -m benchmarks.measure.epoch --dataset movielens-100k --data-dir DIR
 

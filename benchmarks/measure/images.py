@@ -1,4 +1,4 @@
-"""Measures how fast image classifiers train, and what of a step goes where.
+"""Measures how fast image classifiers train, and where the time of a step goes.
 
     python -m benchmarks.measure.images --out runs/image-speed.jsonl
 

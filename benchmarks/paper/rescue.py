@@ -1,4 +1,4 @@
-"""Mends a run whose loss has flattened: Adam up to some epoch, and what becomes of it from there.
+"""Repairs a run whose loss has flattened: Adam up to some epoch, then several ways to go on.
 
     python -m benchmarks.paper.rescue --data-dir DIR
 

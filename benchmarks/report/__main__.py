@@ -48,7 +48,8 @@ def main(config: ReportConfig) -> None:
     """Write, or check, the sections."""
     readme, results = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
     first_run = newest("quickstart")
-    of_readme = quickstart.score_table(quickstart.longest(first_run))
+    longest = quickstart.longest(first_run)
+    of_readme = f"{quickstart.score_table(longest)}\n\n{quickstart.spread(longest)}"
     refresh(readme, "quickstart", of_readme, check=config.check)
     refresh(readme, "tuned-anew", findings.tuned_anew(), check=config.check)
     refresh(readme, "costs", cost_tables.beside_adam(cost_tables.load()), check=config.check)

@@ -125,7 +125,8 @@ def tuned_anew(epochs: int = 60) -> str:
         )
         reported = by_setting["report", *chosen[1:]]
         percent = 100 * np.array([run["hr_at_10"] for run in reported], float)
-        return f"{method} {tables.mean_and_error(percent)} (of {len(tried)} settings)"
+        of = f"of {len(tried)} settings, {len(percent)} seeds"
+        return f"{method} {tables.mean_and_error(percent)} ({of})"
 
     return (
         f"Chosen at {epochs} epochs, on another split of the data: {ended('AdamW')},"

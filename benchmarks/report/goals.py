@@ -1,4 +1,4 @@
-"""Says what costs were to be reached, on which device, and what was."""
+"""Compares the measured costs with their goals, on each device."""
 
 import datetime
 from collections.abc import Callable, Sequence

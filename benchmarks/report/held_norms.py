@@ -1,4 +1,4 @@
-"""Shows which norms to hold: when they are taken, from when on they are held, and times what.
+"""Shows which norms to fix: those of which epoch, from which epoch on, and times which factor.
 
 A section is there once all its runs are.
 """

@@ -1,4 +1,4 @@
-"""Shows what tuning comes to: the score that one who tries so many settings can expect.
+"""Shows the score to expect from tuning over a given number of settings.
 
 A tuning is simulated many times over: one of the searches, its settings in a random order, and what
 is held out, users or pieces of a text, drawn anew with replacement, the same for every optimizer.

@@ -1,4 +1,4 @@
-"""Refuses the options of a measurement that it could not take."""
+"""Checks that a measurement can be taken with its options."""
 
 from collections.abc import Collection
 from typing import Any

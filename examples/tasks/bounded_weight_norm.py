@@ -1,4 +1,4 @@
-"""Hoffer et al.'s bounded weight norm around any model: what the LAWN paper sets against LAWN."""
+"""Hoffer et al.'s bounded weight norm around any model: a baseline of the LAWN paper."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which identifiers a module of Python's standard library uses: a recommender without a download.
+"""Recommends identifiers to modules of Python's standard library: a task without a download.
 
 A module is a user, an identifier an item, and a module that uses an identifier interacts with it.
 Some of what each module uses is held out, to be ranked among identifiers that it does not use.

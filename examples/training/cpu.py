@@ -1,4 +1,4 @@
-"""What XLA is slow at on CPU, computed in another way. Other devices give the same numbers.
+"""Faster forms of what XLA is slow at on CPU; other devices give the same numbers.
 
 The figures are of two CPU cores, JAX 0.10 and loops such as the scan over an epoch:
 

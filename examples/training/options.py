@@ -58,14 +58,25 @@ OF_SCHEDULES: Mapping[str, tuple[ScheduleName, ...]] = {
     "average_over": ("abel",),
 }
 
-# `--help` begins with these options, has all others as their classes do, and ends with these.
+# `--help` lists these options first, then those of the example's own model and loss, then the LAST.
 FIRST = (
+    # Data and length
     *("dataset", "data_dir", "train_images", "validation_images", "image_size"),
     *("held_out_share", "epoch_tokens", "epochs", "longer", "batch_size", "accumulate"),
+    # What a first run sets
     *("optimizer", "learning_rate", "learning_rates", "warmup_epochs"),
-    *("weight_decay", "weight_decays"),
+    *("weight_decay", "weight_decays", "free_epochs"),
 )
 LAST = (
+    # Which norms are held
+    *("norms_of", "norms_scale"),
+    # The course of the learning rate
+    *("schedule", "initial_rate", "warmup_power", "final_rate", "decay_power", "decay_epochs"),
+    *("decay_factor", "decays_at", "last_decay_at", "average_over"),
+    # The optimizer in detail
+    *("momentum", "b1", "b2", "adam_eps", "decay_form", "decay_vectors"),
+    *("bias_optimizer", "rest_learning_rate", "clip_norm", "flood_level"),
+    # Seeds, files, devices
     *("tuning_seeds", "seeds", "first_seed", "out", "picture", "tensorboard", "checkpoint_dir"),
     *("checkpoint_every", "workers", "steps_at_once", "mesh", "cluster"),
 )
@@ -88,7 +99,7 @@ Config = TypeVar("Config")
 
 
 def in_order_of_use(config: type[Config]) -> type[Config]:
-    """List the options of a dataclass for a reader: data and optimizer first, devices last.
+    """List the options of a dataclass for a reader: what a first run sets first, devices last.
 
     A dataclass has the fields of its bases before its own, so the mesh before the dataset.
     """
@@ -172,11 +183,11 @@ class RunOptions:
     batch_size: int = 100
     """Training examples per update of the weights."""
     seeds: int = 5
-    """How many seeds to train, all in one program: the table has their mean and standard error."""
+    """How many seeds to train, in one program; the table shows their mean and standard error."""
     first_seed: int = 0
-    """The first of the seeds; the others are the numbers after it."""
+    """The first seed; the others follow it."""
     out: Path | None = None
-    """File to append a line of JSON per seed to: options, versions, the curve of every epoch."""
+    """File to append one JSON record per seed to: options, versions, metrics of every epoch."""
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     """How many devices to use, and how."""
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Cluster)
@@ -203,73 +214,77 @@ class Options(RunOptions):
     """A run of one optimizer at one setting."""
 
     optimizer: OptimizerName = "adam_lawn"
-    """With _lawn: the optimizer of that name, and on fixed norms from the switch on.
-    Both adam and adamw are Adam with decoupled weight decay; hyperball fixes the initial norms.
-    Of sgd the momentum is heavy-ball, as within lars; nesterov looks ahead.
-    With muon hidden layers take Muon's steps, as long as Adam's are, and all else takes Adam's.
-    With adam_h and muon_h hidden layers keep their initial norms, all else takes Adam's steps."""
+    """Names with _lawn: that optimizer, with fixed norms from the switch on (see --free-epochs).
+    adam, adamw: both are Adam with decoupled weight decay, unless --decay-form says l2 of adam.
+    sgd, lars: heavy-ball momentum; nesterov: SGD with Nesterov momentum.
+    hyperball: Adam with all norms fixed from the start, and relative steps.
+    muon: Muon for hidden matrices, with steps scaled to the size of Adam's; Adam for all else.
+    adam_h, muon_h: hidden matrices keep their initial norms; Adam for all else."""
     learning_rate: float = 1e-3
     """Peak of the learning rate: what to tune first."""
     rest_learning_rate: float | None = None
-    """With adam_h and muon_h, the peak for embeddings, the last layer and all vectors.
-    By default that of the hidden layers, whose steps are relative to their norms: tune both."""
+    """adam_h and muon_h: peak learning rate of embeddings, the last layer and all vectors.
+    By default --learning-rate, which there is relative to the norms of matrices: tune both."""
     weight_decay: float = 0.0
-    """Decay of kernels and embeddings, times the learning rate; see decay_form.
-    What has fixed norms takes none, and of muon what takes Adam's steps."""
+    """Weight decay of kernels and embeddings, multiplied by the learning rate; see --decay-form.
+    Optimizers that fix norms take none; muon applies it to the matrices that Muon trains."""
     decay_form: DecayForm | None = None
-    """Whether decay is a gradient, l2, or a step by itself, decoupled; by default as is usual:
-    l2 of sgd, nesterov and lars, whose gradient it enters before norms and momentum are taken."""
+    """l2: weight decay is added to the gradient, before norms and momentum are taken.
+    decoupled: it is a step of its own, as in AdamW.
+    By default l2 for sgd, nesterov and lars, decoupled for the others."""
     decay_vectors: bool = False
-    """Let biases and normalisation's scales decay, too."""
+    """Apply weight decay to biases and normalisation scales, too."""
     bias_optimizer: BiasOptimizerName | None = None
-    """What trains biases and normalisation, without decay and trust ratio, at the same rates.
-    By default the same optimizer does."""
+    """Another optimizer for biases and normalisation, at the same learning rate, without decay.
+    By default the same optimizer trains them."""
     momentum: float = 0.9
     """Momentum of sgd, nesterov, lars and sgd_lawn."""
     b1: float = 0.9
-    """Decay of Adam's first moment, of LAMB's too; not with muon, adam_h and muon_h."""
+    """Decay rate of the first moment, for Adam and LAMB; not for muon, adam_h and muon_h."""
     b2: float = 0.999
-    """Decay of the second moment of the same."""
+    """Decay rate of the second moment, for the same."""
     adam_eps: float = 1e-8
-    """What adam and adamw add to the root of the second moment; LAMB and LAWN add 1e-6."""
+    """Epsilon of adam and adamw, beside the root of the second moment; LAMB and LAWN have 1e-6."""
     initial_rate: float = 0.0
-    """Learning rate that warm-up begins with."""
+    """Learning rate at the start of the warm-up."""
     final_rate: float = 0.0
-    """Learning rate that polynomial and cosine end with."""
+    """Schedules polynomial and cosine: learning rate at the end."""
     warmup_power: float = 1.0
-    """Power of the warm-up: 1 is linear, more begins slowly."""
+    """Power of the warm-up: 1 is linear, a larger one starts more slowly."""
     schedule: ScheduleName = "polynomial"
-    """How the learning rate falls after its warm-up: polynomial and cosine to a final rate.
-    The others multiply it by the decay factor: step-wise after some epochs, simple once and late,
-    plateau when the training loss has not fallen for more than 10 epochs.
-    And abel when the weight norm has fallen, risen and turned again; give it some weight decay."""
+    """How the learning rate falls after its warm-up.
+    polynomial, cosine: smoothly, to --final-rate.
+    The others multiply it by --decay-factor. step-wise: at the epochs of --decays-at.
+    simple: once, late. plateau: when the training loss has not fallen for more than 10 epochs.
+    abel: when the weight norm has fallen, risen and turned again; give it some weight decay."""
     decay_power: float = 1.0
-    """Power of polynomial: 1 is linear, more ends slowly."""
+    """Schedule polynomial: power of the decay; 1 is linear, a larger one ends more slowly."""
     decay_epochs: float | None = None
-    """Epoch at which the final learning rate is reached, and kept; by default the last."""
+    """Schedules polynomial and cosine: epoch at which --final-rate is reached, and then kept.
+    By default the last."""
     decay_factor: float = 0.1
-    """What a decay multiplies the learning rate by, of step-wise, simple, plateau and abel."""
+    """Schedules step-wise, simple, plateau and abel: factor on the learning rate at each decay."""
     decays_at: tuple[float, ...] = (1 / 3, 2 / 3)
-    """Shares of the epochs after which step-wise decays, such as 0.3 0.6 0.8."""
+    """Schedule step-wise: when it decays, as shares of all epochs, such as 0.3 0.6 0.8."""
     last_decay_at: float = 0.85
-    """Share of the epochs after which simple decays, and abel once more."""
+    """Schedules simple and abel: when the one late decay comes, as a share of all epochs."""
     average_over: int = 1
-    """Epochs that abel averages weight norms over to compare them: more where they are noisy."""
+    """Schedule abel: epochs over which weight norms are averaged; more where they are noisy."""
     free_epochs: float | SwitchName = "rise"
-    """LAWN's switch: how many epochs before it fixes the norms, or a rule that finds the moment.
-    The rule rise: when the gradient rises; the norms are those of the moment when this began.
-    The rule hold: when the median margin reaches 3; the norms are then steered to keep it there.
-    The rule auto: when the median margin is 2.5 for good."""
+    """LAWN's switch: how many epochs to train freely before norms are fixed, or an automatic rule.
+    rise: when the gradient rises; fixes the norms of the moment at which the rise began.
+    hold: when the median margin reaches 3; then adjusts the norms to keep it there.
+    auto: when the running average of the median margin reaches 2.5."""
     norms_of: float | None = None
-    """Fix the norms of this earlier epoch and not those at the end of the free epochs."""
+    """If --free-epochs is a number: fix the norms of this earlier epoch, not of the switch."""
     norms_scale: float | None = None
-    """Fix norms this many times as large as those that the switch takes; by default as large."""
+    """Factor on the norms that the switch takes, before they are fixed; below 1: smaller logits."""
     clip_norm: float | None = None
-    """Largest norm of the gradient as a whole; a larger one is scaled down to it."""
+    """Clip the global norm of the gradient to this."""
     flood_level: float = 0.0
-    """Flooding: keep the mean loss of a batch from falling below this; 0: let it fall."""
+    """Flooding: keep the mean loss of a batch from falling below this; 0 turns it off."""
     checkpoint_dir: Path | None = None
-    """Folder to keep checkpoints in: the same command then goes on from the last, on any mesh."""
+    """Folder for checkpoints: the same command resumes from the last one, on any mesh."""
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
     tensorboard: Path | None = None

@@ -1,4 +1,4 @@
-"""Says where LAWN's switch will not come, before a run, and where it did not, after it."""
+"""Warns before a run if LAWN's switch cannot come, and after it if it did not."""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What is trained on: a task, and where it comes from if a device cannot hold it whole."""
+"""The protocol of a task, and that of a data source for tasks too large for the device."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""TensorBoard event files: a folder a run, a point an epoch."""
+"""TensorBoard event files: a folder per run, a point per epoch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -87,7 +87,8 @@ def test_a_setting_that_is_not_there_is_told_in_short(monkeypatch, capsys):
 
 IN_ORDER = [
     *("dataset", "data-dir", "epochs", "optimizer", "learning-rate", "learning-rates"),
-    *("free-epochs", "seeds", "out", "checkpoint-dir", "distributed", "mesh.data"),
+    *("free-epochs", "model", "tower", "schedule", "b1", "seeds", "out", "checkpoint-dir"),
+    *("distributed", "mesh.data"),
 ]
 
 

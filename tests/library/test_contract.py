@@ -52,7 +52,7 @@ PARAMS = {
     "scalar": jnp.float32(0.5),
     "b": [jnp.linspace(-1.0, 1.0, 12).reshape(2, 3, 2)],
 }
-MARGIN = jnp.float32(1.0)
+EXTRA = {"margin": jnp.float32(1.0)}  # What switches see of training, by the name of the argument.
 
 
 def types(tree):
@@ -74,7 +74,7 @@ class Compiled:
 
     def _step(self, grads, state, params):
         self.traces += 1
-        updates, state = self.tx.update(grads, state, params, margin=MARGIN)
+        updates, state = self.tx.update(grads, state, params, **EXTRA)
         return optax.apply_updates(params, updates), state
 
     def run(self, params, steps=STEPS):
@@ -130,7 +130,7 @@ def test_init_looks_at_no_value(tx):
 
 def test_state_and_updates_keep_their_types_weak_ones_included(tx):
     state = jax.eval_shape(tx.init, PARAMS)
-    updates, after = jax.eval_shape(lambda s: tx.update(PARAMS, s, PARAMS, margin=MARGIN), state)
+    updates, after = jax.eval_shape(lambda s: tx.update(PARAMS, s, PARAMS, **EXTRA), state)
     assert types(after) == types(state)
     assert types(updates) == types(jax.eval_shape(lambda: PARAMS))
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, updates)))
@@ -162,7 +162,7 @@ def test_types_are_stable_under_explicit_sharding(name, dtype, x64):
 def test_runs_in_a_scan(tx, trained):
     def body(carry, t):
         params, state = carry
-        updates, state = tx.update(pull(t, params), state, params, margin=MARGIN)
+        updates, state = tx.update(pull(t, params), state, params, **EXTRA)
         return (optax.apply_updates(params, updates), state), None
 
     (scanned, _), _ = jax.jit(lambda c: jax.lax.scan(body, c, jnp.arange(float(STEPS))))(
@@ -197,7 +197,7 @@ def test_weights_keep_their_dtype_whatever_that_of_the_gradients(tx, of_weights,
     grads = jax.tree.map(lambda w: w.astype(of_gradients), PARAMS)
 
     def step(grads, params):
-        updates, _ = tx.update(grads, tx.init(params), params, margin=MARGIN)
+        updates, _ = tx.update(grads, tx.init(params), params, **EXTRA)
         return updates, optax.apply_updates(params, updates)
 
     updates, after = jax.eval_shape(step, grads, params)
@@ -208,16 +208,16 @@ def test_weights_keep_their_dtype_whatever_that_of_the_gradients(tx, of_weights,
 
 def test_unknown_extra_arguments_change_nothing(tx):
     state = tx.init(PARAMS)
-    plain = tx.update(PARAMS, state, PARAMS, margin=MARGIN)
-    extra = tx.update(PARAMS, state, PARAMS, margin=MARGIN, value=1.0, nonsense="x")
+    plain = tx.update(PARAMS, state, PARAMS, **EXTRA)
+    extra = tx.update(PARAMS, state, PARAMS, **EXTRA, value=1.0, nonsense="x")
     jax.tree.map(np.testing.assert_array_equal, plain, extra)
 
 
 def test_weights_and_gradients_may_be_numpy_arrays(tx):
     arrays = jax.tree.map(np.asarray, PARAMS)
     state = tx.init(PARAMS)
-    ours = tx.update(arrays, tx.init(arrays), arrays, margin=MARGIN)
-    theirs = tx.update(PARAMS, state, PARAMS, margin=MARGIN)
+    ours = tx.update(arrays, tx.init(arrays), arrays, **EXTRA)
+    theirs = tx.update(PARAMS, state, PARAMS, **EXTRA)
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
@@ -228,7 +228,7 @@ def test_vmaps_over_seeds(tx, compiled):
     def run(params):
         def body(carry, t):
             params, state = carry
-            updates, state = tx.update(pull(t, params), state, params, margin=MARGIN)
+            updates, state = tx.update(pull(t, params), state, params, **EXTRA)
             return (optax.apply_updates(params, updates), state), None
 
         return jax.lax.scan(body, (params, tx.init(params)), jnp.arange(6.0))[0][0]
@@ -250,7 +250,7 @@ def test_gradients_through_training_are_finite(tx):
         def body(carry, t):
             params, state = carry
             grads = jax.tree.map(lambda g: factor * g, pull(t, params))
-            updates, state = tx.update(grads, state, params, margin=MARGIN)
+            updates, state = tx.update(grads, state, params, **EXTRA)
             return (optax.apply_updates(params, updates), state), None
 
         (params, _), _ = jax.lax.scan(body, (params, tx.init(params)), jnp.arange(5.0))
@@ -266,6 +266,6 @@ def test_a_zero_gradient_moves_no_weight_but_by_its_target_scale(tx, request):
     scaled = request.node.callspec.params["tx"] == "lamb_lawn"  # its norms follow a schedule
     state = tx.init(PARAMS)
     for _ in range(4):
-        updates, state = tx.update(zeros, state, PARAMS, margin=MARGIN)
+        updates, state = tx.update(zeros, state, PARAMS, **EXTRA)
     chex.assert_tree_all_finite((updates, state))
     assert scaled or max_difference(updates, zeros) < 1e-5

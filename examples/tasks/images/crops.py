@@ -1,4 +1,4 @@
-"""What a network is shown of a photograph, cut out and resized on the host.
+"""Crops photographs and resizes them on the host, for training and for evaluation.
 
 In training a random part, `RandomResizedCrop(224)` and `RandomHorizontalFlip()` of torchvision; to
 judge by, `Resize(256)` and `CenterCrop(224)`. Both resize by Pillow's bilinear filter, which

@@ -16,32 +16,32 @@ class ImageOptions(Options):
     seeds: int = 1
     """How many seeds to train, one after the other in one program."""
     clip_norm: float | None = 1.0
-    """Largest norm of the gradient as a whole; a larger one is scaled down to it."""
+    """Clip the global norm of the gradient to this."""
     model: ModelName
     """Which network."""
     width: float = 1.0
     """Factor on the channels of the network: 0.25 makes it sixteen times cheaper."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """What is computed in; weights and statistics are float32. On CPU float32 is faster."""
+    """Precision of computation; weights and statistics are float32. On CPU float32 is faster."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
-    """Cross-entropy, or the focal loss, which turns from what is classified well."""
+    """Cross-entropy, or the focal loss, which weighs well-classified examples less."""
     gamma: float = 2.0
-    """How far the focal loss turns from it."""
+    """Focusing parameter of the focal loss."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes; the paper tries 0.05."""
     init_scale: float = 1.0
     """Factor on all initial weights, those of batch normalisation too."""
     bounded_weight_norm: bool = False
-    """Fix the initial norms by reparametrization, as Hoffer et al. do, whatever the optimizer."""
+    """Fix the initial norms by a reparametrization (Hoffer et al.), whatever the optimizer."""
     virtual_batch_size: int | None = None
-    """Images that batch normalisation takes its statistics over, by default the whole batch.
-    Give a divisor of the batch size; no more than a device has need no exchange for them."""
+    """Images over which batch normalisation takes its statistics, by default the whole batch.
+    A divisor of --batch-size; if each group lies on one device, none waits for another."""
     bn_momentum: float = 0.9
-    """How much of the running averages batch normalisation keeps in a train step."""
+    """Decay rate of the running averages of batch normalisation."""
     bn_epsilon: float = 1e-5
-    """What batch normalisation adds to variances."""
+    """Epsilon that batch normalisation adds to variances."""
     last_bn_scale: float = 0.0
-    """What the scale of the last normalisation of each block of a ResNet starts with.
+    """ResNets: initial scale of the last normalisation of each block.
     At 0 each block starts as its shortcut."""
 
     @property

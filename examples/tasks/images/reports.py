@@ -1,4 +1,4 @@
-"""What is printed and kept of a trained image classifier."""
+"""Prints and records the results of a trained image classifier."""
 
 from collections.abc import Mapping
 from typing import Any

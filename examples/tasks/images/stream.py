@@ -1,4 +1,4 @@
-"""What feeds ImageNet to the devices: the host, which reads ahead of them, or nothing at all."""
+"""Feeds ImageNet to the devices: images that the host reads ahead, or generated ones."""
 
 import dataclasses
 import functools

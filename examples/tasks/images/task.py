@@ -1,4 +1,4 @@
-"""What every image task has, wherever its images are: the network, its losses, its scores."""
+"""What all image tasks share, wherever the images are: the network, its losses, its scores."""
 
 import dataclasses
 
