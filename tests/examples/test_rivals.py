@@ -1,6 +1,8 @@
 """LAWN's rivals by Nado et al.: their optimizers against float64, their settings, a run of each."""
 
 import dataclasses
+import re
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from examples import imagenet
 from examples.tasks.images import large_batch
 from examples.training.learning_rate import make_schedule
 from examples.training.optimizers import make_optimizer
-from examples.training.options import Options
+from examples.training.options import OF_OPTIMIZERS, OptimizerName, Options
 
 UPDATES_PER_EPOCH = 6
 SHORT = {"epochs": 3, "warmup_epochs": 1.0, "decay_epochs": 2.5}
@@ -120,6 +122,26 @@ def test_updates_are_those_of_the_equations(name):
         np.testing.assert_allclose(leaf, w, rtol=2e-5, atol=2e-5 * np.abs(w).max(), err_msg=path)
 
 
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_no_option_of_an_optimizer_is_ignored(optimizer):
+    params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+
+    def program(**options):
+        options = Options(optimizer=optimizer, free_epochs=1.0, **options)
+        tx = make_optimizer(options.static_options(2), options.hyperparameters())
+        update = lambda state: tx.update(params, state, params, margin=0.0, value=0.0)
+        return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(update)(tx.init(params))))
+
+    as_it_is = program()
+    for name in OF_OPTIMIZERS:
+        try:
+            assert program(**{name: 0.5}) != as_it_is, name
+            assert optimizer in OF_OPTIMIZERS[name]
+        except ValueError as error:
+            assert "alone; leave it out" in str(error)
+            assert optimizer not in OF_OPTIMIZERS[name]
+
+
 @pytest.mark.parametrize(
     ("name", "rates"),
     [
@@ -183,6 +205,12 @@ def test_a_setting_trains(name, model, tmp_path):
             {"optimizer": "lars", "bias_optimizer": "sgd", "decay_vectors": True},
             r"bias_optimizer='sgd': biases have no decay there",
         ),
+        ({"optimizer": "adam", "momentum": 0.5}, r"with optimizer='adam': it is of sgd and"),
+        ({"optimizer": "lars", "bias_optimizer": "sgd", "b2": 0.5}, r"bias_optimizer='sgd': it is"),
+        ({"adam_eps": 1e-3}, r"adam_eps=0.001 with optimizer='adam_lawn'"),
+        ({"optimizer": "adam", "norms_scale": 2.0}, r"it is of adam_lawn and lamb_lawn and sgd_la"),
+        ({"warmup_epochs": 0.0, "warmup_power": 2.0}, r"with warmup_epochs=0.0: there is no warm"),
+        ({"warmup_epochs": 0.0, "initial_rate": 0.1}, r"initial_rate=0.1 with warmup_epochs=0.0"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):
