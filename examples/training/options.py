@@ -392,13 +392,17 @@ class Options(RunOptions):
                 with_these = " and ".join(f"{of}={value!r}" for of, value in chosen.items())
                 raise ValueError(
                     f"{name}={getattr(self, name)} with {with_these}: it is of"
-                    f" {' and '.join(having)} alone; leave it out."
+                    f" {' and '.join(having)} alone; leave it at {self._default(name)}."
                 )
 
     def _defaults_among(self, names: Iterable[str]) -> set[str]:
         """Return which options are at their defaults."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        return {x for x in names if x in defaults and getattr(self, x) == defaults[x]}
+        known = self.__dataclass_fields__
+        return {x for x in names if x in known and getattr(self, x) == self._default(x)}
+
+    def _default(self, name: str) -> Any:
+        """Return the default of an option."""
+        return self.__dataclass_fields__[name].default
 
     def constrains(self) -> bool:
         """Tell whether the optimizer has a switch."""

@@ -153,7 +153,7 @@ def test_no_option_of_an_optimizer_is_ignored(optimizer):
         if optimizer in having:
             assert program(**{name: 0.5}) != as_it_is, name
         else:
-            with pytest.raises(ValueError, match="alone; leave it out"):
+            with pytest.raises(ValueError, match="alone; leave it at"):
                 program(**{name: 0.5})
 
 
@@ -203,7 +203,7 @@ def test_a_setting_trains(name, model, tmp_path):
         ({"final_rate": -1.0}, r"final_rate=-1.0 must be at least 0, and finite"),
         (
             {"schedule": "cosine", "decay_power": 2.0},
-            r"decay_power=2.0 with schedule='cosine': it is of polynomial alone; leave it out",
+            r"decay_power=2.0 with schedule='cosine': it is of polynomial alone; leave it at 1.0",
         ),
         ({"schedule": "simple", "final_rate": 0.1}, r"it is of polynomial and cosine alone"),
         ({"schedule": "step-wise", "decay_epochs": 2.0}, r"decay_epochs=2.0 with schedule='step-"),
