@@ -15,7 +15,7 @@ import tyro
 
 from examples.results import norms, plots, records, tables
 from examples.training import command
-from examples.training.options import Options
+from examples.training.options import LATER, Options
 
 COURSE = {
     "train_loss": "training loss",
@@ -123,7 +123,13 @@ def method(record: records.Record) -> str:
     scale = config.get("init_scale", 1)
     start = "" if scale == 1 else f", initial weights x {scale:g}"
     peak = f", peak {config['learning_rate']:g}"
-    return f"{config['optimizer']}{peak}{decay}{switch}{schedule}{at}{start}"
+    told = {"schedule", "last_decay_at", "init_scale"} if at else {"schedule", "init_scale"}
+    others = [
+        f", {name.replace('_', ' ')} {config[name]}"
+        for name in LATER
+        if name in config and name not in told
+    ]
+    return f"{config['optimizer']}{peak}{decay}{switch}{schedule}{at}{start}{''.join(others)}"
 
 
 def largest_norms(runs: Sequence[records.Record]) -> list[str]:

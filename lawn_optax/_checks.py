@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lawn_optax._paths import Path, join, leaves_by_path, leaves_with_paths, listed
+from lawn_optax._paths import Path, join, leaves_by_path, listed, parameters
 
 
 def require_params(params: optax.Params | None, transform: str) -> optax.Params:
@@ -273,9 +273,7 @@ def _differing_trees(updates: Any, params: Any) -> str | None:
     """Explain in what updates are not a tree of the parameters; None where they are one."""
     if str(jax.tree.structure(updates)) == str(jax.tree.structure(params)):
         return None
-    given, needed = (
-        [join(path) for path, _ in leaves_with_paths(tree)] for tree in (updates, params)
-    )
+    given, needed = ([join(path) for path, _ in parameters(tree)] for tree in (updates, params))
     call = "Call update(grads, state, params) with the gradients of these parameters"
     if missing := [path for path in needed if path not in given]:
         return (

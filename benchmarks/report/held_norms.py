@@ -52,8 +52,9 @@ def load() -> Runs:
 
 
 def load_rescue() -> list[Record]:
-    """Return the runs that had flattened, in the order of their seeds."""
-    return sorted(_of("rescue"), key=lambda run: run["seed"])
+    """Return the runs that had flattened, in the order of their seeds; not of another epoch."""
+    flattened = [run for run in _of("rescue") if run["config"]["epoch"] == FLATTENED]
+    return sorted(flattened, key=lambda run: run["seed"])
 
 
 def plane(link: str, runs: Runs) -> str:
@@ -89,7 +90,6 @@ def rescue(flattened: Sequence[Record], runs: Runs) -> str:
     """Return what each way from a run that has flattened comes to."""
     if not flattened:
         return ""
-    epoch = flattened[0]["config"]["epoch"]
     ways: dict[str, Sequence[Record]] = dict(tables.group(flattened, _way))
     ways |= {
         f"its norms, times {n.factor:g}": runs[n] for n in _scaled(runs) if n.taken == FLATTENED
@@ -100,7 +100,7 @@ def rescue(flattened: Sequence[Record], runs: Runs) -> str:
         gains = 100 * (tables.final(of_way, "hr_at_10") - adam)
         by_seed = ", ".join(f"{gain:+.2f}" for gain in gains) if gains.any() else ""
         rows.append((way, _percent(of_way), by_seed, _margin(of_way), str(len(of_way))))
-    columns = (f"from epoch {epoch} on", "HR@10", "to Adam, by seed", "median margin", "n")
+    columns = (f"from epoch {FLATTENED} on", "HR@10", "to Adam, by seed", "median margin", "n")
     return f"{tables.markdown(columns, rows)}\n\n{study_tables.provenance(flattened)}."
 
 

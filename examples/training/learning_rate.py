@@ -4,6 +4,7 @@ Beside a power and a cosine there are the schedules that `How to decay your lear
 <https://arxiv.org/abs/2103.12682>`_ compares with its own, ABEL.
 """
 
+import collections
 from typing import Any
 
 import optax
@@ -40,7 +41,9 @@ def make_schedule(static: StaticOptions, peak: Scalar) -> optax.Schedule:
                 peak, *steps, end_value=static.final_rate, **warmup
             )
         case "step-wise" | "simple":
-            at = dict.fromkeys(static.decay_steps, static.decay_factor)
+            # In a short run several may be due at one update.
+            times = collections.Counter(static.decay_steps)
+            at = {step: static.decay_factor**n for step, n in times.items()}
             decays = optax.piecewise_constant_schedule(1.0, at)
             return lambda step: kept(step) * decays(step)
         case "plateau" | "abel":

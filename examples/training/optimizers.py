@@ -83,8 +83,7 @@ def _of_weights(
             # where You et al. (2017) add up the two norms below the line.
             return optax.chain(
                 decay,
-                lawn_optax.scale_by_capped_trust_ratio(math.inf, stacked=stacked),
-                optax.scale(LARS_COEFFICIENT),
+                _trust_ratio(LARS_COEFFICIENT, layout),
                 optax.scale_by_learning_rate(rate),
                 optax.trace(static.momentum),
             )
@@ -145,6 +144,18 @@ def _direction(name: str | None, static: StaticOptions) -> optax.GradientTransfo
     if name in ("adam", "adamw"):
         return optax.scale_by_adam(static.b1, static.b2, static.adam_eps)
     return optax.trace(static.momentum, nesterov=name == "nesterov")
+
+
+def _trust_ratio(coefficient: float, layout: Layout) -> optax.GradientTransformation:
+    """Return `optax.scale_by_trust_ratio` with a ratio for each layer; it is 1 where a norm is 0.
+
+    The norms are those of the weights times the coefficient, so that the 1 is not multiplied by it.
+    """
+    tx = lawn_optax.scale_by_capped_trust_ratio(math.inf, stacked=layout.stacked or None)
+    small = lambda params: jax.tree.map(lambda w: coefficient * w, params)
+    return optax.GradientTransformation(
+        tx.init, lambda updates, state, params: tx.update(updates, state, small(params))
+    )
 
 
 def _kernels(layout: Layout) -> Callable[[optax.Params], optax.Params]:

@@ -45,6 +45,19 @@ DECAY_FORMS: Mapping[OptimizerName, tuple[DecayForm, ...]] = {
     "muon": ("decoupled",),
 }
 WITH_DECAY = tuple(DECAY_FORMS)
+# What only some optimizers have, of the weights or of the biases.
+WITH_SWITCH: tuple[OptimizerName, ...] = ("adam_lawn", "lamb_lawn", "sgd_lawn")
+WITH_MOMENTS: tuple[OptimizerName, ...] = (
+    *("adam", "adamw", "lamb", "lamb_plus", "adam_lawn", "lamb_lawn", "hyperball"),
+)
+OF_OPTIMIZERS: Mapping[str, tuple[OptimizerName, ...]] = {
+    "momentum": ("sgd", "nesterov", "lars", "sgd_lawn"),
+    "b1": WITH_MOMENTS,
+    "b2": WITH_MOMENTS,
+    "adam_eps": ("adam", "adamw"),
+    "norms_of": WITH_SWITCH,
+    "norms_scale": WITH_SWITCH,
+}
 
 WATCHING: tuple[ScheduleName, ...] = ("plateau", "abel")  # They decide as training goes.
 # What only some schedules have.
@@ -352,6 +365,7 @@ class Options(RunOptions):
                 f"rest_learning_rate={rest} with optimizer={self.optimizer!r}: it must be at least"
                 " 0, and is for adam_h and muon_h."
             )
+        self._refuse_others(OF_OPTIMIZERS, "optimizer", "bias_optimizer")
 
     def _check_schedule(self) -> None:
         """Refuse a learning rate that cannot fall as it is to."""
@@ -376,22 +390,38 @@ class Options(RunOptions):
                 " steps, and a fraction of one leaves the spheres; take a schedule that is known"
                 f" beforehand, such as 'cosine', or one of {WITH_DECAY}."
             )
-        given = OF_SCHEDULES.keys() - self._defaults_among(OF_SCHEDULES)
-        for name, owners in OF_SCHEDULES.items():
-            if name in given and self.schedule not in owners:
+        self._refuse_others(OF_SCHEDULES, "schedule")
+        for name in {"initial_rate", "warmup_power"} - self._defaults_among(LATER):
+            if not self.warmup_epochs:
                 raise ValueError(
-                    f"{name}={getattr(self, name)} with schedule={self.schedule!r}: it is of"
-                    f" {' and '.join(owners)} alone; leave it out."
+                    f"{name}={getattr(self, name)} with warmup_epochs={self.warmup_epochs}: there"
+                    " is no warm-up; leave it out."
+                )
+
+    def _refuse_others(self, owners: Mapping[str, tuple[str, ...]], *choosers: str) -> None:
+        """Refuse options that are given and that none of what is chosen has."""
+        chosen = {name: getattr(self, name) for name in choosers if getattr(self, name)}
+        given = owners.keys() - self._defaults_among(owners)
+        for name, having in owners.items():
+            if name in given and not {*chosen.values()} & {*having}:
+                with_these = " and ".join(f"{of}={value!r}" for of, value in chosen.items())
+                raise ValueError(
+                    f"{name}={getattr(self, name)} with {with_these}: it is of"
+                    f" {' and '.join(having)} alone; leave it at {self._default(name)}."
                 )
 
     def _defaults_among(self, names: Iterable[str]) -> set[str]:
         """Return which options are at their defaults."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        return {x for x in names if x in defaults and getattr(self, x) == defaults[x]}
+        known = self.__dataclass_fields__
+        return {x for x in names if x in known and getattr(self, x) == self._default(x)}
+
+    def _default(self, name: str) -> Any:
+        """Return the default of an option."""
+        return self.__dataclass_fields__[name].default
 
     def constrains(self) -> bool:
         """Tell whether the optimizer has a switch."""
-        return self.optimizer.endswith("_lawn")
+        return self.optimizer in WITH_SWITCH
 
     def _earlier(self, epoch: float) -> bool:
         """Tell whether norms can be those of an epoch."""

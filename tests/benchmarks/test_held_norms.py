@@ -47,6 +47,15 @@ def load(monkeypatch, runs):
     return held_norms.load(), held_norms.load_rescue()
 
 
+def test_a_rescue_from_another_epoch_is_not_taken_for_one(made, monkeypatch):
+    later = [
+        run | {"config": run["config"] | {"epoch": FLATTENED + 1}}
+        for run in made
+        if run["config"]["benchmark"] == "rescue"
+    ]
+    assert load(monkeypatch, [*made, *later]) == load(monkeypatch, made)
+
+
 def test_every_run_is_where_its_norms_are(made, monkeypatch, tmp_path):
     runs, flattened = load(monkeypatch, made)
     assert {len(of) for of in runs.values()} == {len(studies.REPORTING_SEEDS)}

@@ -95,6 +95,11 @@ def test_simple_decays_when_it_is_told_to():
     np.testing.assert_allclose(found, by_epoch(PEAK * np.repeat([1, 0.1], [5, 15])), rtol=1e-6)
 
 
+def test_decays_that_are_due_at_one_update_all_hold():
+    found = rates(of("step-wise", epochs=1, decays_at=(0.3, 0.7, 0.76)))  # Updates 1, 3 and 3 of 4.
+    np.testing.assert_allclose(found, PEAK * np.array([1, 0.2, 0.2, 0.008]), rtol=1e-6)
+
+
 class ReduceLROnPlateau:
     """PyTorch's scheduler with its defaults, in float64."""
 

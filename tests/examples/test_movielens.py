@@ -254,6 +254,15 @@ class TestNegatives:
         ):
             load_("movielens-1m", published(data_dir), validate=True)
 
+    @pytest.mark.parametrize(
+        ("dataset", "remedy"),
+        [("movielens-1m", "data_dir a log, ratings.dat"), ("pinterest-20", "another dataset")],
+    )
+    def test_nothing_is_downloaded_that_has_no_latest_but_one(self, monkeypatch, dataset, remedy):
+        monkeypatch.setattr(prepared, "download", lambda *_: pytest.fail("downloads"))
+        with pytest.raises(ValueError, match=f"validate=True with dataset='{dataset}'.*{remedy}"):
+            prepared.load(dataset, validate=True)
+
     def test_rank_to_item_reaches_each_unobserved_item_once(self, load_, data_dir):
         extra = [(1, item, 3, 1) for item in (21, 23, 24, 77, 120)]
         data = load_("movielens-100k", write(data_dir, u_data=rows([*extra, *LOG[:-1], *EXTRA])))

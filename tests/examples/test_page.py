@@ -6,6 +6,7 @@ import pytest
 
 from examples import page
 from examples.results import norms, records
+from examples.training.options import Options
 
 
 def record(method, optimizer, epochs, seed, switched=None):
@@ -64,6 +65,25 @@ def test_runs_are_told_apart_by_schedule_and_start():
     assert page.method({"config": config}) == "sgd, peak 0.1, decay 0.0005, simple at 0.85"
     config |= {"schedule": "abel"}
     assert page.method({"config": config}) == "sgd, peak 0.1, decay 0.0005, abel"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"optimizer": "sgd", "momentum": 0.5}, "sgd, peak 0.001, momentum 0.5"),
+        ({"optimizer": "sgd", "bias_optimizer": "adam"}, "sgd, peak 0.001, bias optimizer adam"),
+        (
+            {"optimizer": "sgd", "schedule": "abel", "last_decay_at": 0.5},
+            "sgd, peak 0.001, abel, last decay at 0.5",
+        ),
+        (
+            {"free_epochs": 2.0, "norms_scale": 0.5},
+            "adam_lawn, peak 0.001, free 2.0, norms scale 0.5",
+        ),
+    ],
+)
+def test_runs_are_told_apart_by_what_is_not_at_its_default(given, told):
+    assert page.method({"config": Options(**given).config()}) == told
 
 
 def test_files_without_records_are_refused(tmp_path):

@@ -1,6 +1,8 @@
 """LAWN's rivals by Nado et al.: their optimizers against float64, their settings, a run of each."""
 
 import dataclasses
+import re
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from examples import imagenet
 from examples.tasks.images import large_batch
 from examples.training.learning_rate import make_schedule
 from examples.training.optimizers import make_optimizer
-from examples.training.options import Options
+from examples.training.options import OF_OPTIMIZERS, OptimizerName, Options
 
 UPDATES_PER_EPOCH = 6
 SHORT = {"epochs": 3, "warmup_epochs": 1.0, "decay_epochs": 2.5}
@@ -120,6 +122,41 @@ def test_updates_are_those_of_the_equations(name):
         np.testing.assert_allclose(leaf, w, rtol=2e-5, atol=2e-5 * np.abs(w).max(), err_msg=path)
 
 
+def test_lars_is_that_of_optax_for_weights_that_begin_at_0_too():
+    params = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2), "still": jnp.ones(2)}
+    grads = {"kernel": jnp.full((3, 2), 0.3), "bias": jnp.ones(2), "still": jnp.zeros(2)}
+    options = Options(optimizer="lars", learning_rate=0.5, final_rate=0.5, warmup_epochs=0.0)
+    ours = make_optimizer(options.static_options(2), options.hyperparameters())
+    theirs = optax.lars(0.5)
+    of_ours, of_theirs = params, params
+    ours_state, theirs_state = ours.init(params), theirs.init(params)
+    for _ in range(3):
+        update, ours_state = ours.update(grads, ours_state, of_ours, margin=0.0)
+        of_ours = optax.apply_updates(of_ours, update)
+        update, theirs_state = theirs.update(grads, theirs_state, of_theirs)
+        of_theirs = optax.apply_updates(of_theirs, update)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), of_ours, of_theirs)
+
+
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_no_option_of_an_optimizer_is_ignored(optimizer):
+    params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+
+    def program(**options):
+        options = Options(optimizer=optimizer, free_epochs=1.0, **options)
+        tx = make_optimizer(options.static_options(2), options.hyperparameters())
+        update = lambda state: tx.update(params, state, params, margin=0.0, value=0.0)
+        return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(update)(tx.init(params))))
+
+    as_it_is = program()
+    for name, having in OF_OPTIMIZERS.items():
+        if optimizer in having:
+            assert program(**{name: 0.5}) != as_it_is, name
+        else:
+            with pytest.raises(ValueError, match="alone; leave it at"):
+                program(**{name: 0.5})
+
+
 @pytest.mark.parametrize(
     ("name", "rates"),
     [
@@ -166,7 +203,7 @@ def test_a_setting_trains(name, model, tmp_path):
         ({"final_rate": -1.0}, r"final_rate=-1.0 must be at least 0, and finite"),
         (
             {"schedule": "cosine", "decay_power": 2.0},
-            r"decay_power=2.0 with schedule='cosine': it is of polynomial alone; leave it out",
+            r"decay_power=2.0 with schedule='cosine': it is of polynomial alone; leave it at 1.0",
         ),
         ({"schedule": "simple", "final_rate": 0.1}, r"it is of polynomial and cosine alone"),
         ({"schedule": "step-wise", "decay_epochs": 2.0}, r"decay_epochs=2.0 with schedule='step-"),
@@ -183,6 +220,12 @@ def test_a_setting_trains(name, model, tmp_path):
             {"optimizer": "lars", "bias_optimizer": "sgd", "decay_vectors": True},
             r"bias_optimizer='sgd': biases have no decay there",
         ),
+        ({"optimizer": "adam", "momentum": 0.5}, r"with optimizer='adam': it is of sgd and"),
+        ({"optimizer": "lars", "bias_optimizer": "sgd", "b2": 0.5}, r"bias_optimizer='sgd': it is"),
+        ({"adam_eps": 1e-3}, r"adam_eps=0.001 with optimizer='adam_lawn'"),
+        ({"optimizer": "adam", "norms_scale": 2.0}, r"it is of adam_lawn and lamb_lawn and sgd_la"),
+        ({"warmup_epochs": 0.0, "warmup_power": 2.0}, r"with warmup_epochs=0.0: there is no warm"),
+        ({"warmup_epochs": 0.0, "initial_rate": 0.1}, r"initial_rate=0.1 with warmup_epochs=0.0"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):

@@ -120,6 +120,10 @@ WHOLE = {
     [
         ({"w": None, "v": PARAMS["v"]}, r"updates have nothing for parameter 'w'.*optax.masked"),
         ({"w": PARAMS["w"]}, r"updates have nothing for parameter 'v': they have 'w'"),
+        (
+            {"w": PARAMS["w"], "v": optax.MaskedNode()},
+            r"updates have nothing for parameter 'v': they have 'w'",
+        ),
         (PARAMS["w"], r"updates have nothing for parameter 'v'"),
         (PARAMS | {"u": PARAMS["w"]}, r"updates have an entry 'u', which is not a parameter"),
         (freeze(PARAMS), r"updates, a FrozenDict, and params, a dict, have the same leaves"),

@@ -20,6 +20,8 @@ end some updates before the last epoch does, and the final rate is kept.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from examples.training.options import OF_OPTIMIZERS
+
 BATCH, STEP = 32_768, 256
 UPDATES_PER_EPOCH = 1_281_167 // BATCH
 
@@ -46,7 +48,6 @@ PIPELINE: dict[str, Any] = {
     "clip_norm": None,
     "virtual_batch_size": 64,
     "label_smoothing": 0.10,
-    "momentum": 0.9,
 }
 NESTEROV_A: dict[str, Any] = PIPELINE | {
     "optimizer": "nesterov",
@@ -85,6 +86,8 @@ LARS = PIPELINE | {
 
 def of_table_8(row: str, learning_rate: float, weight_decay: float, **optimizer: Any) -> Recipe:
     """Return a row that 6,000 updates are spent on, with its best point."""
+    if optimizer["optimizer"] in OF_OPTIMIZERS["momentum"]:
+        optimizer["momentum"] = 0.9
     cosine = {**schedule(6000), "schedule": "cosine"}
     point = {"learning_rate": learning_rate, "weight_decay": weight_decay}
     return Recipe({**PIPELINE, **cosine, **point, **optimizer}, f"Table 8, {row}")

@@ -73,6 +73,13 @@ def load(
     if not 0 <= negatives_seed < 2**32:
         raise ValueError(f"negatives_seed={negatives_seed} must lie between 0 and 2**32 - 1")
     files = None if data_dir is None else find(dataset, data_dir)
+    known = DATASETS[dataset]
+    if validate and "ratings" not in (known.remotes if files is None else files):
+        remedy = f"give data_dir a log, {known.log.name}" if known.log else "take another dataset"
+        raise ValueError(
+            f"validate=True with dataset={dataset!r}: its published split does not say which"
+            f" interaction is the latest but one; {remedy}"
+        )
     root = Path(cache_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
     key = _cache_key(dataset, files, negatives_seed) + ("-validated" if validate else "")
     builder = functools.partial(

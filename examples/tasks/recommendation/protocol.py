@@ -87,11 +87,10 @@ def leave_one_out(
       dataset: its name.
       split: the interactions in the ids of the files.
       negatives_seed: fixes the sampled negatives; without effect where they are published.
-      validate: whether to hold out the interaction before the latest as well.
+      validate: whether to hold out the interaction before the latest as well; the split has it.
 
     Raises:
-      ValueError: if no user has 20 interactions, or one has too few items left to sample from; if
-        `validate` is true and the files do not say when.
+      ValueError: if no user has 20 interactions, or one has too few items left to sample from.
     """
     # Pairs count once, since the data are binary, and the held-out pair is never trained on.
     train = unpack(np.setdiff1d(pack(split.train), pack(split.test)))
@@ -106,11 +105,7 @@ def leave_one_out(
     train = train[np.isin(train[:, 0], users)]
     tested = held_out[:, None]
     if validate:
-        if split.previous is None:
-            raise ValueError(
-                f"{split.source.file}: a published split does not say which interaction is the"
-                " latest but one: validate on a log of ratings, such as ratings.dat"
-            )
+        assert split.previous is not None
         tested = np.column_stack([held_out, split.previous[keep, 1]])
         train = unpack(np.setdiff1d(pack(train), pack(split.previous)))
     negatives = np.empty((len(users), 0), int) if split.negatives is None else split.negatives[keep]
