@@ -203,7 +203,7 @@ def abel(
         factor = state.factor
         if last_decay_step is not None:
             factor = jnp.where(state.steps >= last_decay_step, decay_factor * factor, factor)
-        updates = jax.tree.map(lambda u: (factor * u).astype(u.dtype), updates)
+        updates = jax.tree.map(lambda u: (factor * u).astype(jnp.result_type(u)), updates)
         return updates, state._replace(steps=optax.safe_increment(state.steps))
 
     return optax.GradientTransformationExtraArgs(

@@ -100,6 +100,11 @@ class OptimizerStepConfig:
 def main(config: OptimizerStepConfig) -> None:
     """Measure, print a table per tree; append the records."""
     devices = xla.describe(config.compile_for) if config.compile_for else []
+    if config.sharded and len(devices) < 2:
+        raise ValueError(
+            f"compile_for={config.compile_for!r} has one chip, over which sharded=True splits"
+            f" nothing: give several, such as {xla.TPU}v5e:2x2."
+        )
     for tree in config.trees:
         rows = compile_only(tree, config, devices) if devices else measure(tree, config)
         print(f"\n{heading(rows)}\n{table(rows)}")

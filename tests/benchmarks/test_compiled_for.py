@@ -234,6 +234,17 @@ def test_sharded_leaves_exchange_twice_on_a_tpu_however_many_they_are(monkeypatc
         assert optimizer_step.table(rows).splitlines()[-1].endswith("| 2         |")
 
 
+def test_one_chip_splits_nothing(monkeypatch):
+    monkeypatch.setattr(xla, "describe", lambda target: jax.devices()[:1])
+    config = optimizer_step.OptimizerStepConfig(
+        torch=False, compile_for="tpu-v5e:1x1", sharded=True
+    )
+    with pytest.raises(ValueError, match="compile_for='tpu-v5e:1x1' has one chip, over which"):
+        optimizer_step.main(config)
+    with pytest.raises(ValueError, match="sharded=True needs a TPU of several chips: give compile"):
+        optimizer_step.OptimizerStepConfig(torch=False, sharded=True)
+
+
 def test_an_array_is_split_where_the_mesh_divides_it():
     devices = jax.devices()[:4]
     shards = {

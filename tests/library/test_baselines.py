@@ -63,6 +63,11 @@ def test_abel_decays_at_every_second_turn():
     np.testing.assert_allclose(factors, [1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25])
 
 
+def test_abel_takes_updates_that_are_plain_numbers():
+    update, _ = abel(1).update(1.0, abel(1).init(2.0), 2.0)
+    assert update == 1
+
+
 def test_abel_without_a_bounce_decays_once_at_the_end():
     factors = abel_factors(abel(1, decay_factor=0.5, last_decay_step=4), range(1, 7))
     np.testing.assert_allclose(factors, [1, 1, 1, 1, 0.5, 0.5])
