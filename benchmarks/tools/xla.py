@@ -4,6 +4,7 @@ A program may be compiled for a GPU or a TPU that is not there: XLA needs only a
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -90,6 +91,8 @@ def describe(target: str) -> list[jax.Device]:
     """Return the devices of a TPU's topology, such as tpu-v5e:2x2, or of a GPU's target config."""
     if not target.startswith(TPU):
         return [describe_gpu(Path(target))]
+    # A lock keeps processes from sharing a TPU; here none is opened.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         topology = topologies.get_topology_desc(target.removeprefix(TPU), "tpu")
     except (RuntimeError, ValueError) as error:
