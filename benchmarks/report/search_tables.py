@@ -130,9 +130,9 @@ def page(search: Search, found: Found) -> str:
     text = (
         f"{detail.what} on test data, {search.what}, of the setting that is best on validation"
         f" data: median of simulated tunings, with the range of the middle {BAND[1] - BAND[0]}%."
-        f" {len(done(search, found))} searches of {search.trials} settings each. {spaces}."
+        f" Searches: {len(done(search, found))}, of {search.trials} settings each. {spaces}."
         f" Ahead: the share of tunings with all trials that end better than {first}'s. Near the"
-        f" best: within {detail.near:g} on test data. {study_tables.provenance(runs)}."
+        f" best: within {detail.near:g} on test data. {len(runs)} runs, {study_tables.origin(runs)}."
     )
     slices = (
         f"![{detail.what} by what is tuned](../docs/{search.name}-slices.png)\n\nEvery setting of"
