@@ -5,7 +5,7 @@ that are drawn. In the slices a dot is a setting; the line joins the best of eac
 range, so what can be reached where this hyperparameter is given and all others are tuned.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,20 +42,21 @@ class Slice(NamedTuple):
 
 
 def slices(
-    search: Search, found: Mapping[str, Record], score: str | None = None
+    search: Search, found: Mapping[str, Record], score: Callable[[Record], float] | None = None
 ) -> dict[str, list[Slice]]:
     """Return the slices by space, of all settings of all searches that were run.
 
     Args:
       search: which one.
       found: records by `studies.identity`, as `studies.index` gives them.
-      score: its name in a record; by default what settings are compared by.
+      score: from a record to its score, more of which is better; by default what settings are
+        compared by, after the last epoch.
     """
-    score = score or search.example.score
+    score = score or (lambda run: run["final"][search.example.score])
     by_space = {}
     for space, (_, ranges) in search.spaces.items():
         runs = [
-            (point, found[run]["final"][score])
+            (point, score(found[run]))
             for i in range(search.searches)
             for setting, point in search.points(space, i).items()
             if (run := studies.identity(setting.config())) in found
@@ -94,7 +95,7 @@ def draw_slices(path: Path, by_space: Mapping[str, Sequence[Slice]], label: str)
     Args:
       path: the picture to write; its ending says the format.
       by_space: from `slices`; at least one setting of each space was run.
-      label: what the score is called.
+      label: what the score is called; losses are drawn turned round, and written as they are.
     """
     columns = max(map(len, by_space.values()))
     with mpl.rc_context(LOOK):
@@ -106,6 +107,7 @@ def draw_slices(path: Path, by_space: Mapping[str, Sequence[Slice]], label: str)
             for axes in row[len(panels) :]:
                 axes.set_visible(False)
             row[0].set(title=space, ylabel=label)
+            row[0].yaxis.set_major_formatter(lambda y, _: f"{abs(y):g}")
         _save(figure, path)
 
 

@@ -6,7 +6,7 @@ The setting with the best score on validation data so far is taken, and its scor
 counts, which no choice has seen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,7 +132,8 @@ def page(search: Search, found: Found) -> str:
         f" data: median of simulated tunings, with the range of the middle {BAND[1] - BAND[0]}%."
         f" Searches: {len(done(search, found))}, of {search.trials} settings each. {spaces}."
         f" Ahead: the share of tunings with all trials that end better than {first}'s. Near the"
-        f" best: within {detail.near:g} on test data. {len(runs)} runs, {study_tables.origin(runs)}."
+        f" best: within {detail.near:g} on test data. {len(runs)} runs,"
+        f" {study_tables.origin(runs)}."
     )
     slices = (
         f"![{detail.what} by what is tuned](../docs/{search.name}-slices.png)\n\nEvery setting of"
@@ -189,7 +190,7 @@ def draw(folder: Path, found: Found) -> None:
             axes.set(xlabel="settings tried", ylabel=f"{detail.what}, test data")
             axes.legend(frameon=False)
             figure.savefig(folder / f"{name}.png", dpi=160)
-        by_space = search_slices.slices(search, found)
+        by_space = search_slices.slices(search, found, _test_score(detail))
         search_slices.draw_slices(folder / f"{name}-slices.png", by_space, detail.what)
 
 
@@ -215,6 +216,10 @@ def _scores(search: Search, found: Found) -> dict[str, Scores]:
         validation, test = np.moveaxis(np.array(of_runs), 2, 0)
         scores[space] = Scores(validation, test)
     return scores
+
+
+def _test_score(detail: studies.Detail) -> Callable[[Record], float]:
+    return lambda run: float(detail.read(run)[1].mean())
 
 
 def _detail(search: Search) -> studies.Detail:
