@@ -19,7 +19,8 @@ from examples import ncf, training
 from examples.results import records
 from examples.training import command, distributed
 from examples.training.distributed import Cluster
-from examples.training.options import NOTHING_STACKED, Options
+from examples.training.optimizers import NOTHING_STACKED
+from examples.training.options import Options
 
 OPTIONS = Options(optimizer="adam", epochs=3, seeds=1)
 
