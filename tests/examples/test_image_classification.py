@@ -155,6 +155,7 @@ def test_the_command(tmp_path, capsys):
             np.testing.assert_allclose(values[1:], values[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_bit(tmp_path, monkeypatch):
     config = tyro.cli(cifar.Config, args=ARGUMENTS.split())
     task = cifar.make_task(config)

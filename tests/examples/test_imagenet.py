@@ -370,9 +370,8 @@ def train(config):
         return training.train(task, config, source=source)
 
 
-@pytest.mark.parametrize(
-    ("model", "kernels"), [("vgg5", 5), pytest.param("resnet50", 54, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "kernels"), [("vgg5", 5), ("resnet50", 54)])
 def test_the_command_on_eight_devices(model, kernels, folder, tmp_path, capsys):
     """From files to a record; XLA takes a minute for ResNet-50."""
     out = tmp_path / "runs.jsonl"
