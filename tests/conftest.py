@@ -23,9 +23,15 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/lawn_optax-tests-{os.getuid()}"
 )
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
+
+# `--hypothesis-profile=thorough`, as .ci/run has it, tries twice as many examples.
+hypothesis.settings.register_profile("quick", max_examples=25)
+hypothesis.settings.register_profile("thorough", max_examples=50)
+hypothesis.settings.load_profile("quick")
 
 SHAPES = {
     "dense": (6, 4),

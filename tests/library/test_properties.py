@@ -15,8 +15,8 @@ from lawn_optax._selection import select_spheres
 from lawn_optax._spheres import upcast
 from tests.helpers import norm
 
-# The same examples every time; test_fuzz.py is where to look for new ones.
-settings = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+# The same examples every time, as many as the profile says; test_fuzz.py looks for new ones.
+settings = hypothesis.settings(deadline=None, derandomize=True)
 
 INNER = {
     "sgd": lambda: optax.sgd(0.1),
