@@ -26,7 +26,7 @@ import numpy as np
 import tyro
 
 from benchmarks.measure import epoch, images, optimizer_step, training_step
-from benchmarks.paper import catalog, language_model, studies, sweep
+from benchmarks.paper import catalog, searches, studies, sweep
 from benchmarks.paper.studies import Search, Study
 from benchmarks.tools import optimizers
 from examples import ncf
@@ -370,9 +370,9 @@ ITEMS = (
     Item("training-step-vgg19", 90, lambda place: whole_step(place, "vgg19", (16, 256, 4096))),
     Item("training-step-resnet50", 150, lambda place: whole_step(place, "resnet50", (16, 256))),
     Item(
-        language_model.AS_HARD.name,
+        searches.LM_AS_HARD.name,
         600,
-        lambda place: searched(place, language_model.AS_HARD),
+        lambda place: searched(place, searches.LM_AS_HARD),
         can_be_cut=True,
     ),
     *(_middle(study, ("adam_lawn", "adam", "sgd"), 400, seeds=1) for study in catalog.CIFAR10[1:]),

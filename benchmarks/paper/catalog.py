@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.paper import reported
-from benchmarks.paper.studies import Comparison, Range, Search, Study
+from benchmarks.paper.studies import Study
 from examples import cifar, ncf
 from examples.tasks import recommendation
 from examples.tasks.images import data
-from examples.training.options import OptimizerName, ScheduleName
+from examples.training.options import OptimizerName
 
 Peaks = dict[OptimizerName, Sequence[float]]
 
@@ -256,134 +256,3 @@ STUDIES: dict[str, Study] = {
     )
     for study in group
 }
-
-
-def held_norms(
-    base: ncf.Config, epochs: Sequence[float], crossing: float, flattened: float
-) -> dict[str, list[ncf.Config]]:
-    """Return which norms are held, and from when on.
-
-    Args:
-      base: Adam-LAWN.
-      epochs: at which norms are taken, and from which on they are held.
-      crossing: about when the median margin passes 2.5 for good.
-      flattened: by when the loss has flattened.
-    """
-    never, rise = (dataclasses.replace(base, free_epochs=x) for x in (float(base.epochs), "rise"))
-    later = [(taken, held) for taken in epochs for held in epochs if taken <= held]
-
-    def scaled(epoch: float, factors: Sequence[float]) -> list[ncf.Config]:
-        at = dataclasses.replace(base, free_epochs=float(epoch))
-        return [dataclasses.replace(at, norms_scale=x) for x in factors]
-
-    return {
-        "never": [never],
-        "rise": [rise],
-        "plane": [dataclasses.replace(base, free_epochs=h, norms_of=t) for t, h in later],
-        "scale": scaled(crossing, (0.25, 0.5, 0.7, 1.4, 2.0, 4.0)),
-        "rescue": scaled(flattened, (0.25, 0.4, 0.6, 0.8)),
-    }
-
-
-CROSSING, FLATTENED = 5, 40
-HELD = dataclasses.replace(short("10k", 100), optimizer="adam_lawn", learning_rate=0.01)
-HELD_NORMS = Comparison(
-    name="held-norms",
-    base=HELD,
-    groups=held_norms(
-        HELD,
-        epochs=(3.0, 5.0, 10.0, 20.0, 40.0),
-        crossing=CROSSING,
-        flattened=FLATTENED,
-    ),
-)
-
-# Norms that bounce, as in "How to decay your learning rate" (arXiv 2103.12682): Table S2 and Figure
-# S5, S6 and S7, with a narrow VGG-5 on a fiftieth of CIFAR-10, judged on training images held out.
-# Its Figure S6 has the same weight decay, which in 40 epochs of 10 updates has the time to bounce.
-_BOUNCING = cifar.Config(
-    dataset="cifar10",
-    train_images=1000,
-    validation_images=1000,
-    batch_size=100,
-    model="vgg5",
-    width=0.125,
-    dtype="float32",
-    epochs=40,
-    warmup_epochs=0.0,
-    optimizer="sgd",
-    learning_rate=0.1,
-    weight_decay=5e-3,
-    clip_norm=5.0,
-    schedule="simple",
-)
-
-
-def bouncing(name: str, groups: Mapping[str, Sequence[cifar.Config]]) -> Comparison:
-    """Return a comparison whose norms are recorded, of what makes them bounce or not."""
-    return Comparison(name=f"bounce-{name}", base=_BOUNCING, groups=groups, norms=True)
-
-
-def with_rates(
-    schedule: ScheduleName, rates: Sequence[float], longer: int = 1
-) -> list[cifar.Config]:
-    """Return peaks with a schedule, for some times as long."""
-    epochs = longer * _BOUNCING.epochs
-    base = dataclasses.replace(_BOUNCING, schedule=schedule, epochs=epochs)
-    return [dataclasses.replace(base, learning_rate=rate) for rate in rates]
-
-
-BOUNCING = (
-    bouncing(
-        "rate",
-        {
-            "simple": with_rates("simple", (0.1, 0.01)),
-            "cosine": with_rates("cosine", (0.1, 0.01)),
-            "simple, longer": with_rates("simple", (0.01,), longer=5),
-            "cosine, longer": with_rates("cosine", (0.01,), longer=5),
-        },
-    ),
-    bouncing(
-        "time",
-        {
-            **{
-                f"simple at {share}": [dataclasses.replace(_BOUNCING, last_decay_at=share)]
-                for share in (0.1, 0.25, 0.5, 0.7, 0.9)
-            },
-            "abel": [dataclasses.replace(_BOUNCING, schedule="abel")],
-        },
-    ),
-    bouncing(
-        "init",
-        {
-            f"initial weights x {scale}": [
-                dataclasses.replace(_BOUNCING, schedule="cosine", init_scale=scale)
-            ]
-            for scale in (1.0, 0.5, 0.25, 0.0625)
-        },
-    ),
-)
-COMPARISONS = {comparison.name: comparison for comparison in (HELD_NORMS, *BOUNCING)}
-
-
-def as_hard(size: str, epochs: int) -> Search:
-    """Return Adam with weight decay and Adam-LAWN, tuned as hard as each other."""
-    base = dataclasses.replace(short(size, epochs), validate=True)
-    peak = {"learning_rate": Range(1e-3, 1e-1)}
-    lawn = dataclasses.replace(base, optimizer="adam_lawn")
-    return Search(
-        name=f"as-hard-{size}",
-        what=f"movielens-100k, batch size {base.batch_size:,}, {epochs} epochs",
-        base=base,
-        spaces={
-            "AdamW": (
-                dataclasses.replace(base, optimizer="adamw"),
-                peak | {"weight_decay": Range(1e-2, 10)},
-            ),
-            "Adam-LAWN": (lawn, peak | {"free_epochs": Range(epochs / 80, epochs / 2)}),
-            "Adam-LAWN, automatic": (dataclasses.replace(lawn, free_epochs="rise"), peak),
-        },
-    )
-
-
-SEARCHES = {search.name: search for search in (as_hard("10k", 40), as_hard("100k", 40))}

@@ -22,7 +22,7 @@ from flax import nnx
 
 import lawn_optax
 from benchmarks.paper import stages
-from benchmarks.paper.catalog import FLATTENED, HELD, HELD_NORMS
+from benchmarks.paper.comparisons import FLATTENED, HELD, HELD_NORMS
 from benchmarks.tools.records import newest_or_new
 from examples import ncf, training
 from examples.results import records

@@ -15,14 +15,16 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from scipy.stats import qmc
 
 from benchmarks.tools.records import read_bits
-from examples import cifar, imagenet, lm, ncf, training
+from examples import cifar, digits, imagenet, lm, ncf, training
 from examples.results import records
+from examples.tasks import digits as digit_images
 from examples.tasks.images import classification, data
 from examples.tasks.recommendation import ranking
 from examples.tasks.text import task as text
@@ -34,7 +36,7 @@ FREE, AUTO = "free epochs", "the automatic switch"  # What LAWN chooses from.
 AUTOMATIC: SwitchName = "auto"  # At the median margin, as in the records.
 
 StudyConfig = ncf.Config | cifar.Config | imagenet.Config
-AnyConfig = StudyConfig | lm.Config
+AnyConfig = StudyConfig | digits.Config | lm.Config
 
 
 class Detail(NamedTuple):
@@ -77,6 +79,12 @@ class Example(NamedTuple):
     of_run: Callable[[Any, Any], tuple[training.Task, Any]] = lambda task, run: (task, None)
 
 
+def _of_hits(run: records.Record) -> tuple[np.ndarray, np.ndarray]:
+    """Return 100 for each of the examples that are right, 0 for the others."""
+    validation, test = (100.0 * read_bits(run[name]) for name in ("validation_hits", "hits"))
+    return validation, test
+
+
 IMAGE_CURVES = (
     *("accuracy", "ece", "nll", "held_out_margin_p50", "train_loss", "margin_p50", "flat_share"),
 )
@@ -87,14 +95,7 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
         "hr_at_10",
         ("ndcg_at_10", 1),
         ("hr_at_10", "ndcg_at_10", "validation_hr_at_10", "train_loss", "margin_p50"),
-        Detail(
-            ranking.per_user,
-            lambda run: (
-                100.0 * read_bits(run[f"{ranking.VALIDATION}hits"]),
-                100.0 * read_bits(run["hits"]),
-            ),
-            *("HR@10 (%)", 1, 1.0),
-        ),
+        Detail(ranking.per_user, _of_hits, "HR@10 (%)", 1, 1.0),
     ),
     lm.Config: Example(
         lm.load,
@@ -106,6 +107,13 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
             lambda run: (-np.array(run["pieces"][::2]), -np.array(run["pieces"][1::2])),
             *("bits per byte", -1, 0.02),
         ),
+    ),
+    digits.Config: Example(
+        digits.load,
+        "accuracy",
+        ("validation_loss", -1),
+        ("accuracy", "validation_accuracy", "train_loss", "margin_p50"),
+        Detail(digit_images.per_image, _of_hits, "accuracy (%)", 1, 1.0),
     ),
     cifar.Config: Example(
         cifar.make_task,
@@ -347,6 +355,11 @@ def reported(setting: AnyConfig) -> list[AnyConfig]:
     return [dataclasses.replace(setting, seeds=1, first_seed=seed) for seed in REPORTING_SEEDS]
 
 
+def with_files(run: AnyConfig, data_dir: Path | None) -> AnyConfig:
+    """Return a run whose data come from a folder, where it reads files."""
+    return run if isinstance(run, digits.Config) else dataclasses.replace(run, data_dir=data_dir)
+
+
 def index(found: Sequence[records.Record]) -> dict[str, records.Record]:
     """Return records by what they are of, the first of each."""
     return {identity(record["config"]): record for record in reversed(found)}
@@ -366,6 +379,8 @@ def identity(config: Mapping[str, Any]) -> str:
     kind: type[AnyConfig] = ncf.Config
     if "epoch_tokens" in config:
         kind = lm.Config
+    elif "noise" in config:
+        kind = digits.Config
     elif "image_size" in config:
         kind = imagenet.Config
     elif config["dataset"] in get_args(data.DatasetName):

@@ -1,7 +1,7 @@
 """Tunes each optimizer over its grid in `catalog.py`, then reports the best with other seeds.
 
-A comparison of `catalog.py` has nothing to tune: each of its settings is reported. A search draws
-its settings, and records which held-out examples each of them gets right.
+A comparison, in `comparisons.py`, has nothing to tune: each of its settings is reported. A search,
+in `searches.py` and `rivals.py`, draws its settings, and records what each held-out example scores.
 
     python -m benchmarks.paper.sweep --study movielens-100k-10k --data-dir DIR
 
@@ -10,7 +10,6 @@ have the same `--storage` share out the grid, a finished run is found in `--reco
 was cut short is run again. Then `python -m benchmarks.report` brings the tables up to date.
 """
 
-import collections
 import dataclasses
 import hashlib
 import json
@@ -24,8 +23,9 @@ import numpy as np
 import optuna
 from optuna.storages import journal
 
-from benchmarks.paper import language_model, rivals, studies
-from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
+from benchmarks.paper import rivals, searches, studies
+from benchmarks.paper.catalog import STUDIES
+from benchmarks.paper.comparisons import COMPARISONS
 from benchmarks.paper.studies import Comparison, Search, Study
 from benchmarks.tools.records import newest_or_new, write_scores
 from examples import training
@@ -34,8 +34,7 @@ from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.options import OptimizerName
 
-ALL_COMPARISONS = collections.ChainMap(COMPARISONS, language_model.COMPARISONS)
-ALL_SEARCHES = collections.ChainMap(SEARCHES, language_model.SEARCHES, rivals.SEARCHES)
+SEARCHES = {**searches.SEARCHES, **rivals.SEARCHES}
 ON_ACCELERATOR = 12  # Runs side by side; half of the points of a grid, or all of a short one.
 
 
@@ -48,7 +47,7 @@ class SweepConfig:
     """Runs what is missing of some studies."""
 
     study: tuple[str, ...]
-    """Which, one or more of `catalog.py`; an unknown name lists them all."""
+    """Which studies, comparisons or searches; an unknown name lists them all."""
     data_dir: Path | None = None
     """Where the dataset's files are, as the example has it; by default they are downloaded."""
     optimizers: tuple[OptimizerName, ...] = ()
@@ -64,7 +63,7 @@ class SweepConfig:
     `<date>-<dataset>`, or `<date>-<comparison>`, in benchmarks/records, or a new one of today."""
 
     def __post_init__(self) -> None:
-        known_names = [*STUDIES, *ALL_COMPARISONS, *ALL_SEARCHES]
+        known_names = [*STUDIES, *COMPARISONS, *SEARCHES]
         for name in self.study or [""]:
             if name not in known_names:
                 raise ValueError(f"study={name!r} must be one of {', '.join(known_names)}.")
@@ -85,10 +84,10 @@ def main(config: SweepConfig) -> None:
     for name in config.study:
         if name in STUDIES:
             run_study(STUDIES[name], config)
-        elif name in ALL_COMPARISONS:
-            run_comparison(ALL_COMPARISONS[name], config)
+        elif name in COMPARISONS:
+            run_comparison(COMPARISONS[name], config)
         else:
-            run_search(ALL_SEARCHES[name], config)
+            run_search(SEARCHES[name], config)
 
 
 def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
@@ -96,7 +95,7 @@ def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
     folder = config.records or newest_or_new(comparison.name)
     for group in comparison.groups.values():
         # Of each group its own, for the network may differ from one to the next.
-        task = comparison.example.load(dataclasses.replace(group[0], data_dir=config.data_dir))
+        task = comparison.example.load(studies.with_files(group[0], config.data_dir))
         runs = [run for setting in group for run in studies.reported(setting)]
         explore(config, task, comparison, runs, folder / "reported.jsonl")
 
@@ -104,7 +103,7 @@ def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
 def run_search(search: Search, config: SweepConfig) -> None:
     """Try every setting of a search."""
     folder = config.records or newest_or_new("searches")
-    task = search.example.load(dataclasses.replace(search.base, data_dir=config.data_dir))
+    task = search.example.load(studies.with_files(search.base, config.data_dir))
     for i in range(search.searches):
         for space in search.spaces:
             explore(config, task, search, search.settings(space, i), folder / "searched.jsonl")
@@ -204,7 +203,7 @@ def train(
     )
     seeds = [run.first_seed for run in runs]
     title = f"{path.stem}: {describe(runs)}"
-    task, source = study.example.of_run(task, dataclasses.replace(runs[0], data_dir=data_dir))
+    task, source = study.example.of_run(task, studies.with_files(runs[0], data_dir))
     with closing(source) if source else nullcontext():
         result = training.train(
             task,
@@ -256,7 +255,7 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    known = STUDIES | dict(ALL_COMPARISONS) | dict(ALL_SEARCHES)
+    known = STUDIES | COMPARISONS | SEARCHES
     dataset = lambda name: getattr(known[name].base, "dataset", "text")
     by_dataset = tables.group(known, dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())

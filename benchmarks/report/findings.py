@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.paper import attenuation, catalog
-from benchmarks.paper.catalog import CROSSING, FLATTENED
+from benchmarks.paper.comparisons import CROSSING, FLATTENED
 from benchmarks.paper.studies import AUTO, FREE, Study
 from benchmarks.report import goals, held_norms, search_tables
 from benchmarks.report.study_tables import NAMES, Found, measure

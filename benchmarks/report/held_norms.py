@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.paper import studies
-from benchmarks.paper.catalog import CROSSING, FLATTENED, HELD, HELD_NORMS
+from benchmarks.paper.comparisons import CROSSING, FLATTENED, HELD, HELD_NORMS
 from benchmarks.report import study_tables
 from benchmarks.report.missing import Missing
 from benchmarks.tools.records import records_of

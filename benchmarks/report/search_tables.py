@@ -14,8 +14,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
+from scipy import stats
 
-from benchmarks.paper import catalog, language_model, studies
+from benchmarks.paper import studies
+from benchmarks.paper.searches import SEARCHES
 from benchmarks.paper.studies import Search
 from benchmarks.report import search_slices, study_tables
 from benchmarks.report.missing import Missing
@@ -25,7 +27,6 @@ from examples.results import tables
 from examples.results.plots import LOOK, STYLES
 from examples.results.records import Record
 
-SEARCHES = {**catalog.SEARCHES, **language_model.SEARCHES}
 REPLICATES = 2000
 BAND = (10, 90)  # Percentiles of what is simulated.
 
@@ -102,6 +103,12 @@ def simulate(scores: Mapping[str, Scores], near: float, seed: int = 0) -> dict[s
     return {space: Simulated(best[space], share[space]) for space in scores}
 
 
+def ranks(simulated: Mapping[str, Simulated]) -> np.ndarray:
+    """Return the rank of each space after all trials, `(spaces, replicates)`; equals share one."""
+    ends = np.stack([of_space.best[:, -1] for of_space in simulated.values()])
+    return stats.rankdata(-ends, axis=0)
+
+
 def sections(found: Found) -> dict[str, str]:
     """Return the tables by search, "" where none was run to its end."""
     return {name: page(search, found) for name, search in SEARCHES.items()}
@@ -116,13 +123,15 @@ def page(search: Search, found: Found) -> str:
     budgets = [2**i for i in range(int(np.log2(search.trials)) + 1)]
     first, *_ = simulated
     rows = []
-    for space, of_space in simulated.items():
+    for (space, of_space), rank in zip(simulated.items(), ranks(simulated), strict=True):
         shown = [_score(of_space, budget, detail) for budget in budgets]
         beside = "" if space == first else _ahead(of_space, simulated[first])
-        rows.append((space, *shown, beside, _range(100 * of_space.near, digits=0)))
+        near = _range(100 * of_space.near, digits=0)
+        rows.append((space, *shown, _range(rank, digits=0), beside, near))
     columns = (
         "tuned",
         *(f"{budget} trials" if budget > 1 else "1 trial" for budget in budgets),
+        "rank",
         f"ahead of {first}",
         "settings near the best, %",
     )
@@ -131,7 +140,7 @@ def page(search: Search, found: Found) -> str:
         f"{detail.what} on test data, {search.what}, of the setting that is best on validation"
         f" data: median of simulated tunings, with the range of the middle {BAND[1] - BAND[0]}%."
         f" Searches: {len(done(search, found))}, of {search.trials} settings each. {spaces}."
-        f" Ahead: the share of tunings with all trials that end better than {first}'s. Near the"
+        f" Rank: among these after all trials, 1 is best. Ahead: the share of tunings with all trials that end better than {first}'s. Near the"
         f" best: within {detail.near:g} on test data. {len(runs)} runs,"
         f" {study_tables.origin(runs)}."
     )

@@ -68,11 +68,27 @@ class Digits:
         logits, test_logits = model(self.validation[0]), model(self.test[0])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return {
-            "validation_accuracy": _accuracy(logits, labels),
+            "validation_accuracy": jnp.mean(_hits(logits, labels)),
             "validation_loss": jnp.mean(losses),
-            "accuracy": _accuracy(test_logits, test_labels),
+            "accuracy": jnp.mean(_hits(test_logits, test_labels)),
             "ece": metrics.expected_calibration_error(jax.nn.softmax(test_logits), test_labels),
         }
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PerImage(Digits):
+    """Makes a task that evaluates to which images are read."""
+
+    def evaluate(self, model: MLP) -> dict[str, jax.Array]:
+        """Return whether each image is read, `(n,)` bools: those to choose by, and of the test."""
+        parts = {"validation_hits": self.validation, "hits": self.test}
+        return {name: _hits(model(pixels), labels) for name, (pixels, labels) in parts.items()}
+
+
+def per_image(task: Digits) -> PerImage:
+    """Return the task that evaluates to which images are read."""
+    return PerImage(**vars(task))
 
 
 def load(noise: float, batch_size: int) -> Digits:
@@ -99,5 +115,5 @@ def load(noise: float, batch_size: int) -> Digits:
     return Digits(train, validation, test, batch_size)
 
 
-def _accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+def _hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.argmax(logits, axis=-1) == labels

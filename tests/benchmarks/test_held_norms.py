@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.paper import studies
-from benchmarks.paper.catalog import CROSSING, FLATTENED, HELD_NORMS
+from benchmarks.paper.comparisons import CROSSING, FLATTENED, HELD_NORMS
 from benchmarks.report import held_norms
 from benchmarks.report.held_norms import NEVER, Norms
 

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from benchmarks.paper import rescue, stages
-from benchmarks.paper.catalog import HELD
+from benchmarks.paper.comparisons import HELD
 from examples import ncf
 from examples.results import records
 from examples.tasks.recommendation import ranking

@@ -57,3 +57,13 @@ def test_what_is_no_better_on_validation_is_not_taken(many):
     simulated = search_tables.simulate({"made": hits}, 1.0)["made"]
     # The first of each order stays.
     np.testing.assert_array_equal(simulated.best[:, -1], simulated.best[:, 0])
+
+
+def test_ranks_begin_with_the_best_and_equals_share_one(many):
+    high, low = np.full((1, TRIALS), 0.9), np.full((1, TRIALS), 0.3)
+    of_high, of_low = made(high, high), made(low, low)
+    simulated = search_tables.simulate({"low": of_low, "high": of_high, "again": of_high}, 1.0)
+    low_ranks, *high_ranks = search_tables.ranks(simulated)
+    np.testing.assert_array_equal(low_ranks, 3)
+    # The same scores in two orders: equal where all trials are known.
+    assert np.mean(high_ranks) == pytest.approx(1.5)

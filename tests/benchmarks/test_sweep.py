@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.paper import reported, studies, sweep
-from benchmarks.paper.catalog import COMPARISONS, SEARCHES, STUDIES
+from benchmarks.paper.catalog import STUDIES
+from benchmarks.paper.sweep import COMPARISONS, SEARCHES
 from benchmarks.report import missing, study_tables
 from benchmarks.tools.records import read_bits
 from examples import cifar, ncf, training
