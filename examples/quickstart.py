@@ -113,7 +113,7 @@ def tune(task: identifiers.Identifiers, config: Config) -> dict[str, Options]:
         for rate, free in itertools.product(config.learning_rates, config.free_epochs)
     ]
     automatic = [
-        Options(optimizer="adam_lawn", learning_rate=rate, free_epochs="rise", **shared)
+        Options(optimizer="adam_lawn", learning_rate=rate, free_epochs="flattening", **shared)
         for rate in config.learning_rates
     ]
     adam_trials, lawn_trials, automatic_trials = (
@@ -235,7 +235,7 @@ def _chosen(record: records.Record) -> str:
     other = f"weight decay {config['weight_decay']:g}"
     if config["optimizer"] == "adam_lawn":
         free = config["free_epochs"]
-        other = "nothing else to choose" if free == "rise" else f"{free:g} free epochs"
+        other = "nothing else to choose" if isinstance(free, str) else f"{free:g} free epochs"
     return f"peak {config['learning_rate']:g}, {other}"
 
 

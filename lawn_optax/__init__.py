@@ -1,7 +1,8 @@
 """Keep the weight norms of a network where you want them: LAWN for any Optax optimizer.
 
 wrap any optimizer   lawn
-when to constrain    at_step, at_epoch, at_gradient_rise, at_median_margin, hold_median_margin
+when to constrain    at_step, at_epoch
+                     at_flattening, at_gradient_rise, at_median_margin, hold_median_margin
 links of a chain     project_to_tangent, rescale_to_norms, scale_by_capped_trust_ratio
 ready made           adam_lawn, lamb_lawn, sgd_lawn, lamb_plus
 from the start       hyperball, adam_h, muon_h
@@ -21,7 +22,7 @@ Modules, each importing only from lines below its own:
     _groups          which leaf goes to which optimizer
     _selection       which leaves, over which axes
     _spheres         inner products and moves on trees
-    _automatic       switches that decide by what they observe
+    _gradient_switches               _margin_switches
     _switches        when to constrain               schedules
     _checks          every refusal and its text
     _paths           trees by path
@@ -31,14 +32,6 @@ Modules, each importing only from lines below its own:
 """
 
 from lawn_optax import baselines, diagnostics, losses, metrics, schedules
-from lawn_optax._automatic import (
-    GradientRiseState,
-    HoldMedianMarginState,
-    MedianMarginState,
-    at_gradient_rise,
-    at_median_margin,
-    hold_median_margin,
-)
 from lawn_optax._describe import (
     GroupSummary,
     LeafGroup,
@@ -47,8 +40,20 @@ from lawn_optax._describe import (
     describe,
     describe_groups,
 )
+from lawn_optax._gradient_switches import (
+    FlatteningState,
+    GradientRiseState,
+    at_flattening,
+    at_gradient_rise,
+)
 from lawn_optax._hyperball import adam_h, hyperball, muon_h
 from lawn_optax._lawn import LawnState, lawn
+from lawn_optax._margin_switches import (
+    HoldMedianMarginState,
+    MedianMarginState,
+    at_median_margin,
+    hold_median_margin,
+)
 from lawn_optax._presets import adam_lawn, lamb_lawn, lamb_plus, sgd_lawn
 from lawn_optax._selection import except_paths, only_paths
 from lawn_optax._switches import NormsOfState, Switch, at_epoch, at_step
@@ -63,6 +68,7 @@ from lawn_optax._weights import scale_to_margin, scale_to_norms
 __version__ = "0.2.0.dev0"
 
 __all__ = [
+    "FlatteningState",
     "GradientRiseState",
     "GroupSummary",
     "HoldMedianMarginState",
@@ -77,6 +83,7 @@ __all__ = [
     "adam_h",
     "adam_lawn",
     "at_epoch",
+    "at_flattening",
     "at_gradient_rise",
     "at_median_margin",
     "at_step",

@@ -19,7 +19,7 @@ LEVELS = [
     {"_geometry", "_paths", "_exchange", "losses", "metrics"},
     {"_checks"},
     {"_spheres", "_switches", "schedules"},
-    {"_selection", "_automatic"},
+    {"_selection", "_gradient_switches", "_margin_switches"},
     {"_transforms", "_lawn", "_groups"},
     {"_presets", "_hyperball", "_weights", "baselines", "diagnostics"},
     {"_describe"},

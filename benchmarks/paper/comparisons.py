@@ -21,7 +21,8 @@ def held_norms(
       crossing: about when the median margin passes 2.5 for good.
       flattened: by when the loss has flattened.
     """
-    never, rise = (dataclasses.replace(base, free_epochs=x) for x in (float(base.epochs), "rise"))
+    never = dataclasses.replace(base, free_epochs=float(base.epochs))
+    automatic = dataclasses.replace(base, free_epochs="flattening")
     later = [(taken, held) for taken in epochs for held in epochs if taken <= held]
 
     def scaled(epoch: float, factors: Sequence[float]) -> list[ncf.Config]:
@@ -30,7 +31,7 @@ def held_norms(
 
     return {
         "never": [never],
-        "rise": [rise],
+        "automatic": [automatic],
         "plane": [dataclasses.replace(base, free_epochs=h, norms_of=t) for t, h in later],
         "scale": scaled(crossing, (0.25, 0.5, 0.7, 1.4, 2.0, 4.0)),
         "rescue": scaled(flattened, (0.25, 0.4, 0.6, 0.8)),

@@ -29,7 +29,7 @@ def with_and_without(base: AnyConfig, rate: Range, decay: Range = DECAY) -> dict
     return {
         "AdamW": tuned(base, "adamw", rate, weight_decay=decay),
         "Adam-LAWN": tuned(base, "adam_lawn", rate, free_epochs=free_phase(base)),
-        "Adam-LAWN, automatic": tuned(base, "adam_lawn", rate),  # At the rise of the gradient.
+        "Adam-LAWN, automatic": tuned(base, "adam_lawn", rate),  # At the flattening.
     }
 
 

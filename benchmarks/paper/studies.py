@@ -28,7 +28,13 @@ from examples.tasks import digits as digit_images
 from examples.tasks.images import classification, data
 from examples.tasks.recommendation import ranking
 from examples.tasks.text import task as text
-from examples.training.options import SHAPES_NOTHING, WITH_DECAY, OptimizerName, SwitchName
+from examples.training.options import (
+    SHAPES_NOTHING,
+    WITH_DECAY,
+    WITH_SWITCH,
+    OptimizerName,
+    SwitchName,
+)
 
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
 REPORTING_SEEDS = (0, 1, 2)
@@ -387,5 +393,8 @@ def identity(config: Mapping[str, Any]) -> str:
         kind = cifar.Config
     # An option that a record is too old to have was its default.
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-    names = sorted(defaults.keys() - {*SHAPES_NOTHING, "seeds"})
+    left_out = {*SHAPES_NOTHING, "seeds"}
+    if config["optimizer"] not in WITH_SWITCH:
+        left_out.add("free_epochs")  # Given or not, it has none.
+    names = sorted(defaults.keys() - left_out)
     return json.dumps({name: config.get(name, defaults[name]) for name in names})

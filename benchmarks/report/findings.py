@@ -164,7 +164,7 @@ def of_held_norms(runs: held_norms.Runs) -> Iterator[Finding]:
         percent(held_norms.Norms(early, last)),
         f"held from epoch {early:g} on: {percent(held_norms.Norms(early, early))}; those of epoch"
         f" {late:g}: {percent(held_norms.Norms(late, late))}; never held, Adam:"
-        f" {percent(held_norms.NEVER)}; automatic: {percent(held_norms.RISE)}",
+        f" {percent(held_norms.NEVER)}; automatic: {percent(held_norms.AUTOMATIC)}",
         str(len(runs[held_norms.NEVER])),
         "Which norms to hold, and from when on",
     )

@@ -38,7 +38,8 @@ class Norms(NamedTuple):
 
 Runs = Mapping[Norms, Sequence[Record]]
 
-NEVER, RISE = Norms(float(HELD.epochs), float(HELD.epochs)), Norms("rise", "rise")
+NEVER = Norms(float(HELD.epochs), float(HELD.epochs))
+AUTOMATIC = Norms("flattening", "flattening")
 
 
 def load() -> Runs:
@@ -74,7 +75,7 @@ def plane(link: str, runs: Runs) -> str:
     figures = tables.markdown(("held from epoch", *(f"norms of {t:g}" for t in epochs)), rows)
     beside = {
         "Adam, whose norms are free": NEVER,
-        "the automatic switch, at the rise of the gradient": RISE,
+        "the automatic switch": AUTOMATIC,
     }
     beside |= {f"those of epoch {n.taken:g}, times {n.factor:g}": n for n in _scaled(runs)}
     others = [(name, _percent(runs[n]), _margin(runs[n])) for name, n in beside.items()]
@@ -156,7 +157,7 @@ def _by_factor(axes: Axes, runs: Runs) -> None:
         error = scores.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
         look: Any = {"fmt": style, "capsize": 2, "label": f"those of epoch {epoch}"}
         axes.errorbar([norms.factor for norms in of_epoch], scores.mean(axis=1), error, **look)
-    for norms, label, style in ((RISE, "automatic", "-."), (NEVER, "Adam", ":")):
+    for norms, label, style in ((AUTOMATIC, "automatic", "-."), (NEVER, "Adam", ":")):
         height = percents(runs[norms]).mean()
         axes.axhline(height, color="#888888", linestyle=style, label=label)
     axes.set_xscale("log", base=2)
@@ -178,7 +179,7 @@ def _norms(run: Record) -> Norms:
 
 def plane_epochs(runs: Runs) -> list[float]:
     """Return the epochs of the plane."""
-    return sorted({float(norms.taken) for norms in runs if norms not in (NEVER, RISE)})
+    return sorted({float(norms.taken) for norms in runs if norms not in (NEVER, AUTOMATIC)})
 
 
 def _scaled(runs: Runs) -> list[Norms]:

@@ -140,9 +140,9 @@ def page(search: Search, found: Found) -> str:
         f"{detail.what} on test data, {search.what}, of the setting that is best on validation"
         f" data: median of simulated tunings, with the range of the middle {BAND[1] - BAND[0]}%."
         f" Searches: {len(done(search, found))}, of {search.trials} settings each. {spaces}."
-        f" Rank: among these after all trials, 1 is best. Ahead: the share of tunings with all trials that end better than {first}'s. Near the"
-        f" best: within {detail.near:g} on test data. {len(runs)} runs,"
-        f" {study_tables.origin(runs)}."
+        f" Rank: after all trials; 1 is best. Ahead: the share of tunings with all trials that end"
+        f" better than {first}'s. Near the best: within {detail.near:g} on test data."
+        f" {len(runs)} runs, {study_tables.origin(runs)}."
     )
     slices = (
         f"![{detail.what} by what is tuned](../docs/{search.name}-slices.png)\n\nEvery setting of"

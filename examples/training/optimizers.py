@@ -50,6 +50,8 @@ def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn
     if free_epochs is not None:
         return lawn_optax.at_epoch(free_epochs, static.steps_per_epoch, norms_of=norms_of)
     match static.switch:
+        case "flattening":
+            return lawn_optax.at_flattening()
         case "rise":
             return lawn_optax.at_gradient_rise()
         case "hold":

@@ -28,7 +28,7 @@ OptimizerName = Literal[
     "adam_h",
     "muon_h",
 ]
-SwitchName = Literal["rise", "hold", "auto"]
+SwitchName = Literal["flattening", "rise", "hold", "auto"]
 BiasOptimizerName = Literal["sgd", "nesterov", "adam"]
 DecayForm = Literal["l2", "decoupled"]
 ScheduleName = Literal["polynomial", "cosine", "step-wise", "simple", "plateau", "abel"]
@@ -283,9 +283,10 @@ class Options(RunOptions):
     """Schedules simple and abel: when the one late decay comes, as a share of all epochs."""
     average_over: int = 1
     """Schedule abel: epochs over which weight norms are averaged; more where they are noisy."""
-    free_epochs: float | SwitchName = "rise"
+    free_epochs: float | SwitchName = "flattening"
     """LAWN's switch: how many epochs to train freely before norms are fixed, or an automatic rule.
-    rise: when the gradient rises; fixes the norms of the moment at which the rise began.
+    flattening: when the gradient rises relative to the loss; fixes the norms of the moment at
+    which the rise began. rise: the same of the gradient alone.
     hold: when the median margin reaches 3; then adjusts the norms to keep it there.
     auto: when the running average of the median margin reaches 2.5."""
     norms_of: float | None = None

@@ -10,6 +10,7 @@ from examples.training.options import Hyperparameters, Options
 
 _logger = logging.getLogger(__name__)
 UNREACHED = {
+    "flattening": "the gradient did not rise again relative to the loss",
     "rise": "the gradient did not rise again",
     "hold": "the median margin did not reach 3",
     "auto": "the median margin was not above 2.5 for good",

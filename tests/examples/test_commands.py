@@ -32,8 +32,8 @@ MISTAKES = {
     "a word for a number or a name": (
         ncf,
         ["--free-epochs", "soon"],
-        "--free-epochs: no type matching FLOAT|{rise,hold,auto} could be instantiated from"
-        " ['soon'].\n",
+        "--free-epochs: no type matching FLOAT|{flattening,rise,hold, auto} could be instantiated"
+        " from ['soon'].\n",
     ),
     "a negative batch size": (ncf, ["--batch-size", "-1"], "batch_size=-1 must be at least 1"),
     "an unknown optimizer": (ncf, ["--optimizer", "adamlawn"], "adamlawn"),
@@ -163,7 +163,11 @@ def test_a_run_that_never_switches_says_so_before_and_after(capsys):
 
 
 @pytest.mark.parametrize(
-    "switch", ["rise", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hold", "auto"))]
+    "switch",
+    [
+        "flattening",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("rise", "hold", "auto")),
+    ],
 )
 def test_an_automatic_switch_that_did_not_come_is_told_after(switch, capsys):
     command.run(lambda config: train(free_epochs=switch, learning_rate=0.0), lambda: None)

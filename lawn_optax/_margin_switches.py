@@ -1,4 +1,4 @@
-"""Automatic switches, which decide by the margins of the minibatches or by the gradient."""
+"""Automatic switches that decide by the margins of the minibatches."""
 
 import math
 from collections.abc import Mapping
@@ -201,112 +201,6 @@ def hold_median_margin(
         return held, HoldMedianMarginState(average, held, scale, factor)
 
     return Switch(init, update, extra_args=("margin",), factor=lambda state: state.factor)
-
-
-class GradientRiseState(NamedTuple):
-    """State of `at_gradient_rise`.
-
-    Attributes:
-      average: float32 scalar; the running average of the gradient's norm, from 0.
-      peak: float32 scalar; its maximum so far.
-      low: float32 scalar; its minimum since it has fallen from the peak.
-      fallen: bool scalar; whether it has fallen far enough to look for a minimum.
-      marked: bool scalar; whether it has begun to rise from there.
-    """
-
-    average: jax.Array
-    peak: jax.Array
-    low: jax.Array
-    fallen: jax.Array
-    marked: jax.Array
-
-
-def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
-    r"""Hold the norms of the moment at which the gradient begins to rise; nothing is to be tuned.
-
-    The norm :math:`x_t` of the gradient, over the constrained leaves, shoots up in the first steps,
-    falls while the network learns what is common to all examples, and rises as it begins to tell
-    single examples apart and its weights grow. It is averaged from :math:`a = 0` on, :math:`t`
-    counted from 0:
-
-    .. math::
-      a \leftarrow a + \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right) (x_t - a)
-
-    Once the average has fallen from its maximum by the factor `ratio`, its minimum is tracked. The
-    norms are marked when the average has risen from its minimum by the factor `mark_ratio`, and
-    again after each lower minimum. When it has risen by `ratio`, training is constrained, and the
-    first constrained update scales the weights to the marked norms. If the gradient only falls,
-    training stays free. The scale of the loss does not matter.
-
-    A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
-    the rise: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose
-    norm is not finite is left out.
-
-    Args:
-      ratio: the factor by which the average must fall, and then rise, to constrain; above 1 and
-        finite.
-      mark_ratio: the factor by which it must rise for the norms to be marked; from 1 to `ratio`.
-
-    Returns:
-      A `Switch` with a `GradientRiseState`. `lawn` gives it the norm; within `shard_map`, where
-      one device sees a piece of the gradient, give `update` the norm of the whole as
-      `gradient_norm=`, the same on every device.
-
-    Raises:
-      ValueError: if an argument is out of its range; on `update`, where `axis_name` is given and
-        `gradient_norm=` is not.
-
-    Examples:
-      A norm that falls from 8 to 1 at step 20 and rises to 2 at step 120:
-
-      >>> import jax.numpy as jnp, lawn_optax
-      >>> switch = lawn_optax.at_gradient_rise()
-      >>> state, constrain = switch.init(), False
-      >>> norms = iter(20 * [8.] + 100 * [1.] + 100 * [2.])
-      >>> step = 0
-      >>> while not constrain:
-      ...   seen = {'gradient_norm': next(norms)}
-      ...   constrain, state = switch.update(jnp.int32(step), state, seen)
-      ...   step += 1
-      >>> step, bool(switch.marked(state))
-      (127, True)
-    """
-    ratio, mark_ratio = number("ratio", ratio), number("mark_ratio", mark_ratio)
-    if not 1 < ratio < math.inf:
-        raise ValueError(f"ratio={ratio} must be above 1 and finite, such as 1.25.")
-    if not 1 <= mark_ratio <= ratio:
-        raise ValueError(f"mark_ratio={mark_ratio} must lie between 1 and ratio={ratio}.")
-
-    def init() -> GradientRiseState:
-        # Arrays of their own, each of which may be donated.
-        average, peak, low = (jnp.zeros([], jnp.float32) for _ in range(3))
-        return GradientRiseState(average, peak, low, jnp.zeros([], bool), jnp.zeros([], bool))
-
-    def update(
-        count: jax.Array, state: GradientRiseState, extra_args: Mapping[str, Any]
-    ) -> tuple[jax.Array, GradientRiseState]:
-        if extra_args.get("gradient_norm") is None:
-            raise ValueError(
-                "gradient_norm=None: where axis_name is given, at_gradient_rise needs the norm of"
-                " the whole gradient. Call update(grads, state, params, gradient_norm=norm), the"
-                " same on every device."
-            )
-        x = jnp.asarray(extra_args["gradient_norm"], jnp.float32)
-        weight = jnp.minimum(0.1, 6 / (count + 6))
-        average = state.average + weight * jnp.where(jnp.isfinite(x), x - state.average, 0)
-        peak = jnp.maximum(state.peak, average)
-        fallen = state.fallen | (ratio * average <= peak)
-        low = jnp.where(state.fallen, jnp.minimum(state.low, average), average)
-        marked = fallen & ((state.marked & (average > low)) | (average >= mark_ratio * low))
-        constrain = fallen & (average >= ratio * low)
-        return constrain, GradientRiseState(average, peak, low, fallen, marked)
-
-    return Switch(
-        init,
-        update,
-        extra_args=("gradient_norm",),
-        marked=lambda state: state.marked,
-    )
 
 
 def _median_margin(name: str, extra_args: Mapping[str, Any]) -> jax.Array:

@@ -1,0 +1,184 @@
+"""`at_flattening` and `at_gradient_rise`: the norms of the moment when a course was lowest."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import lawn_optax as lo
+from tests.helpers import norm, train
+
+# Shoots up, falls to a plateau, rises: the course of a gradient in neural collaborative filtering.
+COURSE = np.interp(np.arange(400), [0, 10, 60, 120, 160, 400], [0.1, 8.0, 2.0, 1.0, 1.0, 4.0])
+PARAMS = {"kernel": jnp.array([[3.0, 4.0]]), "bias": jnp.ones(2)}
+SWITCHES = {"gradient": lo.at_gradient_rise, "relative": lo.at_flattening}
+
+
+def follow(switch, norms, losses=None):
+    """The steps at which a switch is marked, and the first at which it says yes."""
+    losses = np.ones(len(norms)) if losses is None else losses
+    state, marked, first = switch.init(), [], None
+    for t, (x, loss) in enumerate(zip(norms, losses, strict=True)):
+        seen = {"gradient_norm": jnp.float32(x), "value": jnp.float32(loss)}
+        says, state = switch.update(jnp.int32(t), state, seen)
+        marked.append(bool(switch.marked(state)))
+        first = t if says and first is None else first
+    return np.array(marked), first
+
+
+@pytest.fixture(params=SWITCHES)
+def make(request):
+    """Makes one of the switches."""
+    return SWITCHES[request.param]
+
+
+def test_it_marks_the_minimum_and_is_sure_later(make):
+    marked, first = follow(make(), COURSE)
+    assert 160 < first < 300
+    begun = first - int(np.argmin(marked[:first][::-1]))  # after the last step without a mark
+    assert 120 < begun < 200
+
+
+def test_a_gradient_that_only_falls_never_switches(make):
+    marked, first = follow(make(), np.geomspace(10, 1e-3, 500))
+    assert first is None
+    assert not marked[5:].any()
+
+
+def test_a_rise_beyond_the_first_peak_counts(make):
+    # As under label noise, where what is memorised last has the largest gradients.
+    course = np.interp(np.arange(400), [0, 10, 60, 120, 400], [0.1, 3.0, 1.0, 1.0, 9.0])
+    marked, first = follow(make(), course)
+    assert 120 < first < 250
+    assert marked[first - 1]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_scale_of_the_loss_does_not_matter(make, scale):
+    assert follow(make(), scale * COURSE, np.full(400, scale))[1] == follow(make(), COURSE)[1]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_norms_that_are_not_finite_are_left_out(make, bad):
+    spoilt = COURSE.copy()
+    spoilt[::7] = bad
+    assert abs(follow(make(), spoilt)[1] - follow(make(), COURSE)[1]) < 20
+
+
+@pytest.mark.parametrize("first_norm", [0.0, np.nan])
+def test_nothing_seen_is_no_valley(make, first_norm):
+    course = np.geomspace(10, 1e-3, 300)
+    course[:5] = first_norm
+    assert follow(make(), course)[1] is None
+
+
+def gradients(t, params):
+    """Gradients of the norms of `COURSE`, half along the weights, so that these grow."""
+    direction = params["kernel"] / jnp.linalg.norm(params["kernel"])
+    turned = jnp.flip(direction, 1) * jnp.array([[1.0, -1.0]])
+    return {
+        "kernel": -jnp.asarray(COURSE, jnp.float32)[t] * (0.8 * direction + 0.6 * turned),
+        "bias": jnp.full(2, 1e3),  # a free leaf is not looked at
+    }
+
+
+def test_lawn_gives_it_the_norm_and_holds_those_of_the_minimum(make):
+    tx = lo.lawn(optax.sgd(0.01), make())
+    with_loss = tx._replace(update=lambda g, s, p: tx.update(g, s, p, value=jnp.float32(1)))
+    history, state = train(with_loss, PARAMS, gradients, 400)
+    _, first = follow(make(), COURSE)
+    assert int(state.steps - state.constrained_steps) == first
+    norms = [norm(p["kernel"]) for p in history]
+    begun = int(np.argmin(np.abs(np.array(norms[:first]) - norms[-1])))
+    assert 120 < begun < 200
+    np.testing.assert_allclose(norms[first:], norms[-1], rtol=3e-6)
+    assert norms[first - 1] > 1.01 * norms[-1]
+
+
+def test_the_norm_is_that_of_the_whole_gradient_on_every_device():
+    mesh = jax.make_mesh((4,), ("model",))
+    params = {"kernel": jnp.arange(1.0, 9.0).reshape(8, 1)}
+    tx = lo.lawn(optax.sgd(0.1), lo.at_gradient_rise())
+    _, plain = tx.update(params, tx.init(params), params)
+    placed = jax.device_put(params, NamedSharding(mesh, P("model")))
+    _, sharded = jax.jit(tx.update)(placed, tx.init(placed), placed)
+    np.testing.assert_allclose(plain.switch.average, sharded.switch.average, rtol=1e-6)
+    np.testing.assert_allclose(plain.switch.average, 0.1 * norm(params["kernel"]), rtol=1e-6)
+
+
+def test_within_shard_map_the_norm_is_asked_for(make):
+    tx = lo.lawn(optax.sgd(0.1), make(), axis_name="model")
+    update = lambda w, **seen: tx.update(w, tx.init(w), w, value=jnp.float32(2), **seen)[1].switch
+    w = jnp.ones((2, 2, 2))
+    with pytest.raises(ValueError, match=r"gradient_norm=None: where axis_name is given, at_"):
+        jax.vmap(update, axis_name="model")(w)
+    given = jax.vmap(lambda w: update(w, gradient_norm=jnp.float32(3)), axis_name="model")(w)
+    np.testing.assert_allclose(jax.tree.leaves(given)[0], 0.3, rtol=1e-6)
+
+
+def test_a_lower_minimum_takes_the_mark_back(make):
+    steps = [0, 10, 60, 200, 300, 400, 600, 700, 1200]
+    course = np.interp(np.arange(1200), steps, [1, 8, 2, 2, 2.4, 2.4, 1.0, 1.0, 5])
+    marked, first = follow(make(), course)
+    assert marked[400]
+    assert not marked[650]
+    assert marked[first]
+    assert first > 700
+
+
+@pytest.mark.parametrize("mark_ratio", [0.9, 1.3, float("nan")])
+def test_a_ratio_for_the_mark_out_of_range_is_refused(make, mark_ratio):
+    with pytest.raises(ValueError, match=rf"mark_ratio={mark_ratio} must lie between 1 and ratio"):
+        make(mark_ratio=mark_ratio)
+
+
+@pytest.mark.parametrize("ratio", [1.0, float("nan"), float("inf")])
+def test_a_ratio_out_of_range_is_refused(make, ratio):
+    with pytest.raises(ValueError, match=rf"ratio={ratio} must be above 1 and finite"):
+        make(ratio)
+
+
+# What the loss tells beyond the gradient.
+
+
+def test_a_gradient_that_falls_more_slowly_than_the_loss_flattens():
+    steps = np.arange(400)
+    norms = np.interp(steps, [0, 60, 120, 400], [8.0, 1.0, 1.0, 0.5])  # only falls
+    losses = np.interp(steps, [0, 120, 400], [2.0, 1.9, 0.1])
+    assert follow(lo.at_gradient_rise(), norms)[1] is None
+    marked, first = follow(lo.at_flattening(), norms, losses)
+    assert 150 < first < 300
+    assert marked[first]
+
+
+def test_a_loss_that_falls_as_its_gradient_does_not_flatten():
+    # As a regression does: the gradient of a mean square falls with its root.
+    losses = np.geomspace(2.0, 0.5, 400)
+    norms = losses * np.interp(np.arange(400), [0, 60, 400], [4.0, 1.0, 1.1])
+    assert follow(lo.at_flattening(), norms, losses)[1] is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, -1.0])
+def test_losses_that_have_no_logarithm_are_left_out(bad):
+    losses = np.ones(400)
+    losses[::7] = bad
+    spoilt = follow(lo.at_flattening(), COURSE, losses)[1]
+    assert abs(spoilt - follow(lo.at_flattening(), COURSE)[1]) < 20
+    assert follow(lo.at_flattening(), COURSE, np.full(400, bad))[1] is None
+
+
+def test_without_a_loss_it_says_what_to_do():
+    tx = lo.adam_lawn(0.1, lo.at_flattening())
+    with pytest.raises(ValueError, match=r"value=None: at_flattening needs the minibatch's loss"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+def test_the_loss_reaches_the_inner_optimizer_too():
+    inner = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
+    tx = lo.lawn(inner, lo.at_flattening())
+    _, state = tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=jnp.float32(2))
+    np.testing.assert_allclose(state.switch.loss, 0.2, rtol=1e-6)
+    np.testing.assert_allclose(state.inner[1].best_value, 2, rtol=1e-6)
