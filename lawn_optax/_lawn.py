@@ -74,7 +74,7 @@ def lawn(
 
     Args:
       inner: any optimizer, learning rate included.
-      switch: when to constrain: a number of free updates, `at_step`, `at_epoch`,
+      switch: when to constrain: a number of free updates, `at_step`, `at_epoch`, `at_flattening`,
         `at_gradient_rise`, `at_median_margin`, or `hold_median_margin`, which adjusts the norms.
       mask: which leaves are constrained: a tree of bools, a prefix of one, or a callable from
         parameters to either; see also `only_paths` and `except_paths`. By default those with two

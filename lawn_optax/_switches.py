@@ -173,6 +173,7 @@ def as_switch(switch: Switch | int | jax.Array, name: str = "switch") -> Switch:
     if callable(switch) or isinstance(switch, (str, float, tuple)) or switch is None:
         raise TypeError(
             f"{name}={switch!r} must be a number of free updates, at_step(n), at_epoch(epochs,"
-            " steps_per_epoch), at_gradient_rise(), at_median_margin() or hold_median_margin()."
+            " steps_per_epoch), at_flattening(), at_gradient_rise(), at_median_margin() or"
+            " hold_median_margin()."
         )
     return _at_step(name, switch)

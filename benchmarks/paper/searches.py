@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.paper.catalog import short
 from benchmarks.paper.studies import AnyConfig, Range, Search, Space
-from examples import digits, lm
+from examples import lm, small
 from examples.training.options import OptimizerName
 
 Setting = tuple[AnyConfig, Space]
@@ -74,11 +74,11 @@ def contest(name: str, what: str, base: AnyConfig, peak: Range, searches: int) -
 
 
 ALL = (
-    contest("digits", "digits, 40 epochs", digits.Config(), Range(3e-4, 3e-2), searches=2),
+    contest("digits", "digits, 40 epochs", small.Config(), Range(3e-4, 3e-2), searches=2),
     contest(
         "digits-noisy",
         "digits with a fifth of the training labels wrong, 40 epochs",
-        digits.Config(noise=0.2),
+        small.Config(noise=0.2),
         Range(3e-4, 3e-2),
         searches=2,
     ),

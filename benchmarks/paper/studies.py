@@ -22,9 +22,9 @@ import numpy as np
 from scipy.stats import qmc
 
 from benchmarks.tools.records import read_bits
-from examples import cifar, digits, imagenet, lm, ncf, training
+from examples import cifar, imagenet, lm, ncf, small, training
 from examples.results import records
-from examples.tasks import digits as digit_images
+from examples.tasks import labelled
 from examples.tasks.images import classification, data
 from examples.tasks.recommendation import ranking
 from examples.tasks.text import task as text
@@ -42,7 +42,7 @@ FREE, AUTO = "free epochs", "the automatic switch"  # What LAWN chooses from.
 AUTOMATIC: SwitchName = "auto"  # At the median margin, as in the records.
 
 StudyConfig = ncf.Config | cifar.Config | imagenet.Config
-AnyConfig = StudyConfig | digits.Config | lm.Config
+AnyConfig = StudyConfig | small.Config | lm.Config
 
 
 class Detail(NamedTuple):
@@ -114,12 +114,12 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
             *("bits per byte", -1, 0.02),
         ),
     ),
-    digits.Config: Example(
-        digits.load,
+    small.Config: Example(
+        small.load,
         "accuracy",
         ("validation_loss", -1),
-        ("accuracy", "validation_accuracy", "train_loss", "margin_p50"),
-        Detail(digit_images.per_image, _of_hits, "accuracy (%)", 1, 1.0),
+        ("accuracy", "validation_accuracy", "nll", "train_loss", "margin_p50"),
+        Detail(labelled.per_example, _of_hits, "accuracy (%)", 1, 1.0),
     ),
     cifar.Config: Example(
         cifar.make_task,
@@ -363,7 +363,7 @@ def reported(setting: AnyConfig) -> list[AnyConfig]:
 
 def with_files(run: AnyConfig, data_dir: Path | None) -> AnyConfig:
     """Return a run whose data come from a folder, where it reads files."""
-    return run if isinstance(run, digits.Config) else dataclasses.replace(run, data_dir=data_dir)
+    return run if isinstance(run, small.Config) else dataclasses.replace(run, data_dir=data_dir)
 
 
 def index(found: Sequence[records.Record]) -> dict[str, records.Record]:
@@ -386,7 +386,7 @@ def identity(config: Mapping[str, Any]) -> str:
     if "epoch_tokens" in config:
         kind = lm.Config
     elif "noise" in config:
-        kind = digits.Config
+        kind = small.Config
     elif "image_size" in config:
         kind = imagenet.Config
     elif config["dataset"] in get_args(data.DatasetName):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from examples import quickstart, training
-from examples.tasks import digits, identifiers
+from examples.tasks import identifiers, small
 from examples.training.options import Options
 from tests.examples.toys import toy_uses
 
@@ -130,7 +130,7 @@ def test_a_quickstart_that_cannot_be_is_named(options, message):
     ],
 )
 def test_every_optimizer_learns_and_lawn_holds_its_norms(optimizer):
-    task = digits.load(noise=0.0, batch_size=250)
+    task = small.load("digits", 250)
     rate = 0.05 if optimizer.startswith("sgd") else 0.01
     free = {"free_epochs": 1.0} if optimizer.endswith("lawn") else {}
     options = Options(optimizer=optimizer, learning_rate=rate, epochs=4, seeds=1, **free)
@@ -148,11 +148,11 @@ def test_seeds_train_side_by_side_as_they_would_alone(backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     for compiled in (training.train_epoch, training.evaluate):
         compiled.clear_cache()
-    task = digits.load(noise=0.2, batch_size=250)
+    task = small.load("digits", 250, noise=0.2)
     options = Options(epochs=2, seeds=2, free_epochs=0.5, learning_rate=0.01)
     together = training.train(task, options).curve
     alone = training.train(task, options, seeds=[1]).curve
-    for name in ("train_loss", "margin_p50", "norm/layer3/kernel"):
+    for name in ("train_loss", "margin_p50", "norm/last/kernel"):
         np.testing.assert_allclose(together[name][1], alone[name][0], rtol=1e-4)
 
 
@@ -172,7 +172,7 @@ def test_options_that_do_not_fit_are_named(options, message):
 
 
 def test_digits_are_split_once_and_noise_is_what_it_says():
-    clean, noisy = digits.load(0.0, 100), digits.load(0.2, 100)
+    clean, noisy = small.load("digits", 100), small.load("digits", 100, noise=0.2)
     assert [len(part[1]) for part in (clean.train, clean.validation, clean.test)] == [
         1000,
         400,

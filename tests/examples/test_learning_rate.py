@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from examples import cifar, training
-from examples.tasks import digits
+from examples.tasks import small
 from examples.training.optimizers import make_optimizer
 from examples.training.options import OF_SCHEDULES, WITH_DECAY, Options, ScheduleName
 
@@ -166,7 +166,7 @@ def test_around_any_free_optimizer_abel_without_a_bounce_is_simple(optimizer):
 
 
 def test_a_run_sees_its_training_loss():
-    task = digits.load(noise=0.0, batch_size=250)
+    task = small.load("digits", 250)
     shared = {"optimizer": "sgd", "learning_rate": 1e-9, "epochs": 14, "warmup_epochs": 0.0}
     train = lambda schedule: training.train(
         task, Options(**shared, seeds=1, schedule=schedule, decay_factor=0.5), every_epoch=False

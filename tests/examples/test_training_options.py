@@ -12,7 +12,7 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 
 from examples import lm, training
-from examples.tasks import digits
+from examples.tasks import small
 from examples.tasks.images.task import ImageTask
 from examples.tasks.recommendation import ranking
 from examples.tasks.text.corpus import Corpus
@@ -26,7 +26,7 @@ OPTIONS = {"optimizer": "sgd", "learning_rate": 0.1, "epochs": 2, "seeds": 2, "w
 
 @pytest.fixture(scope="module")
 def task():
-    return digits.load(noise=0.0, batch_size=250)
+    return small.load("digits", 250)
 
 
 def test_the_gradient_as_a_whole_is_clipped():
@@ -106,7 +106,7 @@ def test_a_record_has_the_options_that_are_not_as_they_were_before_there_were_su
 @pytest.mark.parametrize("name", ["digits", "images", "recommendation", "text"])
 def test_the_places_that_a_task_names_are_in_its_model(name):
     tasks = {
-        "digits": lambda: digits.load(noise=0.0, batch_size=250),
+        "digits": lambda: small.load("digits", 250),
         "images": lambda: ImageTask(
             classes=10,
             model_name="vgg5",

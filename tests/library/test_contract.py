@@ -25,6 +25,7 @@ OPTIMIZERS = {
     "lawn(reset)": lambda: lo.lawn(adam(), 3, reset_inner=True),
     "lawn(auto)": lambda: lo.lawn(adam(), lo.at_median_margin(threshold=0.5)),
     "lawn(hold)": lambda: lo.lawn(adam(), lo.hold_median_margin(threshold=0.5)),
+    "lawn(flattening)": lambda: lo.lawn(adam(), lo.at_flattening(1.01, 1.0)),
     "lawn(rise)": lambda: lo.lawn(adam(), lo.at_gradient_rise(1.01, 1.0)),
     "lawn(norms_of)": lambda: lo.lawn(adam(), lo.at_step(5, norms_of=2)),
     "adam_lawn": lambda: lo.adam_lawn(0.05, lo.at_epoch(0.3, 10)),
@@ -52,7 +53,8 @@ PARAMS = {
     "scalar": jnp.float32(0.5),
     "b": [jnp.linspace(-1.0, 1.0, 12).reshape(2, 3, 2)],
 }
-EXTRA = {"margin": jnp.float32(1.0)}  # What switches see of training, by the name of the argument.
+# What switches see of training, by the name of the argument.
+EXTRA = {"margin": jnp.float32(1.0), "value": jnp.float32(0.5)}
 
 
 def types(tree):
@@ -209,7 +211,7 @@ def test_weights_keep_their_dtype_whatever_that_of_the_gradients(tx, of_weights,
 def test_unknown_extra_arguments_change_nothing(tx):
     state = tx.init(PARAMS)
     plain = tx.update(PARAMS, state, PARAMS, **EXTRA)
-    extra = tx.update(PARAMS, state, PARAMS, **EXTRA, value=1.0, nonsense="x")
+    extra = tx.update(PARAMS, state, PARAMS, **EXTRA, nonsense="x")
     jax.tree.map(np.testing.assert_array_equal, plain, extra)
 
 

@@ -1,0 +1,152 @@
+"""Small problems that need no download: a thousand examples or so, and seconds to train.
+
+`digits`         handwritten digits, from scikit-learn: 8 x 8 pixels
+`breast-cancer`  benign or malignant, from scikit-learn: 30 measurements
+`wine`           three cultivars, from scikit-learn: 13 measurements
+`made`           scikit-learn's `make_classification`: five classes, 10 of 50 features tell, a tenth
+                 of the labels is drawn anew
+`parity`         whether three of 30 signs multiply to plus: a rule that can be learned or memorised
+`lines`          which of 20 modules of Python's standard library a line is from, by its words
+`mnist1d`        Greydanus' one-dimensional digits (arXiv 2011.14439), from the package `mnist1d`
+"""
+
+import itertools
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, get_args
+
+import jax.numpy as jnp
+import numpy as np
+from sklearn import datasets
+
+from examples.tasks import standard_library
+from examples.tasks.labelled import Labelled
+
+Arrays = tuple[np.ndarray, np.ndarray]
+SmallName = Literal["digits", "breast-cancer", "wine", "made", "parity", "lines", "mnist1d"]
+
+
+class Small(NamedTuple):
+    """Says what a problem consists of.
+
+    Attributes:
+      load: to its features and labels, `(n, features)` and `(n,)`.
+      train: how many examples to train on.
+      validation: how many to choose by; the others are the test.
+      widths: of the hidden layers.
+    """
+
+    load: Callable[[], Arrays]
+    train: int
+    validation: int
+    widths: tuple[int, ...] = (128, 128)
+
+
+def load(name: SmallName, batch_size: int, noise: float = 0.0) -> Labelled:
+    """Load a problem, always split in the same way.
+
+    Args:
+      name: which one.
+      batch_size: training examples in a batch, at most all.
+      noise: share of the training labels that are changed to another class, always the same ones.
+
+    Raises:
+      ValueError: for a share or a batch size that cannot be.
+      ImportError: if a package that holds the data is not installed.
+    """
+    problem = PROBLEMS[name]
+    if not 0 <= noise <= 1:
+        raise ValueError(f"noise={noise} must be a share between 0 and 1.")
+    if not 1 <= batch_size <= problem.train:
+        raise ValueError(
+            f"batch_size={batch_size} must lie between 1 and the {problem.train:,} examples."
+        )
+    features, classes = problem.load()
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(classes))
+    x, labels = features[order].astype(np.float32), classes[order].astype(np.int32)
+    count = int(labels.max()) + 1
+    wrong = rng.permutation(problem.train)[: round(noise * problem.train)]
+    labels[wrong] = (labels[wrong] + rng.integers(1, count, len(wrong))) % count
+    ends = (0, problem.train, problem.train + problem.validation, len(labels))
+    train, validation, test = (
+        (jnp.asarray(x[a:b]), jnp.asarray(labels[a:b])) for a, b in itertools.pairwise(ends)
+    )
+    return Labelled(train, validation, test, count, problem.widths, batch_size)
+
+
+def _standardised(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(axis=0)) / x.std(axis=0)
+
+
+def _digits() -> Arrays:
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    return pixels / 16, labels
+
+
+def _breast_cancer() -> Arrays:
+    x, labels = datasets.load_breast_cancer(return_X_y=True)
+    return _standardised(x), labels
+
+
+def _wine() -> Arrays:
+    x, labels = datasets.load_wine(return_X_y=True)
+    return _standardised(x), labels
+
+
+def _made() -> Arrays:
+    x, labels = datasets.make_classification(
+        2500, 50, n_informative=10, n_classes=5, flip_y=0.1, random_state=0
+    )
+    return _standardised(x), labels
+
+
+def _parity() -> Arrays:
+    signs = np.random.default_rng(0).choice((-1, 1), (3000, 30))
+    return signs, signs[:, :3].prod(axis=1) > 0
+
+
+def _lines() -> Arrays:
+    folder = standard_library.folder()
+    found = standard_library.modules(folder)
+    if not found:
+        raise standard_library.missing(folder)
+    largest = sorted(found, key=lambda name: (-found[name].stat().st_size, name))[:20]
+    rows, labels = [], []
+    for label, name in enumerate(largest):
+        for line in found[name].read_text(encoding="utf-8", errors="ignore").splitlines():
+            words = re.findall(r"[A-Za-z_]{3,}", line)
+            if len(words) >= 3:
+                rows.append([zlib.crc32(word.encode()) % 1000 for word in words])
+                labels.append(label)
+    chosen = np.random.default_rng(0).permutation(len(rows))[:6000]
+    x = np.zeros((len(chosen), 1000))
+    for row, i in zip(x, chosen, strict=True):
+        row[rows[i]] = 1
+    return x, np.array(labels)[chosen]
+
+
+def _mnist1d() -> Arrays:
+    try:
+        from mnist1d import data
+    except ImportError as error:
+        raise ImportError(
+            "dataset=mnist1d is generated by the package mnist1d: pip install mnist1d"
+        ) from error
+    made = data.make_dataset(data.get_dataset_args())
+    parts = zip(*[(made[f"x{part}"], made[f"y{part}"]) for part in ("", "_test")], strict=True)
+    x, labels = (np.concatenate(part) for part in parts)
+    return x, labels
+
+
+PROBLEMS: Mapping[SmallName, Small] = {
+    "digits": Small(_digits, 1000, 400, widths=(512, 512)),
+    "breast-cancer": Small(_breast_cancer, 200, 100),
+    "wine": Small(_wine, 80, 40),
+    "made": Small(_made, 500, 500),
+    "parity": Small(_parity, 1000, 500),
+    "lines": Small(_lines, 3000, 1000),
+    "mnist1d": Small(_mnist1d, 4000, 500),
+}
+assert set(PROBLEMS) == set(get_args(SmallName))
