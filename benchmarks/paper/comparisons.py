@@ -54,7 +54,7 @@ HELD_NORMS = Comparison(
 
 # What automatic switches do on small problems. `at_flattening` was found on two of them, mnist1d
 # and digits with wrong labels; its constants are those of `at_gradient_rise`, chosen on others.
-EPOCHS_OF_BATCHES = {"a tenth": 60, "all": 300}  # Of a tenth of the examples, or all of them.
+EPOCHS_OF_BATCHES = {"a tenth": 60, "all": 150}  # Of a tenth of the examples, or all of them.
 NOISE = 0.2
 SWITCHES: tuple[SwitchName, ...] = ("flattening", "rise", "hold")
 FREE_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)

@@ -25,6 +25,7 @@ from benchmarks.report import (
     missing,
     search_tables,
     study_tables,
+    switch_tables,
 )
 from benchmarks.tools.records import RECORDS, records_of
 from examples import quickstart
@@ -69,6 +70,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     costs, photographs = cost_tables.load(), records_of("imagenet")
     parted = attenuation.of_defaults(records_of("attenuation"))
     searched = search_tables.load()
+    switches = switch_tables.load()
     held, flattened = held_norms.load(), held_norms.load_rescue()
     tables = study_tables.SECTIONS
     pages = {
@@ -77,15 +79,17 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *findings.of_studies(found),
                 *findings.of_first_run(first_run),
                 *findings.of_attenuation(parted),
+                *findings.of_switches(switches),
                 *findings.of_held_norms(held),
                 *findings.of_searches(searched),
-                *findings.of_costs(costs),
             ]
         ),
+        "findings-of-costs": findings.table([*findings.of_costs(costs)]),
         "missing": missing.table(
             [
                 *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
                 *study_tables.imagenet_missing(photographs),
+                *switch_tables.missing(switches),
                 *held_norms.missing(held, flattened),
                 *search_tables.missing(searched),
                 *goals.missing(costs),
@@ -95,6 +99,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "imagenet": study_tables.imagenet(photographs),
         "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
         "held-norms": held_norms.plane("../docs/held-norms.png", held),
+        "switches": switch_tables.table(switches),
         "rescue": held_norms.rescue(flattened, held),
         **search_tables.sections(searched),
     }

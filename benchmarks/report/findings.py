@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.paper import attenuation, catalog
+from benchmarks.paper import attenuation, catalog, searches
 from benchmarks.paper.comparisons import CROSSING, FLATTENED
-from benchmarks.paper.studies import AUTO, FREE, Study
-from benchmarks.report import goals, held_norms, search_tables
+from benchmarks.paper.studies import AUTO, FREE, REPORTING_SEEDS, Study
+from benchmarks.report import goals, held_norms, search_tables, switch_tables
 from benchmarks.report.study_tables import NAMES, Found, measure
 from benchmarks.tools.records import RECORDS
 from examples.results import tables
@@ -152,6 +152,27 @@ def of_attenuation(found: Sequence[Record]) -> Iterator[Finding]:
         )
 
 
+def of_switches(found: switch_tables.Switched) -> Iterator[Finding]:
+    """Yield what the automatic switch gains over Adam, beside the best free phase."""
+    if not found:
+        return
+    gains = switch_tables.mean_gains(found)
+    shown = {what: _mean_of(list(of.values())) for what, of in gains.items()}
+    others = [name for name in shown if name != "flattening"]
+    yield Finding(
+        f"gain in accuracy over Adam, percentage points, mean (least to most) of {len(found)} small"
+        " problems: at_flattening",
+        shown["flattening"],
+        "; ".join(f"{switch_tables.FUNCTIONS.get(name, name)}: {shown[name]}" for name in others),
+        str(len(REPORTING_SEEDS)),
+        "Automatic switches on small problems",
+    )
+
+
+def _mean_of(gains: Sequence[float]) -> str:
+    return f"{np.mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f})"
+
+
 def of_held_norms(runs: held_norms.Runs) -> Iterator[Finding]:
     """Yield what early norms are worth, whenever they are held, beside late ones and none."""
     if not runs:
@@ -172,7 +193,7 @@ def of_held_norms(runs: held_norms.Runs) -> Iterator[Finding]:
 
 def of_searches(found: Found) -> Iterator[Finding]:
     """Yield what a tuning with all trials comes to, LAWN's beside that of weight decay."""
-    for search in search_tables.SEARCHES.values():
+    for search in searches.AS_HARD:
         if ended := search_tables.ends(search, found):
             first, *others = ended
             for space in others:
@@ -183,6 +204,18 @@ def of_searches(found: Found) -> Iterator[Finding]:
                     f"{len(search_tables.done(search, found))} searches",
                     "Tuned as hard",
                 )
+    for search in searches.ALL:
+        if ended := search_tables.ends(search, found):
+            automatic = "Adam-LAWN, automatic"
+            ranks = [f"{space}: {end.rank}" for space, end in ended.items() if space != automatic]
+            yield Finding(
+                f"rank of {len(ended)} optimizers, {search.trials} trials each, {search.what}:"
+                f" {automatic}",
+                ended[automatic].rank,
+                "; ".join(ranks),
+                f"{len(search_tables.done(search, found))} searches",
+                "All optimizers, tuned alike",
+            )
 
 
 def of_costs(found: Sequence[Record]) -> Iterator[Finding]:

@@ -51,11 +51,19 @@ class Simulated(NamedTuple):
 
 
 class End(NamedTuple):
-    """Says what a tuning with all trials comes to: of what, how much, and how often ahead."""
+    """Says what a tuning with all trials comes to.
+
+    Attributes:
+      what: the score in words.
+      score: how much, with its range.
+      ahead: how often it ends above the first space's.
+      rank: among all spaces, 1 is best.
+    """
 
     what: str
     score: str
     ahead: str
+    rank: str
 
 
 def load() -> Found:
@@ -161,8 +169,13 @@ def ends(search: Search, found: Found) -> dict[str, End]:
     simulated = simulate(_scores(search, found), detail.near)
     first = next(iter(simulated.values()))
     return {
-        space: End(detail.what, _score(of_space, search.trials, detail), _ahead(of_space, first))
-        for space, of_space in simulated.items()
+        space: End(
+            detail.what,
+            _score(of_space, search.trials, detail),
+            _ahead(of_space, first),
+            _range(rank, digits=0),
+        )
+        for (space, of_space), rank in zip(simulated.items(), ranks(simulated), strict=True)
     }
 
 
