@@ -218,20 +218,18 @@ def train(
         state = result.state
         detail = training.evaluate(study.example.detail.task(task), state.params, state.rest)
     with_norms = isinstance(study, Comparison) and study.norms
-    kept = {
-        name: values
-        for name, values in result.curve.items()
+    kept = [
+        name
+        for name in result.curve
         if name in study.example.curves or (with_norms and name.startswith(norms.LAYER))
-    }
+    ]
     for i, run in enumerate(runs):
         about = {"benchmark": "sweep", "study": study.name, "data": data, "side_by_side": len(runs)}
         about |= run.config()
-        curve = {name: values[i : i + 1] for name, values in kept.items()}
-        made = records.make_records(about, [run.first_seed], result._replace(curve=curve))
-        found += [
-            record | {name: write_scores(np.asarray(x[i])) for name, x in detail.items()}
-            for record in made
-        ]
+        curve = {name: values[i : i + 1] for name, values in result.curve.items()}
+        (record,) = records.make_records(about, [run.first_seed], result._replace(curve=curve))
+        record |= {part: {name: record[part][name] for name in kept} for part in ("curve", "final")}
+        found.append(record | {name: write_scores(np.asarray(x[i])) for name, x in detail.items()})
     # At the end of a grid two processes may run the same.
     done = read(path)
     records.append_records(path, [r for r in found if studies.identity(r["config"]) not in done])
