@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from benchmarks.paper.catalog import short
 from benchmarks.paper.searches import LANGUAGE_MODEL
 from benchmarks.paper.studies import Comparison
-from examples import cifar, ncf, small
-from examples.tasks import small as small_problems
-from examples.training.options import OptimizerName, ScheduleName, SwitchName
+from examples import cifar, ncf
+from examples.training.options import OptimizerName, ScheduleName
 
 
 def held_norms(
@@ -50,50 +49,6 @@ HELD_NORMS = Comparison(
         crossing=CROSSING,
         flattened=FLATTENED,
     ),
-)
-
-# What automatic switches do on small problems. `at_flattening` was found on two of them, mnist1d
-# and digits with wrong labels; its constants are those of `at_gradient_rise`, chosen on others.
-EPOCHS_OF_BATCHES = {"a tenth": 60, "all": 150}  # Of a tenth of the examples, or all of them.
-NOISE = 0.2
-SWITCHES: tuple[SwitchName, ...] = ("flattening", "rise", "hold")
-FREE_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)
-
-
-def by_switch(base: small.Config) -> list[list[small.Config]]:
-    """Return Adam-LAWN never constrained, after some free phases, and by each automatic switch."""
-    lengths = [share * base.epochs for share in (1, *FREE_SHARES)]
-    with_switch = lambda free: dataclasses.replace(base, free_epochs=free)
-    return [list(map(with_switch, lengths)), *([with_switch(name)] for name in SWITCHES)]
-
-
-def on_small(name: small_problems.SmallName, noise: float, batch: str) -> small.Config:
-    """Return Adam-LAWN on a small problem."""
-    train, epochs = small_problems.PROBLEMS[name].train, EPOCHS_OF_BATCHES[batch]
-    return small.Config(
-        dataset=name,
-        noise=noise,
-        batch_size=train if batch == "all" else train // 10,
-        epochs=epochs,
-        warmup_epochs=epochs / 20,
-        learning_rate=0.01 if batch == "all" else 0.003,
-    )
-
-
-ON_SMALL = {
-    (name, noise, batch): on_small(name, noise, batch)
-    for name in small_problems.PROBLEMS
-    for noise in ((0.0, NOISE) if name == "digits" else (0.0,))
-    for batch in EPOCHS_OF_BATCHES
-}
-SWITCHING = Comparison(
-    name="switches",
-    base=next(iter(ON_SMALL.values())),
-    groups={
-        f"{' '.join(map(str, problem))}, {i}": group
-        for problem, base in ON_SMALL.items()
-        for i, group in enumerate(by_switch(base))
-    },
 )
 
 # Norms that bounce, as in "How to decay your learning rate" (arXiv 2103.12682): Table S2 and Figure
@@ -199,6 +154,4 @@ TRANSFER = transfer(
     rates={"adamw": _ADAM, "adam_lawn": _ADAM, "adam_h": _RELATIVE, "muon_h": _RELATIVE},
 )
 
-COMPARISONS = {
-    comparison.name: comparison for comparison in (HELD_NORMS, SWITCHING, *BOUNCING, TRANSFER)
-}
+COMPARISONS = {comparison.name: comparison for comparison in (HELD_NORMS, *BOUNCING, TRANSFER)}

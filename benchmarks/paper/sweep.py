@@ -1,7 +1,8 @@
 """Tunes each optimizer over its grid in `catalog.py`, then reports the best with other seeds.
 
-A comparison, in `comparisons.py`, has nothing to tune: each of its settings is reported. A search,
-in `searches.py` and `rivals.py`, draws its settings, and records what each held-out example scores.
+A comparison, in `comparisons.py` and `switching.py`, has nothing to tune: each of its settings is
+reported. A search, in `searches.py` and `rivals.py`, draws its settings, and records what each
+held-out example scores.
 
     python -m benchmarks.paper.sweep --study movielens-100k-10k --data-dir DIR
 
@@ -23,9 +24,8 @@ import numpy as np
 import optuna
 from optuna.storages import journal
 
-from benchmarks.paper import rivals, searches, studies
+from benchmarks.paper import comparisons, rivals, searches, studies, switching
 from benchmarks.paper.catalog import STUDIES
-from benchmarks.paper.comparisons import COMPARISONS
 from benchmarks.paper.studies import Comparison, Search, Study
 from benchmarks.tools.records import newest_or_new, write_scores
 from examples import training
@@ -34,6 +34,7 @@ from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.options import OptimizerName
 
+COMPARISONS = {**comparisons.COMPARISONS, **switching.COMPARISONS}
 SEARCHES = {**searches.SEARCHES, **rivals.SEARCHES}
 ON_ACCELERATOR = 12  # Runs side by side; half of the points of a grid, or all of a short one.
 
@@ -141,8 +142,8 @@ def explore(
         has done.
     """
     data = checksum(task)
-    there = [run["config"] for run in read(path).values() if run["config"]["study"] == study.name]
-    others = {about.get("data", data) for about in there} - {data}
+    wanted, there = [studies.identity(run.config()) for run in runs], read(path)
+    others = {there[run]["config"].get("data", data) for run in wanted if run in there} - {data}
     if others:
         raise ValueError(
             f"data_dir={str(config.data_dir)!r} has data with checksum {data}, but {path} has runs"
@@ -156,9 +157,8 @@ def explore(
         for alike in tables.group(runs, studies.program).values()
         for i in range(0, len(alike), size)
     ]
-    identities = json.dumps([studies.identity(run.config()) for run in runs])
     # Other runs or chunks are another grid; what it has in common with the old is in the records.
-    grid = f"{size} of {hashlib.sha256(identities.encode()).hexdigest()[:16]}"
+    grid = f"{size} of {hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]}"
     sampler = optuna.samplers.GridSampler({"chunk": list(range(len(chunks)))})
     backend = journal.JournalFileBackend(str(config.storage))
     shared = optuna.create_study(
@@ -182,7 +182,7 @@ def explore(
     if not sampler.is_exhausted(shared):
         shared.optimize(objective)
     done = read(path)
-    if any(studies.identity(run.config()) not in done for run in runs):
+    if any(run not in done for run in wanted):
         raise ValueError(
             f"{path} lacks runs that {config.storage} has: processes that share the one must share"
             " the other."

@@ -160,12 +160,12 @@ def of_switches(found: switch_tables.Switched) -> Iterator[Finding]:
     shown = {what: _mean_of(list(of.values())) for what, of in gains.items()}
     others = [name for name in shown if name != "flattening"]
     yield Finding(
-        f"gain in accuracy over Adam, percentage points, mean (least to most) of {len(found)} small"
+        f"gain over Adam, percentage points, mean (least to most) of {len(found)}"
         " problems: at_flattening",
         shown["flattening"],
         "; ".join(f"{switch_tables.FUNCTIONS.get(name, name)}: {shown[name]}" for name in others),
         str(len(REPORTING_SEEDS)),
-        "Automatic switches on small problems",
+        "Automatic switches",
     )
 
 
