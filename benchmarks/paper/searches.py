@@ -74,7 +74,6 @@ def contest(name: str, what: str, base: AnyConfig, peak: Range, searches: int) -
 
 
 ALL = (
-    contest("digits", "digits, 40 epochs", small.Config(), Range(3e-4, 3e-2), searches=2),
     contest(
         "digits-noisy",
         "digits with a fifth of the training labels wrong, 40 epochs",

@@ -169,14 +169,3 @@ def test_seeds_train_side_by_side_as_they_would_alone(backend, monkeypatch):
 def test_options_that_do_not_fit_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         Options(**options)
-
-
-def test_digits_are_split_once_and_noise_is_what_it_says():
-    clean, noisy = small.load("digits", 100), small.load("digits", 100, noise=0.2)
-    assert [len(part[1]) for part in (clean.train, clean.validation, clean.test)] == [
-        1000,
-        400,
-        397,
-    ]
-    assert int(np.sum(clean.train[1] != noisy.train[1])) == 200
-    np.testing.assert_array_equal(clean.test[1], noisy.test[1])
