@@ -9,7 +9,7 @@ from benchmarks.paper.switching import FREE_SHARES, SWITCHES, SWITCHING
 from benchmarks.report import switch_tables
 
 PROBLEM, BASE = next(iter(SWITCHING["switches"].items()))
-SCORES = {1.0: 0.5, **dict.fromkeys(FREE_SHARES, 0.4), 0.1: 0.7}
+SCORES = {1: 0.5, **dict.fromkeys(FREE_SHARES, 0.4), 0.1: 0.7}
 AUTOMATIC = {"flattening": 0.65, "rise": 0.5, "hold": 0.45}
 
 
