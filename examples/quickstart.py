@@ -3,8 +3,8 @@
 python -m examples.quickstart                    three minutes on 2 CPU cores
 
 The task: which identifiers a module of Python's standard library uses. Settings are chosen at 15
-epochs and kept for 60. Expect HR@10 of 55, 57 and 57 % at 15 epochs and of 51, 56 and 60 at 60, all
-+- 0.5 (5 seeds, Python 3.11: the library of another Python is another dataset).
+epochs and kept for 60. Expect HR@10 of 55, 56 and 58 % at 15 epochs and of 50, 55 and 61 at 60, all
++- 1 (5 seeds, Python 3.11: the library of another Python is another dataset).
 """
 
 import dataclasses

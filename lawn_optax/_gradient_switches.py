@@ -22,7 +22,7 @@ class Valley(NamedTuple):
     Attributes:
       peak: float32 scalar; its maximum so far.
       low: float32 scalar; its minimum since it has fallen from the peak.
-      fallen: bool scalar; whether it has fallen far enough to look for a minimum.
+      fallen: bool scalar; whether its minimum is looked for: it has fallen far enough.
       marked: bool scalar; whether it has begun to rise from there.
     """
 
@@ -50,11 +50,13 @@ class FlatteningState(NamedTuple):
     Attributes:
       gradient: float32 scalar; the running average of the gradient's norm, from 0.
       loss: float32 scalar; that of the loss, from 0.
+      highest_loss: float32 scalar; its maximum so far.
       valley: the course of their ratio.
     """
 
     gradient: jax.Array
     loss: jax.Array
+    highest_loss: jax.Array
     valley: Valley
 
 
@@ -72,19 +74,20 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
       w_t = \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right), \qquad
       a \leftarrow a + w_t (\|g\| - a), \qquad b \leftarrow b + w_t (L - b)
 
-    Once :math:`a / b` has fallen from its maximum by the factor `ratio`, its minimum is tracked.
-    The norms are marked when :math:`a / b` has risen from its minimum by the factor `mark_ratio`,
-    and again after each lower minimum. When it has risen by `ratio`, training is constrained, and
-    the first constrained update scales the weights to the marked norms. Until then training is
-    free, to the end if need be. A factor on the loss does not matter; a constant added to it does.
+    Once :math:`a / b` has fallen from its maximum by the factor `ratio`, or `b` from its own to
+    less than half, the minimum of :math:`a / b` is tracked. The norms are marked when :math:`a / b`
+    has risen from its minimum by the factor `mark_ratio`, and again after each lower minimum. When
+    it has risen by `ratio`, training is constrained, and the first constrained update scales the
+    weights to the marked norms. Until then training is free, to the end if need be. A factor on the
+    loss does not matter; a constant added to it does.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the fall: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose
     norm is not finite and a loss that is not positive and finite are left out.
 
     Args:
-      ratio: the factor by which the ratio must fall, and then rise, to constrain; above 1 and
-        finite.
+      ratio: the factor by which :math:`a / b` must fall, unless the loss halves, and then rise;
+        above 1 and finite.
       mark_ratio: the factor by which it must rise for the norms to be marked; from 1 to `ratio`.
 
     Returns:
@@ -114,7 +117,8 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     ratio, mark_ratio = _check_ratios(ratio, mark_ratio)
 
     def init() -> FlatteningState:
-        return FlatteningState(jnp.zeros([], jnp.float32), jnp.zeros([], jnp.float32), _unseen())
+        gradient, loss, highest = (jnp.zeros([], jnp.float32) for _ in range(3))
+        return FlatteningState(gradient, loss, highest, _unseen())
 
     def update(
         count: jax.Array, state: FlatteningState, extra_args: Mapping[str, Any]
@@ -130,8 +134,10 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
         gradient = _averaged(state.gradient, norm, count, seen)
         average_loss = _averaged(state.loss, loss, count, seen)
         relative = safe_divide(gradient, average_loss)
-        constrain, valley = _follow(state.valley, relative, ratio, mark_ratio)
-        return constrain, FlatteningState(gradient, average_loss, valley)
+        highest = jnp.maximum(state.highest_loss, average_loss)
+        halved = 2 * average_loss < highest
+        constrain, valley = _follow(state.valley, relative, ratio, mark_ratio, begin=halved)
+        return constrain, FlatteningState(gradient, average_loss, highest, valley)
 
     return _switch(init, update)
 
@@ -199,7 +205,7 @@ def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     ) -> tuple[jax.Array, GradientRiseState]:
         norm = _norm("at_gradient_rise", extra_args)
         average = _averaged(state.average, norm, count, jnp.isfinite(norm))
-        constrain, valley = _follow(state.valley, average, ratio, mark_ratio)
+        constrain, valley = _follow(state.valley, average, ratio, mark_ratio, begin=False)
         return constrain, GradientRiseState(average, valley)
 
     return _switch(init, update)
@@ -250,11 +256,14 @@ def _unseen() -> Valley:
 
 
 def _follow(
-    valley: Valley, x: jax.Array, ratio: float, mark_ratio: float
+    valley: Valley, x: jax.Array, ratio: float, mark_ratio: float, begin: jax.Array | bool
 ) -> tuple[jax.Array, Valley]:
-    """Return whether a course has risen from its valley, and what is known of it with `x`."""
+    """Return whether a course has risen from its valley, and what is known of it with `x`.
+
+    `begin` looks for the valley from now on, whether the course has fallen or not.
+    """
     peak = jnp.maximum(valley.peak, x)
-    fallen = valley.fallen | (ratio * x < peak)
+    fallen = valley.fallen | (ratio * x < peak) | begin
     low = jnp.where(valley.fallen, jnp.minimum(valley.low, x), x)
     marked = fallen & ((valley.marked & (x > low)) | (x >= mark_ratio * low))
     return fallen & (x >= ratio * low), Valley(peak, low, fallen, marked)

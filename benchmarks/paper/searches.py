@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.paper.catalog import short
 from benchmarks.paper.studies import AnyConfig, Range, Search, Space
 from examples import lm, small
-from examples.training.options import OptimizerName
+from examples.training.options import OptimizerName, SwitchName
 
 Setting = tuple[AnyConfig, Space]
 DECAY = Range(1e-2, 10)
@@ -24,12 +24,15 @@ def free_phase(base: AnyConfig) -> Range:
     return Range(base.epochs / 80, base.epochs / 2)
 
 
-def with_and_without(base: AnyConfig, rate: Range, decay: Range = DECAY) -> dict[str, Setting]:
+def with_and_without(
+    base: AnyConfig, rate: Range, decay: Range = DECAY, switch: SwitchName = "flattening"
+) -> dict[str, Setting]:
     """Return Adam with weight decay, and Adam-LAWN with a free phase to tune and without."""
+    automatic: Any = dataclasses.replace(base, free_epochs=switch)
     return {
         "AdamW": tuned(base, "adamw", rate, weight_decay=decay),
         "Adam-LAWN": tuned(base, "adam_lawn", rate, free_epochs=free_phase(base)),
-        "Adam-LAWN, automatic": tuned(base, "adam_lawn", rate),  # At the flattening.
+        "Adam-LAWN, automatic": tuned(automatic, "adam_lawn", rate),
     }
 
 
@@ -59,7 +62,7 @@ AS_HARD = tuple(
         name=f"as-hard-{size}",
         what=f"movielens-100k, batch size {base.batch_size:,}, {base.epochs} epochs",
         base=base,
-        spaces=with_and_without(base, PEAK),
+        spaces=with_and_without(base, PEAK, switch="rise"),  # As when it was begun.
     )
     for size, base in MOVIELENS.items()
 )
@@ -74,6 +77,7 @@ def contest(name: str, what: str, base: AnyConfig, peak: Range, searches: int) -
 
 
 ALL = (
+    contest("digits", "digits, 40 epochs", small.Config(), Range(3e-4, 3e-2), searches=2),
     contest(
         "digits-noisy",
         "digits with a fifth of the training labels wrong, 40 epochs",

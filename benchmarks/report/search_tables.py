@@ -32,7 +32,10 @@ BAND = (10, 90)  # Percentiles of what is simulated.
 
 
 class Scores(NamedTuple):
-    """Holds what each held-out example scores: `(searches, trials, examples)`, more is better."""
+    """Holds what each held-out example scores: `(searches, trials, examples)`, more is better.
+
+    Of as many validation as test examples, the two of one place belong to the same user or text.
+    """
 
     validation: np.ndarray
     test: np.ndarray
@@ -90,18 +93,20 @@ def simulate(scores: Mapping[str, Scores], near: float, seed: int = 0) -> dict[s
       seed: of the orders and of what is drawn.
     """
     rng = np.random.default_rng(seed)
-    searches, trials, n = next(iter(scores.values())).test.shape
+    some = next(iter(scores.values()))
+    (searches, trials, n), of_validation = some.test.shape, some.validation.shape[-1]
     best = {space: np.empty((REPLICATES, trials)) for space in scores}
     share = {space: np.empty(REPLICATES) for space in scores}
     for replicate in range(REPLICATES):
         search = rng.integers(searches)
+        weights = _drawn(rng, n)
         # The validation and the test score of one user are drawn together.
-        weights = rng.multinomial(n, np.full(n, 1 / n)) / n
+        beside = weights if of_validation == n else _drawn(rng, of_validation)
         test = {space: of_space.test[search] @ weights for space, of_space in scores.items()}
         highest = max(of_space.max() for of_space in test.values())
         for space, of_space in scores.items():
             order = rng.permutation(trials)
-            validation = (of_space.validation[search] @ weights)[order]
+            validation = (of_space.validation[search] @ beside)[order]
             so_far = np.maximum.accumulate(validation)
             # The first trial that has the best score so far.
             better = validation > np.append(-np.inf, so_far[:-1])
@@ -109,6 +114,11 @@ def simulate(scores: Mapping[str, Scores], near: float, seed: int = 0) -> dict[s
             best[space][replicate] = test[space][order][chosen]
             share[space][replicate] = np.mean(test[space] >= highest - near)
     return {space: Simulated(best[space], share[space]) for space in scores}
+
+
+def _drawn(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Return the weights of `n` examples that are drawn anew with replacement."""
+    return rng.multinomial(n, np.full(n, 1 / n)) / n
 
 
 def ranks(simulated: Mapping[str, Simulated]) -> np.ndarray:
@@ -235,8 +245,8 @@ def _scores(search: Search, found: Found) -> dict[str, Scores]:
             [read(found[studies.identity(run.config())]) for run in search.settings(space, i)]
             for i in done(search, found)
         ]
-        validation, test = np.moveaxis(np.array(of_runs), 2, 0)
-        scores[space] = Scores(validation, test)
+        parts = ([[pair[part] for pair in trials] for trials in of_runs] for part in (0, 1))
+        scores[space] = Scores(*map(np.array, parts))
     return scores
 
 

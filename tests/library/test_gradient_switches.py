@@ -20,13 +20,15 @@ SWITCHES = {"gradient": lo.at_gradient_rise, "relative": lo.at_flattening}
 def follow(switch, norms, losses=None):
     """The steps at which a switch is marked, and the first at which it says yes."""
     losses = np.ones(len(norms)) if losses is None else losses
-    state, marked, first = switch.init(), [], None
-    for t, (x, loss) in enumerate(zip(norms, losses, strict=True)):
-        seen = {"gradient_norm": jnp.float32(x), "value": jnp.float32(loss)}
-        says, state = switch.update(jnp.int32(t), state, seen)
-        marked.append(bool(switch.marked(state)))
-        first = t if says and first is None else first
-    return np.array(marked), first
+
+    def step(state, seen):
+        t, norm, loss = seen
+        says, state = switch.update(t, state, {"gradient_norm": norm, "value": loss})
+        return state, (switch.marked(state), says)
+
+    seen = (jnp.arange(len(norms)), jnp.float32(norms), jnp.float32(losses))
+    _, (marked, says) = jax.lax.scan(step, switch.init(), seen)
+    return np.asarray(marked), int(np.argmax(says)) if np.any(says) else None
 
 
 @pytest.fixture(params=SWITCHES)
@@ -152,6 +154,16 @@ def test_a_gradient_that_falls_more_slowly_than_the_loss_flattens():
     marked, first = follow(lo.at_flattening(), norms, losses)
     assert 150 < first < 300
     assert marked[first]
+
+
+def test_without_a_valley_half_of_the_loss_is_waited_for():
+    # As a bag of words does, whose examples have little in common.
+    losses = np.interp(np.arange(400), [0, 100, 400], [3.0, 3.0, 0.1])
+    norms = losses * np.geomspace(0.1, 100, 400)  # relative to it: only rises
+    marked, first = follow(lo.at_flattening(), norms, losses)
+    halved = int(np.argmax(losses < 1.5))
+    assert halved < np.argmax(marked) < first < halved + 100
+    assert follow(lo.at_flattening(), norms, np.maximum(losses, 1.6))[1] is None
 
 
 def test_a_loss_that_falls_as_its_gradient_does_not_flatten():
