@@ -1,7 +1,7 @@
 """Compares automatic switches with free phases of several lengths, at one learning rate each.
 
-`at_flattening` was found on mnist1d, parity and digits with wrong labels; its constants are those
-of `at_gradient_rise`, which were chosen on recommenders and digits. The other problems had no say.
+`at_flattening` was found on mnist1d, parity, digits with wrong labels and lines of code; its two
+ratios are those of `at_gradient_rise`, chosen on recommenders and digits. The others had no say.
 """
 
 import dataclasses
