@@ -263,7 +263,7 @@ def _follow(
     `begin` looks for the valley from now on, whether the course has fallen or not.
     """
     peak = jnp.maximum(valley.peak, x)
-    fallen = valley.fallen | (ratio * x < peak) | begin
+    fallen = (valley.fallen | (ratio * x < peak) | begin) & (x > 0)
     low = jnp.where(valley.fallen, jnp.minimum(valley.low, x), x)
     marked = fallen & ((valley.marked & (x > low)) | (x >= mark_ratio * low))
     return fallen & (x >= ratio * low), Valley(peak, low, fallen, marked)

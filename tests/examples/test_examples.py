@@ -138,7 +138,7 @@ def test_every_optimizer_learns_and_lawn_holds_its_norms(optimizer):
     assert curve["accuracy"][0, -1] > 0.6
     assert curve["train_loss"][0, -1] < curve["train_loss"][0, 0]
     if free:
-        norms = curve["norm/layer2/kernel"][0]
+        norms = curve["norm/hidden/1/kernel"][0]
         np.testing.assert_allclose(norms[1:], norms[0], rtol=3e-6)
         assert curve["constrained_epochs"][0, -1] == 3
 

@@ -77,6 +77,10 @@ def test_nothing_seen_is_no_valley(make, first_norm):
     assert follow(make(), course)[1] is None
 
 
+def test_no_gradient_is_no_valley_even_if_the_loss_falls():
+    assert follow(lo.at_flattening(), np.zeros(60), 0.9 ** np.arange(60))[1] is None
+
+
 def gradients(t, params):
     """Gradients of the norms of `COURSE`, half along the weights, so that these grow."""
     direction = params["kernel"] / jnp.linalg.norm(params["kernel"])
