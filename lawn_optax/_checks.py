@@ -38,6 +38,12 @@ def check_inner(inner: optax.GradientTransformation) -> optax.GradientTransforma
     return inner
 
 
+def check_scalar(name: str, value: Any) -> None:
+    """Refuse an array where one number is needed, such as the losses of all examples."""
+    if np.shape(value):
+        raise ValueError(f"{name} has shape {np.shape(value)}: give one number, such as the mean.")
+
+
 def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:
     """Refuse a constant that is not a positive finite number."""
     _check_constant(

@@ -1,7 +1,7 @@
 r"""Automatic switches that decide by the norm of the gradient.
 
-Both average a norm over time, :math:`a`, wait until it has fallen from its maximum, and then look
-for the minimum after which it rises: the norms of that moment are held.
+Both follow a running average, wait until it has fallen from its maximum, and track its minimum. The
+norms that are held are those of the moment when it has begun to rise from there.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lawn_optax._checks import number
+from lawn_optax._checks import check_scalar, number
 from lawn_optax._geometry import safe_divide
 from lawn_optax._switches import Switch
 
@@ -83,7 +83,8 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the fall: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose
-    norm is not finite and a loss that is not positive and finite are left out.
+    norm is not finite and a loss that is not positive and finite are left out. Within
+    `optax.MultiSteps` the loss seen is that of the last part, beside the mean gradient of all.
 
     Args:
       ratio: the factor by which :math:`a / b` must fall, unless the loss halves, and then rise;
@@ -96,8 +97,8 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
       `gradient_norm=`, and the loss of the whole batch, the same on every device.
 
     Raises:
-      ValueError: if an argument is out of its range; on `update`, without `value=`, and where
-        `axis_name` is given and `gradient_norm=` is not.
+      ValueError: if an argument is out of its range; on `update`, without `value=` or with one that
+        is not a scalar, and where `axis_name` is given and `gradient_norm=` is not.
 
     Examples:
       A gradient that falls from 8 to 1 at step 20 and stays there, while the loss begins to fall
@@ -128,8 +129,7 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
                 "value=None: at_flattening needs the minibatch's loss. Call update(grads, state,"
                 " params, value=loss), or take at_gradient_rise(), which needs nothing."
             )
-        norm, loss = _norm("at_flattening", extra_args), jnp.asarray(extra_args["value"])
-        loss = loss.astype(jnp.float32)
+        norm, loss = _norm("at_flattening", extra_args), _scalar("value", extra_args)
         seen = jnp.isfinite(norm) & jnp.isfinite(loss) & (loss > 0)
         gradient = _averaged(state.gradient, norm, count, seen)
         average_loss = _averaged(state.loss, loss, count, seen)
@@ -236,7 +236,13 @@ def _norm(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
             " gradient. Call update(grads, state, params, gradient_norm=norm), the same on every"
             " device."
         )
-    return jnp.asarray(extra_args["gradient_norm"], jnp.float32)
+    return _scalar("gradient_norm", extra_args)
+
+
+def _scalar(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
+    """Return an argument as a float32 scalar, or refuse one that is not a scalar."""
+    check_scalar(name, extra_args[name])
+    return jnp.asarray(extra_args[name]).astype(jnp.float32)
 
 
 def _averaged(average: jax.Array, x: jax.Array, count: jax.Array, seen: jax.Array) -> jax.Array:
@@ -265,5 +271,5 @@ def _follow(
     peak = jnp.maximum(valley.peak, x)
     fallen = (valley.fallen | (ratio * x < peak) | begin) & (x > 0)
     low = jnp.where(valley.fallen, jnp.minimum(valley.low, x), x)
-    marked = fallen & ((valley.marked & (x > low)) | (x >= mark_ratio * low))
+    marked = fallen & (x > low) & (valley.marked | (x >= mark_ratio * low))
     return fallen & (x >= ratio * low), Valley(peak, low, fallen, marked)

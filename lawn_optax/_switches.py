@@ -126,10 +126,12 @@ class NormsOfState(NamedTuple):
 
     Attributes:
       marked: bool scalar; whether the norms have been marked.
-      norms_of: the state of the switch that marks them.
+      sure: bool scalar; whether the switch that marks them would have constrained: then they stay.
+      norms_of: the state of that switch.
     """
 
     marked: jax.Array
+    sure: jax.Array
     norms_of: Any
 
 
@@ -145,11 +147,12 @@ def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
         count: jax.Array, state: NormsOfState, extra_args: Mapping[str, Any]
     ) -> tuple[jax.Array, NormsOfState]:
         constrain, marker_state = marker.update(count, state.norms_of, extra_args)
-        marked = constrain if marker.marked is None else constrain | marker.marked(marker_state)
-        return count >= first, NormsOfState(state.marked | marked, marker_state)
+        sure = state.sure | constrain
+        marked = sure if marker.marked is None else sure | marker.marked(marker_state)
+        return count >= first, NormsOfState(marked, sure, marker_state)
 
     return Switch(
-        init=lambda: NormsOfState(jnp.zeros([], bool), marker.init()),
+        init=lambda: NormsOfState(jnp.zeros([], bool), jnp.zeros([], bool), marker.init()),
         update=update,
         extra_args=marker.extra_args,
         marked=lambda state: state.marked,

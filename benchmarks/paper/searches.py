@@ -37,7 +37,7 @@ def with_and_without(
 
 
 def others(base: AnyConfig, rate: Range, decay: Range = DECAY) -> dict[str, Setting]:
-    """Return the other optimizers that steps of the size of Adam's or relative ones have."""
+    """Return the other optimizers with second moments, or with orthogonal steps."""
     return {
         "LAMB": tuned(base, "lamb", RELATIVE, weight_decay=decay),
         "LAMB-LAWN": tuned(base, "lamb_lawn", RELATIVE, free_epochs=free_phase(base)),

@@ -229,6 +229,8 @@ def train(
         curve = {name: values[i : i + 1] for name, values in result.curve.items()}
         (record,) = records.make_records(about, [run.first_seed], result._replace(curve=curve))
         record |= {part: {name: record[part][name] for name in kept} for part in ("curve", "final")}
+        if not (isinstance(study, Study) or with_norms):
+            del record["curve"]  # Of which nothing is drawn: the last epoch is reported.
         found.append(record | {name: write_scores(np.asarray(x[i])) for name, x in detail.items()})
     # At the end of a grid two processes may run the same.
     done = read(path)

@@ -56,7 +56,7 @@ class Labelled:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in the training set."""
+        """Return how many whole batches the training set has."""
         return len(self.train[1]) // self.batch_size
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
@@ -70,12 +70,12 @@ class Labelled:
         return self.train[0][order], self.train[1][order]
 
     def loss(self, model: Perceptron, batch: Examples) -> tuple[jax.Array, jax.Array]:
-        """Cross-entropy and margins, `(batch,)` each, both towards the labels trained on."""
+        """Return cross-entropies and margins, `(batch,)` each, towards the labels trained on."""
         logits = model(batch[0])
         return _losses(logits, batch[1]), metrics.logit_margin(logits, batch[1])
 
     def evaluate(self, model: Perceptron) -> dict[str, jax.Array]:
-        """Accuracy and loss for choosing; both, and calibration error (15 bins), to report."""
+        """Return accuracy and loss to choose by; both, and calibration (15 bins), to report."""
         labels, test_labels = self.validation[1], self.test[1]
         logits, test_logits = model(self.validation[0]), model(self.test[0])
         return {

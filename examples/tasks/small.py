@@ -14,7 +14,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -149,4 +149,3 @@ PROBLEMS: Mapping[SmallName, Small] = {
     "lines": Small(_lines, 3000, 1000),
     "mnist1d": Small(_mnist1d, 4000, 500),
 }
-assert set(PROBLEMS) == set(get_args(SmallName))

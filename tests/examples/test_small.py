@@ -1,6 +1,7 @@
 """Small problems: what they are made of, and how they are refused."""
 
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,6 +25,10 @@ def test_a_problem_has_all_classes_in_every_part(name):
         assert np.isfinite(x).all()
         assert set(np.unique(labels)) == set(range(task.classes))
         np.testing.assert_array_equal(labels, same)
+
+
+def test_every_problem_has_a_name_for_the_command():
+    assert set(small.PROBLEMS) == set(get_args(small.SmallName))
 
 
 def test_wrong_labels_are_as_many_as_asked_for_and_in_the_training_set_alone():

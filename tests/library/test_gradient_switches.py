@@ -135,6 +135,22 @@ def test_a_lower_minimum_takes_the_mark_back(make):
     assert first > 700
 
 
+def test_by_hand_it_holds_the_norms_that_it_would_hold_itself(make):
+    # With a mark that is taken back, and one that stays.
+    steps = [0, 10, 60, 200, 300, 400, 600, 700, 1200]
+    course = np.interp(np.arange(1200), steps, [1, 8, 2, 2, 2.4, 2.4, 1.0, 1.0, 5])
+    marked, first = follow(make(), course)
+    by_hand, _ = follow(lo.at_step(1100, norms_of=make()), course)
+    np.testing.assert_array_equal(by_hand[: first + 1], marked[: first + 1])
+    assert by_hand[first:].all()
+
+
+def test_with_a_ratio_of_one_the_minimum_itself_is_marked(make):
+    marked, first = follow(make(mark_ratio=1.0), COURSE)
+    begun = first - int(np.argmin(marked[:first][::-1]))
+    assert 120 < begun < 190
+
+
 @pytest.mark.parametrize("mark_ratio", [0.9, 1.3, float("nan")])
 def test_a_ratio_for_the_mark_out_of_range_is_refused(make, mark_ratio):
     with pytest.raises(ValueError, match=rf"mark_ratio={mark_ratio} must lie between 1 and ratio"):
@@ -190,6 +206,13 @@ def test_without_a_loss_it_says_what_to_do():
     tx = lo.adam_lawn(0.1, lo.at_flattening())
     with pytest.raises(ValueError, match=r"value=None: at_flattening needs the minibatch's loss"):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+@pytest.mark.parametrize("seen", [{"value": jnp.ones(2)}, {"value": 1.0, "gradient_norm": [1.0]}])
+def test_what_is_not_a_scalar_is_refused_by_name(seen):
+    tx = lo.lawn(optax.sgd(0.1), lo.at_flattening())
+    with pytest.raises(ValueError, match=r"has shape \([12],\): give one number, such as the mean"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS, **seen)
 
 
 def test_the_loss_reaches_the_inner_optimizer_too():
