@@ -132,4 +132,4 @@ def test_a_search_draws_what_is_compiled_and_what_the_network_is(tmp_path, monke
         assert record["config"]["last_bn_scale"] == run.last_bn_scale
         assert record["final"]["accuracy"] is not None
     first, second = found.values()
-    assert first["curve"]["train_loss"] != second["curve"]["train_loss"]
+    assert first["final"]["train_loss"] != second["final"]["train_loss"]
