@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.paper.catalog import short
 from benchmarks.paper.studies import AnyConfig, Range, Search, Space
 from examples import lm, small
-from examples.training.options import OptimizerName, SwitchName
+from examples.training.options import OptimizerName
 
 Setting = tuple[AnyConfig, Space]
 DECAY = Range(1e-2, 10)
@@ -24,11 +24,9 @@ def free_phase(base: AnyConfig) -> Range:
     return Range(base.epochs / 80, base.epochs / 2)
 
 
-def with_and_without(
-    base: AnyConfig, rate: Range, decay: Range = DECAY, switch: SwitchName = "flattening"
-) -> dict[str, Setting]:
+def with_and_without(base: AnyConfig, rate: Range, decay: Range = DECAY) -> dict[str, Setting]:
     """Return Adam with weight decay, and Adam-LAWN with a free phase to tune and without."""
-    automatic: Any = dataclasses.replace(base, free_epochs=switch)
+    automatic: Any = dataclasses.replace(base, free_epochs="flattening")
     return {
         "AdamW": tuned(base, "adamw", rate, weight_decay=decay),
         "Adam-LAWN": tuned(base, "adam_lawn", rate, free_epochs=free_phase(base)),
@@ -62,7 +60,7 @@ AS_HARD = tuple(
         name=f"as-hard-{size}",
         what=f"movielens-100k, batch size {base.batch_size:,}, {base.epochs} epochs",
         base=base,
-        spaces=with_and_without(base, PEAK, switch="rise"),  # As when it was begun.
+        spaces=with_and_without(base, PEAK),
     )
     for size, base in MOVIELENS.items()
 )
