@@ -33,6 +33,7 @@ def adam_lawn(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
+    project: bool = True,
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -49,6 +50,7 @@ def adam_lawn(
       axes: which axes a norm runs over; see `lawn`.
       stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the captured norms; see `lawn`.
+      project: whether to project onto the tangent space; see `lawn`.
       reset_inner: forget the moments at the switch; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
@@ -77,6 +79,7 @@ def adam_lawn(
         axes=axes,
         stacked=stacked,
         target_scale=target_scale,
+        project=project,
         reset_inner=reset_inner,
         axis_name=axis_name,
     )
@@ -93,6 +96,7 @@ def lamb_lawn(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
+    project: bool = True,
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -113,6 +117,7 @@ def lamb_lawn(
       axes: which axes a norm, and with it a trust ratio, runs over; see `lawn`.
       stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the captured norms; see `lawn`.
+      project: whether to project onto the tangent space; see `lawn`.
       reset_inner: forget the moments at the switch; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
@@ -148,6 +153,7 @@ def lamb_lawn(
         ),
         switch,
         target_scale=target_scale,
+        project=project,
         keep_length=True,
         reset_inner=reset_inner,
         **where,
@@ -164,6 +170,7 @@ def sgd_lawn(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
+    project: bool = True,
     reset_inner: bool = False,
     axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -178,6 +185,7 @@ def sgd_lawn(
       axes: which axes a norm runs over; see `lawn`.
       stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the captured norms; see `lawn`.
+      project: whether to project onto the tangent space; see `lawn`.
       reset_inner: forget the trace at the switch; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
@@ -211,6 +219,7 @@ def sgd_lawn(
         axes=axes,
         stacked=stacked,
         target_scale=target_scale,
+        project=project,
         reset_inner=reset_inner,
         axis_name=axis_name,
     )

@@ -113,6 +113,11 @@ class Spheres(dict[str, Sphere]):
         }
         return replace_leaves(r, moved)
 
+    def add(self, w: optax.Params, r: optax.Updates) -> dict[str, jax.Array]:
+        """Return `w + r` of each constrained parameter, in the precision of the sums."""
+        w_leaves, r_leaves = leaves_by_path(w), leaves_by_path(r)
+        return {p: upcast(w_leaves[p]) + upcast(r_leaves[p]) for p in self if p in r_leaves}
+
     def norms(self, w: optax.Params) -> Norms:
         """Return `||w||` per sphere."""
         (ww,) = self.inner_products((w, w))

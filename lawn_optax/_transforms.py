@@ -26,7 +26,6 @@ from lawn_optax._checks import (
     check_update,
 )
 from lawn_optax._geometry import bring, capped_trust_ratio, project, rescale
-from lawn_optax._paths import leaves_by_path
 from lawn_optax._selection import (
     AxesOrFn,
     AxisNameOrFn,
@@ -217,8 +216,7 @@ def steps_on_norms(
         r = step(spheres, updates, c, on_sphere, state.steps)
         if given:  # the weights begin elsewhere
             r = spheres.move(bring, params, jax.tree.map(upcast, r), c, ww, where=on_sphere)
-        w_leaves, r_leaves = leaves_by_path(params), leaves_by_path(r)
-        x = {p: upcast(w_leaves[p]) + upcast(r_leaves[p]) for p in spheres if p in r_leaves}
+        x = spheres.add(params, r)
         (xx,) = spheres.inner_products((x, x))
         moved = spheres.move(rescale, params, r, c, xx, where=on_sphere)
         return (

@@ -176,9 +176,8 @@ def free(rule: Rule, w: np.ndarray, r: np.ndarray, lr: float, axes: Axes) -> np.
 def on_sphere(
     rule: Rule, w: np.ndarray, r: np.ndarray, lr: float, axes: Axes, c: np.ndarray, scale: float
 ) -> np.ndarray:
-    """Lines 9-11 of Algorithm 1 on one leaf; a slice whose `c` is zero takes the rule's step."""
-    r_p = tangent(r, w, c, axes)  # line 9
-    w_next = free(rule, w, r_p, lr, axes)  # line 10
+    """Lines 10-11 of Algorithm 1 on one leaf; a slice whose `c` is zero takes the rule's step."""
+    w_next = free(rule, w, r, lr, axes)  # line 10
     return np.where(c > 0, scale * c * unit(w_next, axes), w_next)  # line 11
 
 
@@ -194,11 +193,13 @@ def train(
     target_scale: Schedule = 1.0,
     reset: bool = False,
     norms_of: int | None = None,
+    project: bool = True,
 ) -> list[Params]:
     """LAWN (arXiv 2108.05839, section 3): the weights after each of `steps` updates.
 
     Updates `0 .. switch - 1` are the rule's own, the others those of Algorithm 1, on the norms that
-    update `norms_of` found; by default those of update `switch`.
+    update `norms_of` found; by default those of update `switch`. `project` says whether lines 4 and
+    9 are taken.
     """
     axes, c, remembered, history = axes or {}, {}, {}, []
     params = as_float64(params)
@@ -213,11 +214,13 @@ def train(
         lr = value(rule.lr, t)
         scale = value(target_scale, t - switch) if t >= switch else 1.0
         g = as_float64(gradient(t, params))  # line 3
-        g_p = g | {n: tangent(g[n], params[n], c[n], axes.get(n)) for n in c}  # line 4
+        held = c if project else {}
+        g_p = g | {n: tangent(g[n], params[n], held[n], axes.get(n)) for n in held}  # line 4
         r = rule.direction(g_p)  # lines 5-8
-        updated = {n: free(rule, w, r[n], lr, axes.get(n)) for n, w in params.items()}
+        r_p = r | {n: tangent(r[n], params[n], held[n], axes.get(n)) for n in held}  # line 9
+        updated = {n: free(rule, w, r_p[n], lr, axes.get(n)) for n, w in params.items()}
         for n in c:
-            updated[n] = on_sphere(rule, params[n], r[n], lr, axes.get(n), c[n], scale)
+            updated[n] = on_sphere(rule, params[n], r_p[n], lr, axes.get(n), c[n], scale)
         params = as_float64(updated)
         history.append(params)
     return history

@@ -193,6 +193,9 @@ OPTIMIZERS: dict[str, Case] = {
     **_both_phases(
         "adam_lawn", lambda n: lawn_optax.adam_lawn(RATE, n, eps=EPS), plain(2), on_sphere(2)
     ),
+    "adam_lawn, not projected": _optax(
+        lambda: lawn_optax.adam_lawn(RATE, NOW, eps=EPS, project=False), trust_ratio(2)
+    ),
     "adam_lawn, links": _optax(_links, on_sphere(2)),
     **_both_phases(
         "adam_lawn, no care",

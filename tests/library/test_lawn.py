@@ -52,6 +52,7 @@ VARIANTS = {
         {"target_scale": lambda k: 1 / (1 + 0.1 * k)},
     ),
     "reset": ({"reset_inner": True}, {"reset": True}),
+    "not projected": ({"project": False}, {"project": False}),
 }
 
 
@@ -155,6 +156,16 @@ def test_both_projections_are_made(weights):
     expected = lo.project_to_tangent().update({"w": seen["w"] + 1.0}, optax.EmptyState(), w)[0]["w"]
     cosine = jnp.vdot(direction, expected) / jnp.linalg.norm(direction) / jnp.linalg.norm(expected)
     np.testing.assert_allclose(cosine, 1, rtol=1e-6)
+
+
+def test_lamb_lawn_without_projections_is_hyperball(weights, gradient, x64):
+    # So the tangent projection is all that parts LAMB-LAWN from AdamH.
+    params = {name: jnp.asarray(weights[name], jnp.float64) for name in CONSTRAINED}
+    lamb, _ = train(lo.lamb_lawn(falling, 0, project=False), params, gradient, STEPS)
+    projected, _ = train(lo.lamb_lawn(falling, 0), params, gradient, STEPS)
+    adam = optax.scale_by_adam(eps=1e-6)
+    adam_h, _ = train(lo.hyperball(adam, falling), params, gradient, STEPS)
+    assert max_difference(lamb, adam_h) < 1e-12 < max_difference(lamb, projected)
 
 
 def test_weight_decay_acts_on_free_leaves_only(weights, gradient):

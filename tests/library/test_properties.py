@@ -72,10 +72,13 @@ def problems(draw):
 
 
 @settings
-@hypothesis.given(problems(), st.sampled_from(sorted(INNER)), st.integers(0, 2), st.integers(0, 9))
-def test_every_constrained_step_ends_on_the_captured_norms(problem, inner, switch, seed):
+@hypothesis.given(
+    *(problems(), st.sampled_from(sorted(INNER)), st.integers(0, 2), st.booleans()),
+    st.integers(0, 9),
+)
+def test_every_constrained_step_ends_on_the_captured_norms(problem, inner, switch, project, seed):
     params, mask, axes = problem
-    tx = lo.lawn(INNER[inner](), switch, mask=mask, axes=axes)
+    tx = lo.lawn(INNER[inner](), switch, mask=mask, axes=axes, project=project)
     state = tx.init(params)
     for t in range(4):
         grads = jax.tree.map(lambda w, t=t: normal((seed, t), w), params)

@@ -20,6 +20,9 @@ from tests.helpers import max_difference, norm, pull
 SWITCH, STEPS = 3, 6
 OPTIMIZERS = {
     "adam_lawn": lambda **options: lo.adam_lawn(0.1, SWITCH, **options),
+    "adam_lawn, not projected": lambda **options: lo.adam_lawn(
+        0.1, SWITCH, project=False, **options
+    ),
     "lamb_lawn": lambda **options: lo.lamb_lawn(0.1, SWITCH, **options),
     "sgd_lawn": lambda **options: lo.sgd_lawn(0.1, SWITCH, **options),
     "hyperball": lambda **options: lo.hyperball(optax.scale_by_adam(), 0.1, **options),

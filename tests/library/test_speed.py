@@ -17,6 +17,7 @@ from lawn_optax._spheres import Sphere, Spheres
 pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
 
 BYTES_TO_ADAM = 2.21  # XLA's bytes accessed of one step, to Adam's
+UNPROJECTED_BYTES = 60.1  # the same without projections, per parameter
 LAMB_BYTES = 92.1  # the same of LAMB-LAWN, per parameter
 TEMPORARY = 4.1  # bytes per parameter beyond Adam's own
 SUMS = 4  # of parameter-sized operands, per constrained leaf
@@ -31,7 +32,7 @@ CONSTRAINED = 3
 @pytest.fixture(scope="module")
 def programs() -> dict[str, jax.stages.Compiled]:
     params = {n: jnp.ones(shape) for n, shape in SHAPES.items()}
-    names = ("adam", "adam_lawn", "lamb_lawn")
+    names = ("adam", "adam_lawn", "adam_lawn, not projected", "lamb_lawn")
     return {n: compile_step(optimizers.OPTIMIZERS[n].make(), params) for n in names}
 
 
@@ -57,6 +58,14 @@ def test_temporary_memory_beyond_adam(adam, adam_lawn):
 def test_sums_over_whole_leaves(adam, adam_lawn):
     assert adam.reductions == 0
     assert 0 < adam_lawn.reductions <= SUMS * CONSTRAINED
+
+
+def test_without_projections_the_gradient_is_read_once(programs, adam):
+    counts = xla.count(programs["adam_lawn, not projected"])
+    size = sum(w.size for w in map(jnp.zeros, SHAPES.values()))
+    assert counts.bytes <= UNPROJECTED_BYTES * size
+    assert counts.temporary - adam.temporary < 0.1 * size
+    assert counts.reductions <= 2 * CONSTRAINED
 
 
 def test_lamb_lawn_takes_its_ratio_and_its_turn_from_few_sums(programs):
