@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.paper import studies
-from benchmarks.paper.switching import COMPARISONS, FREE_SHARES, SWITCHES, SWITCHING, Problem
+from benchmarks.paper.problems import Problem
+from benchmarks.paper.switching import COMPARISONS, FREE_SHARES, SWITCHES, SWITCHING
 from benchmarks.report import study_tables
 from benchmarks.report.missing import Missing
 from benchmarks.tools.records import records_of

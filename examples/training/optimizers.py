@@ -73,7 +73,7 @@ def _of_weights(
     decays = None if static.decay_vectors else _kernels(layout)
     decay = optax.add_decayed_weights(weight_decay, decays)
     scale = 1.0 if hyperparameters.norms_scale is None else hyperparameters.norms_scale
-    lawn: dict[str, Any] = {"stacked": stacked, "target_scale": scale}
+    lawn: dict[str, Any] = {"stacked": stacked, "target_scale": scale, "project": static.project}
     betas: dict[str, Any] = {"b1": static.b1, "b2": static.b2}
     match static.optimizer:
         case "sgd" | "nesterov" | "adam" | "adamw":

@@ -57,6 +57,7 @@ OF_OPTIMIZERS: Mapping[str, tuple[OptimizerName, ...]] = {
     "adam_eps": ("adam", "adamw"),
     "norms_of": WITH_SWITCH,
     "norms_scale": WITH_SWITCH,
+    "project": WITH_SWITCH,
 }
 
 WATCHING: tuple[ScheduleName, ...] = ("plateau", "abel")  # They decide as training goes.
@@ -81,8 +82,8 @@ FIRST = (
     *("weight_decay", "weight_decays", "free_epochs"),
 )
 LAST = (
-    # Which norms are held
-    *("norms_of", "norms_scale"),
+    # Which norms are held, and how
+    *("norms_of", "norms_scale", "project"),
     # The course of the learning rate
     *("schedule", "initial_rate", "warmup_power", "final_rate", "decay_power", "decay_epochs"),
     *("decay_factor", "decays_at", "last_decay_at", "average_over"),
@@ -102,7 +103,16 @@ SHAPES_NOTHING = (
 
 # Records from before there were these options lack them, and so do records of their defaults.
 LATER = (
-    *("norms_of", "norms_scale", "rest_learning_rate", "bias_optimizer", "momentum", "b1", "b2"),
+    *(
+        "norms_of",
+        "norms_scale",
+        "project",
+        "rest_learning_rate",
+        "bias_optimizer",
+        "momentum",
+        "b1",
+        "b2",
+    ),
     *("adam_eps", "decay_form", "decay_vectors", "initial_rate", "warmup_power", "schedule"),
     *(*OF_SCHEDULES, "init_scale"),
 )
@@ -148,6 +158,7 @@ class StaticOptions(NamedTuple):
     flood_level: float
     accumulate: int = 1
     switch: SwitchName | None = None
+    project: bool = True
     bias_optimizer: BiasOptimizerName | None = None
     momentum: float = 0.9
     b1: float = 0.9
@@ -293,6 +304,9 @@ class Options(RunOptions):
     """If --free-epochs is a number: fix the norms of this earlier epoch, not of the switch."""
     norms_scale: float | None = None
     """Factor on the norms that the switch takes, before they are fixed; below 1: smaller logits."""
+    project: bool = True
+    """Whether the gradient and the step are projected onto the tangent space, as the paper has it;
+    without, norms are held by rescaling alone, in less time."""
     clip_norm: float | None = None
     """Clip the global norm of the gradient to this."""
     flood_level: float = 0.0

@@ -1,0 +1,74 @@
+"""Lists the problems on which variants of LAWN are compared, at one learning rate each."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from benchmarks.paper.catalog import short
+from benchmarks.paper.studies import AnyConfig, Comparison
+from examples import small
+from examples.tasks import small as small_problems
+
+EPOCHS_OF_BATCHES = {"a tenth": 60, "all": 150}  # Of a tenth of the examples, or all of them.
+NOISE = 0.2
+
+
+class Problem(NamedTuple):
+    """Names a problem and the size of its batches."""
+
+    name: str
+    batch: str
+
+
+Problems = Mapping[Problem, AnyConfig]  # Adam-LAWN on each.
+
+
+def on_small(name: small_problems.SmallName, noise: float, batch: str) -> small.Config:
+    """Return Adam-LAWN on a small problem."""
+    train, epochs = small_problems.PROBLEMS[name].train, EPOCHS_OF_BATCHES[batch]
+    return small.Config(
+        dataset=name,
+        noise=noise,
+        batch_size=train if batch == "all" else train // 10,
+        epochs=epochs,
+        warmup_epochs=epochs / 20,
+        learning_rate=0.01 if batch == "all" else 0.003,
+    )
+
+
+ON_SMALL: Problems = {
+    Problem(f"{name}, {100 * noise:.0f}% wrong labels" if noise else name, batch): on_small(
+        name, noise, batch
+    )
+    for name in small_problems.PROBLEMS
+    for noise in ((0.0, NOISE) if name == "digits" else (0.0,))
+    for batch in EPOCHS_OF_BATCHES
+}
+MOVIELENS_10K, MOVIELENS_100K = (
+    {
+        Problem("movielens-100k", f"{base.batch_size:,}"): dataclasses.replace(
+            base, learning_rate=peak
+        )
+    }
+    for base, peak in ((short("10k", 40), 0.01), (short("100k", 40), 0.03))
+)
+
+
+def compared(
+    name: str,
+    problems: Problems,
+    variants: Callable[[AnyConfig], Sequence[Sequence[AnyConfig]]],
+) -> Comparison:
+    """Return a comparison of variants on problems of one example.
+
+    Args:
+      name: of the comparison.
+      problems: by name.
+      variants: from Adam-LAWN on a problem to groups of variants, each to be trained side by side.
+    """
+    groups = {
+        f"{problem.name}, batch of {problem.batch}, {i}": group
+        for problem, base in problems.items()
+        for i, group in enumerate(variants(base))
+    }
+    return Comparison(name=name, base=next(iter(problems.values())), groups=groups)
