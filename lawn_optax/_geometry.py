@@ -7,7 +7,7 @@ Every update that keeps a norm is a combination of the weights `w` and a directi
     retract    rescale(project(r))                    lines 9-11
     turn       retract of a tangent vector that points as project(r) does and is as long as r
     resize     c r / ||r||
-    bring      r + c w / ||w||  -  w
+    relative   c (w / ||w|| + k r / ||r||), brought to the norm c,  -  w
     decay      r + k w
     shrink     (1 - 2 k) (w + r)  -  w                 a gradient step on k ||w + r||^2
     capped     min(||w|| / ||r||, cap) r
@@ -88,9 +88,24 @@ def _retraction(
     return jnp.where(taken, s * shorter, 0), jnp.where(taken, s * (1 - shorter * b) - 1, 0)
 
 
-def bring(c: jax.Array, ww: jax.Array) -> Coefficients:
-    """Add to `r` what takes `w` itself to the norm `c`; leave `r` alone where `w` is 0."""
-    return Coefficients(b=safe_divide(c, safe_sqrt(ww), otherwise=1.0) - 1)
+def relative(
+    k: jax.Array, c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array
+) -> Coefficients:
+    """Move along `r` by the share `k` of the norm, and to the norm `c`, wherever `w` was.
+
+    With unit vectors `||w + k r||^2 = 1 + 2 k <w, r> + k^2`, which loses its digits to rounding
+    where the step ends near the origin: there, below 0.1, half a step is taken. No step is taken
+    where a sum overflows.
+    """
+    w_norm, r_norm = safe_sqrt(ww), safe_sqrt(rr)
+    cosine = safe_divide(wr, w_norm * r_norm)
+    square = lambda k: jnp.where(ww != 0, 1, 0) + k * (2 * cosine + k)
+    k = jnp.where(rr != 0, k, 0)
+    k = jnp.where((square(k) < 0.1) & (ww != 0), k / 2, k)
+    s = safe_divide(c, safe_sqrt(square(k)))
+    taken = ~jnp.isinf(ww + rr)
+    a, b = s * safe_divide(k, r_norm), safe_divide(s, w_norm) - 1
+    return Coefficients(jnp.where(taken, a, 0), jnp.where(taken, b, 0))
 
 
 def resize(c: jax.Array, rr: jax.Array) -> Coefficients:

@@ -5,6 +5,7 @@ normalisation scales by Adam.
 """
 
 import functools
+import math
 import operator
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,12 +21,14 @@ from lawn_optax._checks import (
     check_decay_rate,
     check_inner,
     check_not_negative,
+    check_radius,
     check_rate,
+    check_target_scale,
     check_update,
     plain,
     steps,
 )
-from lawn_optax._geometry import resize
+from lawn_optax._geometry import relative
 from lawn_optax._groups import EMBEDDING, HEAD, MATRIX, OTHER, LabelsOrFn, label_leaves
 from lawn_optax._paths import (
     is_masked,
@@ -42,10 +45,12 @@ from lawn_optax._selection import (
     MaskOrFn,
     StackedOrFn,
     called,
+    select_and_warn,
+    select_spheres,
     stacked_axes,
 )
-from lawn_optax._spheres import upcast
-from lawn_optax._transforms import steps_on_norms
+from lawn_optax._spheres import Products, Spheres, upcast
+from lawn_optax._transforms import RescaleToNormsState
 
 Groups = Mapping[str, optax.GradientTransformation]
 Coefficients = tuple[float, float, float] | tuple[tuple[float, float, float], ...]
@@ -111,28 +116,47 @@ def hyperball(
     learning_rate = plain(learning_rate)
     check_inner(inner)
     check_rate("learning_rate", learning_rate)
+    check_target_scale(target_scale)
+    check_radius(radius, rms)
+    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
 
-    def relative_step(spheres, u, c, on_sphere, count):
-        rate = learning_rate(count) if callable(learning_rate) else learning_rate
-        (uu,) = spheres.inner_products((u, u))
-        u = spheres.move(resize, u, jax.tree.map(upcast, u), c, uu, where=on_sphere)
-        return jax.tree.map(lambda d: -rate * d, u)
+    def init(params: optax.Params) -> RescaleToNormsState:
+        return RescaleToNormsState.start(select_and_warn(params, **where), params)
 
-    tx = optax.chain(
-        inner,
-        steps_on_norms(
-            "hyperball",
-            relative_step,
-            target_scale=target_scale,
-            radius=radius,
-            rms=rms,
-            mask=mask,
-            axes=axes,
-            stacked=stacked,
-            axis_name=axis_name,
-        ),
-    )
+    def update(updates, state, params, **extra_args):
+        del extra_args
+        w, spheres = params, select_spheres(params, **where)
+        rate = learning_rate(state.steps) if callable(learning_rate) else learning_rate
+        r = jax.tree.map(lambda u: -rate * upcast(u), updates)
+        ww, wr, rr = spheres.inner_products((w, w), (w, r), (r, r))
+        cc = ww if radius is rms is None else _given_squares(spheres, w, ww, radius, rms)
+        c, on_sphere, state = state.hold(cc, target_scale)
+        share = dict.fromkeys(rr, jnp.abs(rate))
+        step = spheres.move(relative, w, r, share, c, ww, wr, rr, where=on_sphere)
+        return optax.tree.cast_like(step, updates), state
+
+    steps = check_update("hyperball", update, RescaleToNormsState, init)
+    tx = optax.chain(inner, optax.GradientTransformationExtraArgs(init, steps))
     return optax.GradientTransformationExtraArgs(tx.init, check_update("hyperball", tx.update))
+
+
+def _given_squares(
+    spheres: Spheres,
+    w: optax.Params,
+    ww: Products,
+    radius: ArrayLike | None,
+    rms: ArrayLike | None,
+) -> Products:
+    """Return the squares of given norms; 0 for weights that are 0, which stay free."""
+    sizes = spheres.sizes(w)
+
+    def square(path: str, ww: jax.Array) -> jax.Array:
+        # In another dtype it could overflow.
+        c = jnp.asarray(radius if rms is None else rms, ww.dtype)
+        c = c if rms is None else c * math.sqrt(sizes[path])
+        return jnp.where(ww > 0, c**2, 0)
+
+    return {path: square(path, x) for path, x in ww.items()}
 
 
 def adam_h(

@@ -6,6 +6,7 @@ Sums are taken in float32, or float64 for float64 leaves, whatever the leaves ar
 import collections
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -171,16 +172,10 @@ def capture(
     if not ww:
         return norms
     check_norms(norms, ww)
-    there = dict.fromkeys(ww, jnp.asarray(captured))
-    known = {path: norms[path] for path in ww}
-    held = map_norms(functools.partial(_apply, _first, False), there, known, ww)
-    # Beside the rule, for then a GPU writes all of them in one kernel.
+    found = map_norms(functools.partial(_apply, safe_sqrt, False), ww)
+    # Beside the roots, for then a GPU writes all of them in one kernel.
+    held = {path: jnp.where(captured, norms[path], x) for path, x in found.items()}
     return {path: jnp.where(wanted, c, 0) for path, c in held.items()}
-
-
-def _first(captured: jax.Array, norm: jax.Array, ww: jax.Array) -> jax.Array:
-    """Return the norm that is captured, `||w||` before there is one."""
-    return jnp.where(captured, norm, safe_sqrt(ww))
 
 
 def scale_norms(norms: Norms, target_scale: optax.ScalarOrSchedule, count: jax.Array) -> Norms:
@@ -213,7 +208,7 @@ def _inner_products(
     )
 
 
-Terms = list[list[jax.Array]]  # One or two of each leaf, all of one shape.
+Terms = list[list[jax.Array]]  # Some of each leaf, all of one shape.
 
 
 def _sums(terms: Terms, axes: tuple[int, ...]) -> tuple[tuple[jax.Array, ...], ...]:
@@ -222,24 +217,25 @@ def _sums(terms: Terms, axes: tuple[int, ...]) -> tuple[tuple[jax.Array, ...], .
 
 
 def _sums_in_one_kernel(terms: Terms, axes: tuple[int, ...]) -> tuple[tuple[jax.Array, ...], ...]:
-    """Return the same, two of a leaf as one complex sum, those of leaves alike as one reduction.
+    """Return the same by one reduction, of pairs of a leaf's terms as complex numbers.
 
     XLA for GPUs starts a kernel for the first stage of each sum and one for the second, and seldom
     takes two sums of a leaf in a kernel with other results. On CPU it would write the complex terms
     out before it sums them.
     """
-    if any(len(of_leaf) > 2 for of_leaf in terms):
-        return _sums(terms, axes)
-    columns = [xs[0] if len(xs) == 1 else jax.lax.complex(*_promoted(*xs)) for xs in terms]
+    pairs = [xs[i : i + 2] for xs in terms for i in range(0, len(xs), 2)]
+    columns = [xs[0] if len(xs) == 1 else jax.lax.complex(*_promoted(*xs)) for xs in pairs]
     if len(columns) == 1:
         totals = [jnp.sum(columns[0], axis=axes)]
     else:
         add = lambda xs, ys: [x + y for x, y in zip(xs, ys, strict=True)]
         totals = jax.lax.reduce(columns, [jnp.zeros([], x.dtype) for x in columns], add, axes)
-    return tuple(
-        tuple(part.astype(x.dtype) for part, x in zip((total.real, total.imag), xs, strict=False))
-        for total, xs in zip(totals, terms, strict=True)
+    sums = (
+        part.astype(x.dtype)
+        for total, xs in zip(totals, pairs, strict=True)
+        for part, x in zip((total.real, total.imag), xs, strict=False)
     )
+    return tuple(tuple(itertools.islice(sums, len(of_leaf))) for of_leaf in terms)
 
 
 def _promoted(*arrays: jax.Array) -> list[jax.Array]:

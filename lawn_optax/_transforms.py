@@ -10,22 +10,18 @@
 is `lawn(optax.adam(1e-3), switch=0)`, written out.
 """
 
-import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from lawn_optax._checks import (
     check_positive,
-    check_radius,
     check_target_scale,
     check_update,
 )
-from lawn_optax._geometry import bring, capped_trust_ratio, project, rescale
+from lawn_optax._geometry import capped_trust_ratio, project, rescale
 from lawn_optax._selection import (
     AxesOrFn,
     AxisNameOrFn,
@@ -34,7 +30,7 @@ from lawn_optax._selection import (
     select_and_warn,
     select_spheres,
 )
-from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms, upcast
+from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms
 
 
 def project_to_tangent(
@@ -105,6 +101,25 @@ class RescaleToNormsState(NamedTuple):
     steps: jax.Array
     norms: Norms
 
+    @classmethod
+    def start(cls, spheres: Spheres, params: optax.Params) -> "RescaleToNormsState":
+        """Return the state before the first update."""
+        return cls(jnp.zeros([], jnp.int32), spheres.zero_norms(params))
+
+    def hold(
+        self, cc: Products, target_scale: optax.ScalarOrSchedule
+    ) -> tuple[Norms, Products, "RescaleToNormsState"]:
+        """Return the norms to end an update on, where, and the state after it.
+
+        Args:
+          cc: the squares of the norms to capture, if this is the first update; 0 for a free sphere.
+          target_scale: factor on the captured norms.
+        """
+        norms = capture(cc, self.norms, captured=self.steps > 0, wanted=True)
+        on_sphere = {path: norms[path] > 0 for path in cc}
+        after = RescaleToNormsState(optax.safe_increment(self.steps), norms)
+        return scale_norms(norms, target_scale, self.steps), on_sphere, after
+
 
 def rescale_to_norms(
     *,
@@ -150,81 +165,21 @@ def rescale_to_norms(
       Algorithm 1, lines 10 and 11, of
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    return steps_on_norms(
-        "rescale_to_norms",
-        lambda spheres, updates, *_: updates,
-        target_scale=target_scale,
-        mask=mask,
-        axes=axes,
-        stacked=stacked,
-        axis_name=axis_name,
-    )
-
-
-def steps_on_norms(
-    name: str,
-    step: Callable[[Spheres, optax.Updates, Norms, Products, jax.Array], optax.Updates],
-    *,
-    target_scale: optax.ScalarOrSchedule,
-    radius: ArrayLike | None = None,
-    rms: ArrayLike | None = None,
-    **where: Any,
-) -> optax.GradientTransformationExtraArgs:
-    """Capture norms at its first update, and from then on ends each step on them.
-
-    Norms that are given in place of captured ones are held all the same: from the first update on,
-    and in the state.
-
-    Args:
-      name: what the transformation is called in messages.
-      step: `step(spheres, updates, c, on_sphere, count) -> r`, the step before the rescaling.
-      target_scale: factor on the captured norms.
-      radius: the norm of every sphere in place of the captured one.
-      rms: the same as a root mean square per element.
-      **where: which spheres; see `select_spheres`.
-
-    Returns:
-      An `optax.GradientTransformationExtraArgs` with a `RescaleToNormsState`.
-    """
     check_target_scale(target_scale)
-    check_radius(radius, rms)
-    given = radius is not None or rms is not None
-
-    def given_squares(spheres: Spheres, params: optax.Params, ww: Products) -> Products:
-        """Return the squares of the given norms; 0 for weights that are 0, which stay free."""
-        n = spheres.sizes(params)
-        of_one = radius if rms is None else rms  # In another dtype its square could overflow.
-        c = {
-            p: jnp.asarray(of_one, x.dtype) * (1 if rms is None else math.sqrt(n[p]))
-            for p, x in ww.items()
-        }
-        return {p: jnp.where(x > 0, c[p] ** 2, 0) for p, x in ww.items()}
+    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
 
     def init(params: optax.Params) -> RescaleToNormsState:
-        return RescaleToNormsState(
-            jnp.zeros([], jnp.int32), select_and_warn(params, **where).zero_norms(params)
-        )
+        return RescaleToNormsState.start(select_and_warn(params, **where), params)
 
     def update(updates, state, params, **extra_args):
         del extra_args
         spheres = select_spheres(params, **where)
-        (ww,) = spheres.inner_products((params, params))
-        cc = given_squares(spheres, params, ww) if given else ww
-        norms = capture(cc, state.norms, captured=state.steps > 0, wanted=True)
-        on_sphere = {path: norms[path] > 0 for path in spheres}
-        c = scale_norms(norms, target_scale, state.steps)
-        r = step(spheres, updates, c, on_sphere, state.steps)
-        if given:  # the weights begin elsewhere
-            r = spheres.move(bring, params, jax.tree.map(upcast, r), c, ww, where=on_sphere)
-        x = spheres.add(params, r)
-        (xx,) = spheres.inner_products((x, x))
-        moved = spheres.move(rescale, params, r, c, xx, where=on_sphere)
-        return (
-            optax.tree.cast_like(moved, updates),
-            RescaleToNormsState(optax.safe_increment(state.steps), norms),
-        )
+        x = spheres.add(params, updates)
+        ww, xx = spheres.inner_products((params, params), (x, x))
+        c, on_sphere, state = state.hold(ww, target_scale)
+        return spheres.move(rescale, params, updates, c, xx, where=on_sphere), state
 
-    checked = check_update(name, update, RescaleToNormsState, init)
+    checked = check_update("rescale_to_norms", update, RescaleToNormsState, init)
     return optax.GradientTransformationExtraArgs(init, checked)
 
 

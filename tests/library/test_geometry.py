@@ -1,5 +1,7 @@
 """Moves on one sphere: values worked out by hand, invariants, and edges by name."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -49,6 +51,10 @@ def retract(spheres, w, r, c, held=True, rule=_geometry.retract):
 
 def turn(spheres, w, r, c, held=True):
     return retract(spheres, w, r, c, held, rule=_geometry.turn)
+
+
+def relative(spheres, w, r, c, share=0.5):
+    return retract(spheres, w, r, c, rule=functools.partial(_geometry.relative, share))
 
 
 def resize(spheres, u, c):
@@ -101,13 +107,32 @@ def test_resize_by_hand():
     np.testing.assert_allclose(resize(whole(W), W, jnp.float32(10)), [[6.0, 8.0]], rtol=1e-6)
 
 
-def test_bringing_by_hand():
-    r = jnp.array([[1.0, -1.0]])
-    moved = move(whole(W), _geometry.bring, W, r, 10.0, product(whole(W), W, W))
-    np.testing.assert_allclose(moved, [[4.0, 3.0]], rtol=1e-6)
-    zeros = jnp.zeros_like(W)
-    alone = move(whole(W), _geometry.bring, zeros, r, 10.0, product(whole(W), zeros, zeros))
-    np.testing.assert_array_equal(alone, r)
+def test_a_relative_step_by_hand():
+    # To (3, 4) / 5 a quarter of (4, -3) / 5 is added, which gives (4, 3.25) / 5.
+    update = relative(whole(W), W, jnp.array([[8.0, -6.0]]), jnp.float32(10), 0.25)
+    reached = np.array([[4.0, 3.25]])
+    np.testing.assert_allclose(W + update, 10 * reached / np.linalg.norm(reached), rtol=1e-6)
+
+
+def test_a_relative_step_from_zero_weights_reaches_the_norm():
+    update = relative(whole(W), 0 * W, W, jnp.float32(10), 0.25)
+    np.testing.assert_allclose(update, [[6.0, 8.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.65])
+def test_a_relative_step_is_its_share_of_the_norm(share):
+    r = jnp.array([[-30.0, -41.0]])  # Nearly opposite to the weights.
+    reached = W + relative(whole(W), W, r, jnp.float32(5), share)
+    expected = W / norm(W) + share * r / norm(r)
+    np.testing.assert_allclose(reached, 5 * expected / norm(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.8, 1.0, 1.2])
+def test_half_a_relative_step_is_taken_where_it_would_end_near_the_origin(share):
+    r = jnp.array([[-30.0, -41.0]])
+    reached = W + relative(whole(W), W, r, jnp.float32(5), share)
+    expected = W / norm(W) + share / 2 * r / norm(r)
+    np.testing.assert_allclose(reached, 5 * expected / norm(expected), rtol=1e-5)
 
 
 def test_a_norm_for_each_slice():
@@ -288,12 +313,12 @@ def test_large_sums_are_accurate():
 
 
 def test_a_step_too_large_to_measure_is_not_taken():
-    for step in (rescale, retract, turn):
+    for step in (rescale, retract, turn, relative):
         np.testing.assert_array_equal(step(whole(W), W, 1e20 * W, jnp.float32(5)), 0 * W)
         assert jnp.all(jnp.isnan(step(whole(W), W, jnp.nan * W, jnp.float32(5))))
 
 
-@pytest.mark.parametrize("method", ["project", "rescale", "retract", "turn", "norm"])
+@pytest.mark.parametrize("method", ["project", "rescale", "retract", "turn", "relative", "norm"])
 def test_gradients_through_zero_weights_are_finite(method):
     zeros, ones = jnp.zeros((2, 2)), jnp.ones((2, 2))
     sphere = one(0)
@@ -302,6 +327,7 @@ def test_gradients_through_zero_weights_are_finite(method):
         "rescale": lambda w: rescale(sphere, w, zeros, jnp.ones(2)).sum(),
         "retract": lambda w: retract(sphere, w, zeros, jnp.ones(2)).sum(),
         "turn": lambda w: turn(sphere, w, zeros, jnp.ones(2)).sum(),
+        "relative": lambda w: relative(sphere, w, zeros, jnp.ones(2)).sum(),
         "norm": lambda w: norm_of(sphere, w).sum(),
     }
     assert jnp.all(jnp.isfinite(jax.grad(outputs[method])(zeros)))

@@ -158,16 +158,6 @@ def test_both_projections_are_made(weights):
     np.testing.assert_allclose(cosine, 1, rtol=1e-6)
 
 
-def test_lamb_lawn_without_projections_is_hyperball(weights, gradient, x64):
-    # So the tangent projection is all that parts LAMB-LAWN from AdamH.
-    params = {name: jnp.asarray(weights[name], jnp.float64) for name in CONSTRAINED}
-    lamb, _ = train(lo.lamb_lawn(falling, 0, project=False), params, gradient, STEPS)
-    projected, _ = train(lo.lamb_lawn(falling, 0), params, gradient, STEPS)
-    adam = optax.scale_by_adam(eps=1e-6)
-    adam_h, _ = train(lo.hyperball(adam, falling), params, gradient, STEPS)
-    assert max_difference(lamb, adam_h) < 1e-12 < max_difference(lamb, projected)
-
-
 def test_weight_decay_acts_on_free_leaves_only(weights, gradient):
     params = jax.tree.map(jnp.float32, weights)
     fixed = lambda t, _: gradient(t, params)
