@@ -76,7 +76,8 @@ def hyperball(
 
     With `optax.scale_by_adam()` inside it is AdamH, LAMB-LAWN with a free phase of zero and no
     tangent projection; `adam_h` and `muon_h` are ready-made for a whole model. Free leaves take the
-    step :math:`-\eta u`.
+    step :math:`-\eta u`. Where :math:`w - \eta c N(u)` is shorter than a third of `c`, as it can be
+    for rates near 1, half the step is taken: its direction would be rounding.
 
     Args:
       inner: gives the direction `u`, without a learning rate and of the gradient's sign, not its

@@ -10,8 +10,8 @@ r"""Measures an optimizer step: memory traffic, time, temporary memory, compilat
   milliseconds of the step that kernels ran in.
 - time: a scan of steps with its state donated, every optimizer in turn in each window, as a ratio
   to Adam's in the same window: the median, with the smallest and the largest.
-- of copy bandwidth: the floor's bytes in that time, beside a copy of the parameters within
-  the device's memory.
+- of copy bandwidth, on an accelerator: the floor's bytes in that time, beside a copy of the
+  parameters within its memory. A CPU's copy takes new memory, which a step does not.
 
 LAWN stands there twice: on its spheres from the first step, and in its free phase. Where PyTorch is
 installed, AdamP follows, as a ratio to PyTorch's fused Adam. Each line of `--out` names
@@ -123,8 +123,9 @@ def measure(tree: str, config: OptimizerStepConfig) -> list[records.Record]:
         "backend": jax.default_backend(),
         "device": machine(),
         "command_buffers": config.command_buffers,
-        "copy_bytes_per_s": copy_bytes_per_s(4 * about["parameters"]),
     }
+    if shared["backend"] != "cpu":
+        shared["copy_bytes_per_s"] = copy_bytes_per_s(4 * about["parameters"])
     size = shared["parameters"]
     optimizers = {n: OPTIMIZERS[n].make() for n in (BASELINE, *config.optimizers)}
     with ThreadPoolExecutor() as pool:  # What is only counted need not wait its turn.
@@ -282,7 +283,8 @@ def table(rows: Sequence[records.Record]) -> str:
     if not timed:
         columns = (*COUNTED, "exchanges") if "exchanges" in ours[0] else COUNTED
         return tables.markdown(columns, [counted(row, ours[0]["bytes"]) for row in ours])
-    text = tables.markdown((*COUNTED, *TIMED), timed)
+    shown = len(timed[0]) - (not any(share for *_, share in timed))
+    text = tables.markdown((*COUNTED, *TIMED)[:shown], [row[:shown] for row in timed])
     if theirs:
         head = ("optimizer", "first step in s", "ms", "time to PyTorch's fused Adam")
         cells = [
@@ -321,8 +323,8 @@ def clocked(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def share_of_copy(row: Mapping[str, Any]) -> float | None:
-    """Return the floor's bytes per second beside a copy's, None where one of them is not known."""
-    if row["floor"] is None or "copy_bytes_per_s" not in row:
+    """Return the floor's bytes per second beside a copy's, None where they are not to compare."""
+    if row["floor"] is None or row["backend"] == "cpu" or "copy_bytes_per_s" not in row:
         return None
     moved = row["floor"] * row["parameters"] / (row["ms"] / 1e3)
     return float(moved / row["copy_bytes_per_s"])

@@ -104,6 +104,7 @@ class TrainingStepConfig:
         "adam",
         "adam_lawn",
         "adam_lawn, free",
+        "adam_lawn, not projected",
         "adam_lawn, no care",
         "adam, reparametrized",
         "adamw",

@@ -23,6 +23,7 @@ from benchmarks.report import (
     goals,
     held_norms,
     missing,
+    projection_tables,
     search_tables,
     study_tables,
     switch_tables,
@@ -70,7 +71,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     costs, photographs = cost_tables.load(), records_of("imagenet")
     parted = attenuation.of_defaults(records_of("attenuation"))
     searched = search_tables.load()
-    switches = switch_tables.load()
+    switches, projections = switch_tables.load(), projection_tables.load()
     held, flattened = held_norms.load(), held_norms.load_rescue()
     tables = study_tables.SECTIONS
     pages = {
@@ -80,6 +81,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *findings.of_first_run(first_run),
                 *findings.of_attenuation(parted),
                 *findings.of_switches(switches),
+                *findings.of_projections(projections),
                 *findings.of_held_norms(held),
                 *findings.of_searches(searched),
             ]
@@ -90,6 +92,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
                 *study_tables.imagenet_missing(photographs),
                 *switch_tables.missing(switches),
+                *projection_tables.missing(projections),
                 *held_norms.missing(held, flattened),
                 *search_tables.missing(searched),
                 *goals.missing(costs),
@@ -100,6 +103,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
         "held-norms": held_norms.plane("../docs/held-norms.png", held),
         "switches": switch_tables.table(switches),
+        "projections": projection_tables.table(projections),
         "rescue": held_norms.rescue(flattened, held),
         **search_tables.sections(searched),
     }

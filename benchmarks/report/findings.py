@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.paper import attenuation, catalog, searches
 from benchmarks.paper.comparisons import CROSSING, FLATTENED
 from benchmarks.paper.studies import AUTO, FREE, REPORTING_SEEDS, Study
-from benchmarks.report import goals, held_norms, search_tables, switch_tables
+from benchmarks.report import goals, held_norms, projection_tables, search_tables, switch_tables
 from benchmarks.report.study_tables import NAMES, Found, measure
 from benchmarks.tools.records import RECORDS
 from examples.results import tables
@@ -167,6 +167,19 @@ def of_switches(found: switch_tables.Switched) -> Iterator[Finding]:
         str(len(REPORTING_SEEDS)),
         "Automatic switches",
     )
+
+
+def of_projections(found: projection_tables.Projected) -> Iterator[Finding]:
+    """Yield what becomes of the scores without the projections."""
+    if found:
+        yield Finding(
+            f"Adam-LAWN without projections, percentage points beside it with them, mean (least to"
+            f" most) of {len(found)} problems",
+            _mean_of(list(projection_tables.differences(found).values())),
+            "",
+            str(len(REPORTING_SEEDS)),
+            "Without the projections",
+        )
 
 
 def _mean_of(gains: Sequence[float]) -> str:

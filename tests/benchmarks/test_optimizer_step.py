@@ -50,8 +50,11 @@ def test_overhead_prints_and_records(tmp_path, capsys, monkeypatch):
     assert lawn["versions"]["jax"]
     assert "cores" in lawn["device"]
     assert lawn["command_buffers"]
+    assert "of copy bandwidth" not in printed
     moved = lawn["floor"] * lawn["parameters"] / (lawn["ms"] / 1e3)
-    assert optimizer_step.share_of_copy(lawn) == moved / lawn["copy_bytes_per_s"] > 0
+    on_gpu = lawn | {"backend": "gpu", "copy_bytes_per_s": 2 * moved}
+    assert optimizer_step.share_of_copy(on_gpu) == 0.5
+    assert "of copy bandwidth" in optimizer_step.table([adam, on_gpu])
 
 
 def test_every_optimizer_steps_and_has_its_floor():
