@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmarks.measure import epoch, images, optimizer_step, training_step
 from benchmarks.report import goals
+from benchmarks.tools.optimizers import OPTIMIZERS
 from benchmarks.tools.records import records_of
 from examples.results import tables
 from examples.results.records import Record
@@ -81,7 +82,7 @@ def compiled(found: Sequence[Record]) -> str:
 
 def _compiled(found: Sequence[Record]) -> str:
     runs = goals.index(found)
-    names = dict.fromkeys(name for run in runs.values() for name in run)
+    names = [name for name in OPTIMIZERS if any(name in run for run in runs.values())]
     rows = []
     for name in names:
         of_trees = [run[name] for run in runs.values() if name in run]
