@@ -7,6 +7,11 @@ two CPU cores. Expect 2.55 bits per byte of what is held out (measured with --fr
 2.57 with --optimizer adam: one seed each, which ranks nothing (benchmarks/records/2026-11-27-lm,
 Python 3.11).
 
+    python -m examples.lm --objective masked --learning-rate 1e-3 --length 64 --long-length 128
+
+trains an encoder as BERT is: a share of the bytes is hidden, both sides are seen, and the last
+epoch has longer windows.
+
 The same with 85 million parameters, for a GPU, which was not run yet:
 
 python -m examples.lm --width 768 --depth 12 --heads 12 --length 512 --batch-size 64 \
@@ -25,6 +30,7 @@ from examples.tasks.text import corpus, task
 from examples.training import command, distributed
 from examples.training.options import Options, in_order_of_use
 
+KINDS = {"causal": task.Text, "masked": task.MaskedText}
 REPORTED = {
     "held-out loss, nats per token": ("held_out_loss", 3),
     "held-out bits per byte": ("bits_per_byte", 3),
@@ -56,8 +62,17 @@ class Config(Options):
     """Windows of text per update of the weights."""
     seeds: int = 1
     """How many seeds to train, one after the other in one program."""
+    objective: Literal["causal", "masked"] = "causal"
+    """causal: the next byte, from those before it.
+    masked: 15% of the bytes, most of them hidden, from those on both sides, as BERT is trained;
+    losses are of these bytes alone."""
     length: int = 128
     """Context length in tokens, which are bytes."""
+    long_length: int | None = None
+    """Context length in the last --long-epochs, a multiple of --length: fewer windows in a batch
+    and as many tokens. By default it stays the same."""
+    long_epochs: int = 1
+    """How many epochs have windows of --long-length."""
     width: int = 128
     """Width of the residual stream, a multiple of twice the heads."""
     depth: int = 5
@@ -72,6 +87,10 @@ class Config(Options):
         for name in ("length", "width", "depth", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if not 0 < self.long_epochs <= self.epochs:
+            raise ValueError(
+                f"long_epochs={self.long_epochs} must lie between 1 and epochs={self.epochs}."
+            )
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"width={self.width} must be a multiple of {2 * self.heads}, twice the"
@@ -85,7 +104,8 @@ def main(config: Config) -> None:
     """Trains, and reports the last epoch and the best."""
     text = corpus.load(config.data_dir, config.held_out_share)
     lm = make_task(config, text)
-    result = training.train(lm, config, title=config.optimizer)
+    source = lengthening(config, lm)
+    result = training.train(lm, config, title=config.optimizer, source=source)
     if distributed.is_first():
         report(config, text, lm, result)
 
@@ -106,7 +126,15 @@ def make_task(config: Config, text: corpus.Corpus) -> task.Text:
         depth=config.depth,
         heads=config.heads,
         dtype=config.dtype,
+        kind=KINDS[config.objective],
     )
+
+
+def lengthening(config: Config, lm: task.Text) -> task.Lengthening | None:
+    """Return where the data come from if the last epochs have longer windows."""
+    if config.long_length is None:
+        return None
+    return task.lengthen(lm, config.long_length, config.epochs - config.long_epochs)
 
 
 def report(config: Config, text: corpus.Corpus, lm: task.Text, result: training.Result) -> None:

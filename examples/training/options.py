@@ -114,7 +114,7 @@ LATER = (
         "b2",
     ),
     *("adam_eps", "decay_form", "decay_vectors", "initial_rate", "warmup_power", "schedule"),
-    *(*OF_SCHEDULES, "init_scale"),
+    *(*OF_SCHEDULES, "init_scale", "objective", "long_length", "long_epochs"),
 )
 
 Scalar = Any  # A float or a float32 scalar, a traced one too.

@@ -15,7 +15,7 @@ from examples.tasks.text import corpus, transformer
 from examples.tasks.text import task as text_task
 from examples.training.options import Options
 from examples.training.sharding import MeshConfig
-from tests.examples.stopping import StoppedError, stop_after
+from tests.examples.stopping import StoppedError, assert_same, stop_after
 from tests.helpers import max_difference
 
 SIZES = {"width": 8, "depth": 3, "heads": 2, "dtype": "float32"}
@@ -394,3 +394,121 @@ def test_a_mesh_computes_what_one_device_computes(task):
 def test_options_that_do_not_fit_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         lm.Config(**options)
+
+
+HIDING_LENGTH, ASKED = 40, 6
+
+
+@pytest.fixture(scope="module")
+def masked():
+    """Windows of 40 tokens, six of which are asked for."""
+    letters = np.random.default_rng(0).integers(97, 123, 1000).astype(np.uint8).tobytes()
+    return text_task.make_task(
+        corpus.Corpus(letters, letters[:241], 1, ""),
+        length=HIDING_LENGTH,
+        batch_size=4,
+        epoch_tokens=None,
+        kind=text_task.MaskedText,
+        **SIZES,
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder(masked):
+    """At its start."""
+    return nnx.jit(lambda: masked.model(nnx.Rngs(0)))()
+
+
+class TestMasked:
+    """Which bytes are hidden, from those on both sides."""
+
+    def test_a_share_of_the_places_is_hidden_replaced_or_left(self):
+        tokens = jnp.full(HIDING_LENGTH, 97)
+        places, shown = jax.jit(jax.vmap(lambda seed: text_task.hide(tokens, seed)))(
+            jnp.arange(2000)
+        )
+        assert {len(set(row)) for row in np.asarray(places)} == {ASKED}
+        drawn = np.zeros(shown.shape, bool)
+        np.put_along_axis(drawn, np.asarray(places), True, axis=1)
+        assert (np.asarray(shown)[~drawn] == 97).all()
+        of_drawn = np.asarray(shown)[drawn]
+        hidden, left = (of_drawn == text_task.HIDDEN).mean(), (of_drawn == 97).mean()
+        np.testing.assert_allclose([hidden, left], [0.8, 0.1 + 0.1 / 256], atol=0.01)
+        assert len(set(of_drawn)) > 240
+        np.testing.assert_allclose(drawn.mean(axis=0), ASKED / HIDING_LENGTH, atol=0.03)
+
+    def test_only_what_was_drawn_is_asked_for(self, masked, encoder):
+        batch = jnp.array([[3, 11], [7, 12]])
+        losses, margins = nnx.jit(lambda model: masked.loss(model, batch))(encoder)
+        assert losses.shape == margins.shape == (2 * ASKED,)
+        expected = []
+        for window, seed in np.asarray(batch):
+            begin = HIDING_LENGTH * window
+            tokens = np.asarray(masked.train[begin : begin + HIDING_LENGTH], int)
+            places, shown = text_task.hide(jnp.asarray(tokens), jnp.asarray(seed))
+            logits = np.asarray(call(encoder, shown[None]), np.float64)[0, places]
+            log_shares = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+            expected += [-row[t] for row, t in zip(log_shares, tokens[places], strict=True)]
+        np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+    def test_a_token_sees_both_sides(self, encoder):
+        tokens = np.full((1, 9), 97, np.int32)
+        other = tokens.copy()
+        other[0, 4] = 98
+        moved = np.abs(np.asarray(call(encoder, tokens)) - np.asarray(call(encoder, other)))
+        assert (moved.max(axis=-1) > 1e-6).all()
+
+    def test_an_epoch_hides_other_tokens_and_an_evaluation_the_same(self, masked, encoder):
+        draw = jax.jit(masked.batches)
+        first, again, second = (np.asarray(draw(jax.random.key(i))) for i in (0, 0, 1))
+        np.testing.assert_array_equal(first, again)
+        seeds = lambda batches: dict(batches.reshape(-1, 2))
+        assert seeds(first).keys() == seeds(second).keys() == set(range(24))
+        assert not set(seeds(first).values()) & set(seeds(second).values())
+        evaluated = [nnx.jit(masked.evaluate)(encoder) for _ in range(2)]
+        assert evaluated[0] == evaluated[1]
+
+
+LONGER = {"long_length": 16, "long_epochs": 1}
+
+
+@pytest.mark.parametrize(("objective", "stopped_after"), [("causal", 1), ("masked", 2)])
+def test_longer_windows_come_last_and_a_stopped_run_goes_on(
+    objective, stopped_after, config, tmp_path, monkeypatch
+):
+    longer = dataclasses.replace(config, objective=objective, **LONGER)
+    task = lm.load(longer)
+    source = lm.lengthening(longer, task)
+    (short,), (long,) = source.chunks(2, 0), source.chunks(3, 0)
+    assert (short.length, short.batch_size) == (8, 4)
+    assert (long.length, long.batch_size) == (16, 2)
+    assert short.batches(jax.random.key(0)).shape[:2] == (2, 4)
+    assert long.batches(jax.random.key(0)).shape[:2] == (2, 2)
+    whole = training.train(task, longer, source=source)
+    kept = dataclasses.replace(longer, checkpoint_dir=tmp_path / "checkpoints")
+    with monkeypatch.context() as patch:
+        stop_after(patch, stopped_after)
+        with pytest.raises(StoppedError):
+            training.train(task, kept, source=source)
+    assert_same(training.train(task, kept, source=source), whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"long_length": 12}, "long_length=12 must be a multiple of length=8"),
+        ({"long_length": 24}, "by a factor that divides batch_size=4"),
+        ({"long_length": 4}, "long_length=4 must be a multiple of length=8"),
+        ({"long_length": 512, "batch_size": 64}, "long_length=512: the text held out has no"),
+    ],
+)
+def test_windows_that_do_not_divide_are_named(config, options, message):
+    task = lm.load(config)
+    wrong = dataclasses.replace(config, **options)
+    with pytest.raises(ValueError, match=message):
+        lm.lengthening(wrong, dataclasses.replace(task, batch_size=wrong.batch_size))
+
+
+def test_more_long_epochs_than_epochs_are_refused():
+    with pytest.raises(ValueError, match="long_epochs=9 must lie between 1 and epochs=3"):
+        lm.Config(long_epochs=9)

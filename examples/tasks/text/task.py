@@ -1,4 +1,4 @@
-"""The task: the next byte of a text, windows of which make the batches.
+"""The tasks: the next byte of a text, or those that are hidden in it; windows make the batches.
 
 A token is a byte: there is nothing to download or to train before, any text can be read, and the
 loss in bits per byte needs no count of tokens to be compared with that of other tokenizers.
@@ -6,7 +6,8 @@ loss in bits per byte needs no count of tokens to be compared with that of other
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,14 @@ from flax import nnx
 
 from examples.tasks.text.corpus import Corpus
 from examples.tasks.text.transformer import Transformer
-from examples.training import cpu
+from examples.training import cpu, sharding
+from examples.training.checkpoints import checksum
 from examples.training.task import Layout
 from lawn_optax import metrics
 
 VOCABULARY = 256  # Of bytes.
+HIDDEN = VOCABULARY  # The token that stands for a hidden one.
+SHARE = 0.15  # Of the tokens that are asked for.
 PIECES = 32  # Of the text held out: by every other one settings may be chosen.
 
 
@@ -43,6 +47,7 @@ class Text:
       depth: its blocks.
       heads: of each attention.
       dtype: of the computation.
+      by_piece: whether it is evaluated piece by piece.
     """
 
     train: jax.Array
@@ -54,12 +59,16 @@ class Text:
     depth: int = dataclasses.field(metadata={"static": True})
     heads: int = dataclasses.field(metadata={"static": True})
     dtype: str = dataclasses.field(metadata={"static": True})
+    by_piece: bool = dataclasses.field(default=False, metadata={"static": True})
     score = "bits_per_byte"
     vmaps_runs = False
     layout = Layout(stacked=("blocks",), ends=("embedding", "head"))
 
     def model(self, rngs: nnx.Rngs) -> Transformer:
         """Return the transformer."""
+        return self._transformer(rngs)
+
+    def _transformer(self, rngs: nnx.Rngs, **kind: Any) -> Transformer:
         return Transformer(
             VOCABULARY,
             width=self.width,
@@ -67,6 +76,7 @@ class Text:
             heads=self.heads,
             dtype=jnp.dtype(self.dtype),
             rngs=rngs,
+            **kind,
         )
 
     def batches(self, key: jax.Array) -> jax.Array:
@@ -76,13 +86,20 @@ class Text:
         return order[: math.prod(shape)].reshape(shape)
 
     def loss(self, model: Transformer, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return cross-entropies in nats and margins of tokens, `(batch_size * length,)` each."""
+        """Return cross-entropies in nats and margins of the tokens that are asked for, `(n,)`."""
         losses, margins = self._judge(model, self.train, batch)
         return losses.ravel(), margins.ravel()
 
     def evaluate(self, model: Transformer) -> dict[str, jax.Array]:
-        """Return the mean loss of what is held out, in nats per token and so in bits per byte."""
-        nats = jnp.mean(self.held_out_losses(model))
+        """Return the mean loss of what is held out, in nats per token and so in bits per byte.
+
+        By piece: the bits per byte of `PIECES` pieces of it, one after the other.
+        """
+        losses = self.held_out_losses(model)
+        if self.by_piece:
+            pieces = losses[: len(losses) // PIECES * PIECES].reshape(PIECES, -1)
+            return {"pieces": jnp.mean(pieces, axis=1) / math.log(2)}
+        nats = jnp.mean(losses)
         return {"held_out_loss": nats, "bits_per_byte": nats / math.log(2)}
 
     def held_out_losses(self, model: Transformer) -> jax.Array:
@@ -94,32 +111,138 @@ class Text:
         # As many at once as in training; the last ones are filled up with others, then left out.
         filled = jnp.arange(-(-m // self.batch_size) * self.batch_size) % m
         of_window = lambda batch: jnp.mean(self._judge(model, self.held_out, batch)[0], axis=1)
-        return jax.lax.map(of_window, filled.reshape(-1, self.batch_size)).ravel()[:m]
+        batches = self._to_judge(filled.reshape(-1, self.batch_size))
+        return jax.lax.map(of_window, batches).ravel()[:m]
+
+    def _to_judge(self, windows: jax.Array) -> jax.Array:
+        """Return the numbers of windows, `(...)`, as batches have them, always alike."""
+        return windows
 
     def _judge(
-        self, model: Transformer, text: jax.Array, windows: jax.Array
+        self, model: Transformer, text: jax.Array, batch: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Return losses and margins, `(windows, length)` each."""
-        places = windows[:, None] * self.length + jnp.arange(self.length + 1)
-        tokens = text[places].astype(jnp.int32)
-        logits, targets = model(tokens[:, :-1]), tokens[:, 1:]
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-        return losses, metrics.logit_margin(logits, targets)
+        """Return losses and margins of the tokens that are asked for, `(windows, n)` each."""
+        tokens = self._tokens(text, batch, self.length + 1)
+        return _judge(model(tokens[:, :-1]), tokens[:, 1:])
+
+    def _tokens(self, text: jax.Array, windows: jax.Array, count: int) -> jax.Array:
+        """Return the first `count` tokens from where each window begins, `(windows, count)`."""
+        places = windows[:, None] * self.length + jnp.arange(count)
+        return text[places].astype(jnp.int32)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InPieces(Text):
-    """The task, judged piece by piece."""
+class MaskedText(Text):
+    """The task of BERT (Devlin et al., 2019): which bytes are hidden, from those on both sides.
 
-    def evaluate(self, model: Transformer) -> dict[str, jax.Array]:
-        """Return the bits per byte of `PIECES` pieces of what is held out, one after the other."""
-        losses = self.held_out_losses(model)
-        pieces = losses[: len(losses) // PIECES * PIECES].reshape(PIECES, -1)
-        return {"pieces": jnp.mean(pieces, axis=1) / math.log(2)}
+    In every window `SHARE` of the places are drawn. Of their tokens 80% are hidden, 10% are another
+    byte, and 10% stay; what stands there is asked for. A batch is pairs of a window's number and a
+    seed, `(batch_size, 2)`; an epoch draws new seeds, and an evaluation always has the same.
+    """
+
+    def model(self, rngs: nnx.Rngs) -> Transformer:
+        """Return the transformer, which sees both sides."""
+        return self._transformer(rngs, causal=False, extra=1)
+
+    def batches(self, key: jax.Array) -> jax.Array:
+        """Draw an epoch: `(steps_per_epoch, batch_size, 2)` int32."""
+        windows = super().batches(key)
+        seeds = jax.random.bits(jax.random.fold_in(key, 1), windows.shape, jnp.uint32)
+        return jnp.stack([windows, seeds.astype(jnp.int32)], axis=-1)
+
+    def _to_judge(self, windows: jax.Array) -> jax.Array:
+        return jnp.stack([windows, windows], axis=-1)
+
+    def _judge(
+        self, model: Transformer, text: jax.Array, batch: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        tokens = self._tokens(text, batch[:, 0], self.length)
+        places, shown = jax.vmap(hide)(tokens, batch[:, 1])
+        of_places = lambda of_window, places: of_window[places]
+        logits, targets = (jax.vmap(of_places)(x, places) for x in (model(shown), tokens))
+        return _judge(logits, targets)
 
 
-def in_pieces(task: Text) -> InPieces:
+def hide(tokens: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draw places of a window, and hide what stands there.
+
+    Args:
+      tokens: `(length,)` int32.
+      seed: int32 scalar.
+
+    Returns:
+      The places, `(n,)` int32, each once; and the tokens with those places changed.
+    """
+    count = max(round(SHARE * len(tokens)), 1)
+    of_places, of_kinds, of_bytes = jax.random.split(jax.random.key(seed), 3)
+    places = jax.random.permutation(of_places, len(tokens))[:count]
+    kind = jax.random.uniform(of_kinds, (count,))
+    other = jax.random.randint(of_bytes, (count,), 0, VOCABULARY)
+    shown = jnp.where(kind < 0.8, HIDDEN, jnp.where(kind < 0.9, other, tokens[places]))
+    return places, tokens.at[places].set(shown)
+
+
+def _judge(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return cross-entropies in nats and margins, of the shape of the targets."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return losses, metrics.logit_margin(logits, targets)
+
+
+class Lengthening(NamedTuple):
+    """The source of a task whose last epochs have longer windows, as many tokens to a batch.
+
+    Attributes:
+      short: the task to begin with.
+      long: the same with longer windows.
+      after: the epochs of the short one.
+    """
+
+    short: Text
+    long: Text
+    after: int
+    chunks_per_epoch: int = 1
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return a checksum of the text, and when its windows lengthen."""
+        return {"data": checksum(self.short), "long_length": self.long.length, "after": self.after}
+
+    def chunks(self, epoch: int, done: int) -> Sequence[Text]:
+        """Return the task of an epoch."""
+        return (sharding.put(self.short if epoch <= self.after else self.long),)
+
+    def held_out(self, epoch: int) -> Sequence[Text]:
+        """Return the task of an epoch."""
+        return self.chunks(epoch, 0)
+
+    def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
+        """Return what the task evaluated to."""
+        return dict(evaluated[0])
+
+
+def lengthen(task: Text, length: int, after: int) -> Lengthening:
+    """Return the source of a task whose windows are longer after some epochs.
+
+    Raises:
+      ValueError: if the length or the size of a batch does not divide, or if no window of that
+        length is held out.
+    """
+    times, rest = divmod(length, task.length)
+    if rest or task.batch_size % max(times, 1):
+        raise ValueError(
+            f"long_length={length} must be a multiple of length={task.length}, by a factor that"
+            f" divides batch_size={task.batch_size}: a batch has as many tokens before and after."
+        )
+    if not windows_in(task.held_out, length):
+        raise ValueError(
+            f"long_length={length}: the text held out has no window as long; give more text."
+        )
+    long = dataclasses.replace(task, length=length, batch_size=task.batch_size // times)
+    return Lengthening(task, long, after)
+
+
+def in_pieces(task: Text) -> Text:
     """Return the task that is judged piece by piece.
 
     Raises:
@@ -130,7 +253,7 @@ def in_pieces(task: Text) -> InPieces:
             f"the text held out has {m} windows of {task.length} tokens, fewer than {PIECES}: give"
             " more text, or shorter windows."
         )
-    return InPieces(**vars(task))
+    return dataclasses.replace(task, by_piece=True)
 
 
 def windows_in(text: Any, length: int) -> int:
@@ -139,7 +262,13 @@ def windows_in(text: Any, length: int) -> int:
 
 
 def make_task(
-    corpus: Corpus, *, length: int, batch_size: int, epoch_tokens: int | None, **model: Any
+    corpus: Corpus,
+    *,
+    length: int,
+    batch_size: int,
+    epoch_tokens: int | None,
+    kind: type[Text] = Text,
+    **model: Any,
 ) -> Text:
     """Put text on the device; for the arguments see `Text`.
 
@@ -148,6 +277,7 @@ def make_task(
       length: tokens of a window.
       batch_size: windows in a batch.
       epoch_tokens: tokens of an epoch, rounded down to whole batches; None for all there are.
+      kind: which task.
       **model: `width`, `depth`, `heads` and `dtype`.
 
     Raises:
@@ -167,7 +297,7 @@ def make_task(
         raise ValueError(
             f"epoch_tokens={epoch_tokens} must be at least one batch of {batch_size * length}."
         )
-    return Text(
+    return kind(
         train=jnp.asarray(train),
         held_out=jnp.asarray(held_out),
         length=length,

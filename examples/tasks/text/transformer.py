@@ -1,4 +1,4 @@
-r"""A decoder-only transformer: which token comes next, from those before it.
+r"""A transformer: which token comes next, from those before, or which is hidden, from all others.
 
 x = embedding(tokens)
 x = x + attention(norm(x)),  x = x + mlp(norm(x))      depth times, by one scan over stacked blocks
@@ -24,24 +24,26 @@ BASE = 10_000.0  # Of the rotary wavelengths, in tokens.
 
 
 class Attention(nnx.Module):
-    """Causal attention of several heads, with rotary positions.
+    """Attention of several heads, with rotary positions.
 
     Queries, keys and values have kernels of their own: each has a norm.
     """
 
-    def __init__(self, width: int, heads: int, depth: int, dtype: DType, rngs: nnx.Rngs):
+    def __init__(
+        self, width: int, heads: int, depth: int, dtype: DType, rngs: nnx.Rngs, causal: bool
+    ):
         self.query = linear(width, width, dtype, rngs)
         self.key = linear(width, width, dtype, rngs)
         self.value = linear(width, width, dtype, rngs)
         self.out = linear(width, width, dtype, rngs, variance=1 / (2 * depth))
-        self.heads = heads
+        self.heads, self.causal = heads, causal
 
     def __call__(self, x: jax.Array, length: int) -> jax.Array:
         """`(batch * length, width)` -> the same."""
         heads = lambda y: y.reshape(-1, length, self.heads, y.shape[-1] // self.heads)
         q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
         positions = jnp.arange(length)
-        y = attend(rotate(q, positions), rotate(k, positions), v)
+        y = attend(rotate(q, positions), rotate(k, positions), v, causal=self.causal)
         return self.out(y.reshape(x.shape))
 
 
@@ -60,9 +62,11 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """One layer of the transformer."""
 
-    def __init__(self, width: int, heads: int, depth: int, dtype: DType, rngs: nnx.Rngs):
+    def __init__(
+        self, width: int, heads: int, depth: int, dtype: DType, rngs: nnx.Rngs, causal: bool
+    ):
         self.attention_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
-        self.attention = Attention(width, heads, depth, dtype, rngs)
+        self.attention = Attention(width, heads, depth, dtype, rngs, causal)
         self.mlp_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
         self.mlp = MLP(width, depth, dtype, rngs)
 
@@ -73,7 +77,11 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """The model; each parameter of `blocks` has a leading axis of layers."""
+    """The model; each parameter of `blocks` has a leading axis of layers.
+
+    A token of a causal one sees those before it; of another, all. Tokens beyond the vocabulary are
+    `extra`: they are read and never foretold.
+    """
 
     def __init__(
         self,
@@ -84,15 +92,17 @@ class Transformer(nnx.Module):
         heads: int,
         dtype: DType,
         rngs: nnx.Rngs,
+        causal: bool = True,
+        extra: int = 0,
     ):
-        self.embedding = nnx.Embed(vocabulary, width, dtype=dtype, rngs=rngs)
-        block = lambda rngs: Block(width, heads, depth, dtype, rngs)
+        self.embedding = nnx.Embed(vocabulary + extra, width, dtype=dtype, rngs=rngs)
+        block = lambda rngs: Block(width, heads, depth, dtype, rngs, causal)
         self.blocks = nnx.vmap(block)(rngs.split(depth))
         self.norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
         self.head = linear(width, vocabulary, dtype, rngs, variance=OF_LOGITS)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        """`(batch, length)` int -> `(batch, length, vocabulary)` float32 logits of the next."""
+        """`(batch, length)` int -> `(batch, length, vocabulary)` float32 logits."""
         # Split by hand: `nnx.scan` refuses a model that is called within another `jax.lax.map`.
         structure, layers = nnx.split(self.blocks)
         layer = lambda x, one: (nnx.merge(structure, one)(x, tokens.shape[1]), None)
@@ -120,8 +130,8 @@ def linear(
     )
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """Mix the values of a token and those before it, by how well their keys match its query.
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool = True) -> jax.Array:
+    """Mix the values of tokens by how well their keys match the query of the one that sees them.
 
     Scores and their softmax are float32 at least, unlike the rest.
 
@@ -129,14 +139,16 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
       q: `(batch, length, heads, features)` queries.
       k: keys of the same shape.
       v: values of the same shape.
+      causal: whether a token sees itself and those before it, or all.
 
     Returns:
       As `v`.
     """
     precise = jnp.promote_types(q.dtype, jnp.float32)
     scores = jnp.einsum("bthf,bshf->bhts", q, k, preferred_element_type=precise)
-    is_before = jnp.tril(jnp.ones(scores.shape[-2:], bool))
-    scores = jnp.where(is_before, scores / math.sqrt(q.shape[-1]), -jnp.inf)
+    scores = scores / math.sqrt(q.shape[-1])
+    if causal:
+        scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -jnp.inf)
     return jnp.einsum("bhts,bshf->bthf", jax.nn.softmax(scores).astype(v.dtype), v)
 
 
