@@ -74,7 +74,7 @@ class Example(NamedTuple):
       curves: what is recorded of every epoch, of scores to choose by where there are such.
       detail: what each held-out example scores, None where no search has such runs.
       of_run: the task of a run from one that is loaded, where options of its network are drawn, and
-        where its data come from if they are not in the task.
+        where its data come from if they are not in the task, or change.
     """
 
     load: Callable[[Any], training.Task]
@@ -113,6 +113,7 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
             lambda run: (-np.array(run["pieces"][::2]), -np.array(run["pieces"][1::2])),
             *("bits per byte", -1, 0.02),
         ),
+        of_run=lambda task, run: (task, lm.lengthening(run, task)),
     ),
     small.Config: Example(
         small.load,

@@ -216,7 +216,8 @@ def train(
     found, detail = [], {}
     if isinstance(study, Search) and study.example.detail:
         state = result.state
-        detail = training.evaluate(study.example.detail.task(task), state.params, state.rest)
+        (last,) = source.held_out(runs[0].epochs) if source else (task,)
+        detail = training.evaluate(study.example.detail.task(last), state.params, state.rest)
     with_norms = isinstance(study, Comparison) and study.norms
     kept = [
         name

@@ -11,8 +11,8 @@ from benchmarks.paper import reported, studies, sweep
 from benchmarks.paper.catalog import STUDIES
 from benchmarks.paper.sweep import COMPARISONS, SEARCHES
 from benchmarks.report import missing, study_tables
-from benchmarks.tools.records import read_bits
-from examples import cifar, ncf, training
+from benchmarks.tools.records import RECORDS, read_bits
+from examples import cifar, lm, ncf, training
 from examples.results import records
 from examples.tasks import recommendation
 from tests.examples.toys import toy_interactions
@@ -207,6 +207,28 @@ def test_a_search_draws_settings_and_keeps_what_each_user_scores(config, toys, m
             hits = read_bits(run[f"{prefix}hits"])
             assert hits.shape == (5,)
             assert hits.mean() == pytest.approx(run["final"][f"{prefix}hr_at_10"])
+
+
+def test_a_search_whose_windows_lengthen_is_scored_by_the_long_ones(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("All happy families are alike. " * 100)
+    run = lm.Config(
+        **{"data_dir": text, "held_out_share": 0.35, "optimizer": "adam", "epochs": 2},
+        **{"objective": "masked", "length": 16, "long_length": 32, "epoch_tokens": 64},
+        **{"batch_size": 4, "warmup_epochs": 0, "width": 8, "depth": 1, "heads": 2},
+    )
+    search = studies.Search(name="toys", base=run, spaces={"Adam": (run, {})}, trials=1)
+    sweep.train(search.example.load(run), search, "", [run], tmp_path / "searched.jsonl", text)
+    (record,) = records.read_records(tmp_path / "searched.jsonl")
+    # Of what is held out there are 32 windows of 32 tokens, one in each piece.
+    assert np.mean(record["pieces"]) == pytest.approx(record["final"]["bits_per_byte"], rel=1e-5)
+
+
+def test_records_from_before_there_were_objectives_are_found():
+    adam, lawn = records.read_records(RECORDS / "2026-11-27-lm" / "lm.jsonl")
+    for record, options in ((adam, {"optimizer": "adam"}), (lawn, {"free_epochs": "rise"})):
+        wanted = studies.identity(lm.Config(**options).config())
+        assert studies.identity(record["config"]) == wanted
 
 
 def test_drawn_settings_fill_the_ranges_and_are_the_same_each_time():

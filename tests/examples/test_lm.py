@@ -374,7 +374,9 @@ def test_every_layer_holds_its_own_norms(record):
 
 
 @pytest.mark.slow
-def test_a_mesh_computes_what_one_device_computes(task):
+@pytest.mark.parametrize("kind", [text_task.Text, text_task.MaskedText])
+def test_a_mesh_computes_what_one_device_computes(task, kind):
+    task = kind(**vars(task))
     alone = training.train(task, OPTIONS)
     mesh = MeshConfig(data=2, fsdp=2, tensor=2)
     result = training.train(task, dataclasses.replace(OPTIONS, mesh=mesh))
@@ -437,19 +439,33 @@ class TestMasked:
         assert len(set(of_drawn)) > 240
         np.testing.assert_allclose(drawn.mean(axis=0), ASKED / HIDING_LENGTH, atol=0.03)
 
+    @pytest.mark.parametrize(("length", "asked"), [(1, 1), (3, 1), (40, 6), (128, 19)])
+    def test_a_share_is_rounded_and_no_less_than_one(self, length, asked):
+        places, shown = jax.eval_shape(text_task.hide, jnp.zeros(length, jnp.int32), jnp.int32(0))
+        assert (places.shape, shown.shape) == ((asked,), (length,))
+
+    def test_the_mask_has_a_row_of_the_embedding_and_no_logit(self, encoder):
+        weights = nnx.to_pure_dict(nnx.state(encoder))
+        width = SIZES["width"]
+        assert weights["embedding"]["embedding"].shape == (VOCABULARY + 1, width)
+        assert weights["head"]["kernel"].shape == (width, VOCABULARY)
+
     def test_only_what_was_drawn_is_asked_for(self, masked, encoder):
         batch = jnp.array([[3, 11], [7, 12]])
         losses, margins = nnx.jit(lambda model: masked.loss(model, batch))(encoder)
         assert losses.shape == margins.shape == (2 * ASKED,)
-        expected = []
+        expected, ahead = [], []
         for window, seed in np.asarray(batch):
             begin = HIDING_LENGTH * window
             tokens = np.asarray(masked.train[begin : begin + HIDING_LENGTH], int)
             places, shown = text_task.hide(jnp.asarray(tokens), jnp.asarray(seed))
             logits = np.asarray(call(encoder, shown[None]), np.float64)[0, places]
             log_shares = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-            expected += [-row[t] for row, t in zip(log_shares, tokens[places], strict=True)]
+            for row, target in zip(log_shares, tokens[places], strict=True):
+                expected.append(-row[target])
+                ahead.append(row[target] - np.delete(row, target).max())
         np.testing.assert_allclose(losses, expected, rtol=1e-5)
+        np.testing.assert_allclose(margins, ahead, atol=1e-5)
 
     def test_a_token_sees_both_sides(self, encoder):
         tokens = np.full((1, 9), 97, np.int32)
@@ -476,10 +492,11 @@ LONGER = {"long_length": 16, "long_epochs": 1}
 def test_longer_windows_come_last_and_a_stopped_run_goes_on(
     objective, stopped_after, config, tmp_path, monkeypatch
 ):
-    longer = dataclasses.replace(config, objective=objective, **LONGER)
+    longer = dataclasses.replace(config, objective=objective, seeds=2, **LONGER)
     task = lm.load(longer)
     source = lm.lengthening(longer, task)
     (short,), (long,) = source.chunks(2, 0), source.chunks(3, 0)
+    assert (source.held_out(2), source.held_out(3)) == ((short,), (long,))
     assert (short.length, short.batch_size) == (8, 4)
     assert (long.length, long.batch_size) == (16, 2)
     assert short.batches(jax.random.key(0)).shape[:2] == (2, 4)
@@ -497,8 +514,11 @@ def test_longer_windows_come_last_and_a_stopped_run_goes_on(
     ("options", "message"),
     [
         ({"long_length": 12}, "long_length=12 must be a multiple of length=8"),
-        ({"long_length": 24}, "by a factor that divides batch_size=4"),
+        ({"long_length": 24}, "by a factor from 2 that divides batch_size=4"),
         ({"long_length": 4}, "long_length=4 must be a multiple of length=8"),
+        ({"long_length": 8}, "long_length=8 must be .* by a factor from 2"),
+        ({"long_length": 0}, "long_length=0 must be .* by a factor from 2"),
+        ({"long_length": -8}, "long_length=-8 must be .* by a factor from 2"),
         ({"long_length": 512, "batch_size": 64}, "long_length=512: the text held out has no"),
     ],
 )
@@ -509,6 +529,32 @@ def test_windows_that_do_not_divide_are_named(config, options, message):
         lm.lengthening(wrong, dataclasses.replace(task, batch_size=wrong.batch_size))
 
 
-def test_more_long_epochs_than_epochs_are_refused():
-    with pytest.raises(ValueError, match="long_epochs=9 must lie between 1 and epochs=3"):
-        lm.Config(long_epochs=9)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"long_length": 256, "long_epochs": 9}, "long_epochs=9 must lie between 1 and epochs=3"),
+        ({"long_length": 256, "long_epochs": 0}, "long_epochs=0 must lie between 1 and epochs=3"),
+        ({"long_epochs": 2}, "long_epochs=2 with long_length=None: .* leave it at 1"),
+    ],
+)
+def test_long_epochs_that_there_are_not_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        lm.Config(**options)
+
+
+@pytest.mark.parametrize(
+    ("objective", "unit"), [("causal", " per byte "), ("masked", " per masked byte ")]
+)
+def test_a_table_says_what_its_losses_are_of(objective, unit, config, capsys):
+    config = dataclasses.replace(config, objective=objective)
+    text = corpus.load(config.data_dir, config.held_out_share)
+    state = training.loop.State({"kernel": np.zeros((1, 2, 3))}, {}, (), None)
+    curve = {name: np.ones((1, 3)) for name, _ in lm.REPORTED.values()}
+    lm.report(config, text, lm.make_task(config, text), training.Result(state, curve, 1.0))
+    assert capsys.readouterr().out.count(unit) == 3
+
+
+def test_a_record_has_the_objective_and_the_longer_windows_only_where_they_are_given():
+    given = {"objective": "masked", "long_length": 256, "long_epochs": 2}
+    assert not given.keys() & lm.Config().config().keys()
+    assert given.items() <= lm.Config(**given).config().items()

@@ -60,6 +60,7 @@ class Text:
     heads: int = dataclasses.field(metadata={"static": True})
     dtype: str = dataclasses.field(metadata={"static": True})
     by_piece: bool = dataclasses.field(default=False, metadata={"static": True})
+    unit = "byte"  # What losses are means over.
     score = "bits_per_byte"
     vmaps_runs = False
     layout = Layout(stacked=("blocks",), ends=("embedding", "head"))
@@ -136,10 +137,12 @@ class Text:
 class MaskedText(Text):
     """The task of BERT (Devlin et al., 2019): which bytes are hidden, from those on both sides.
 
-    In every window `SHARE` of the places are drawn. Of their tokens 80% are hidden, 10% are another
-    byte, and 10% stay; what stands there is asked for. A batch is pairs of a window's number and a
-    seed, `(batch_size, 2)`; an epoch draws new seeds, and an evaluation always has the same.
+    In every window `SHARE` of the places are drawn. Of their tokens 80% are hidden, 10% become a
+    random byte, and 10% stay; what stood there is asked for. A batch is pairs of a window's number
+    and a seed, `(batch_size, 2)`; an epoch draws new seeds, and an evaluation always has the same.
     """
+
+    unit = "masked byte"
 
     def model(self, rngs: nnx.Rngs) -> Transformer:
         """Return the transformer, which sees both sides."""
@@ -220,6 +223,9 @@ class Lengthening(NamedTuple):
         """Return what the task evaluated to."""
         return dict(evaluated[0])
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
 
 def lengthen(task: Text, length: int, after: int) -> Lengthening:
     """Return the source of a task whose windows are longer after some epochs.
@@ -229,10 +235,11 @@ def lengthen(task: Text, length: int, after: int) -> Lengthening:
         length is held out.
     """
     times, rest = divmod(length, task.length)
-    if rest or task.batch_size % max(times, 1):
+    if rest or times < 2 or task.batch_size % times:
         raise ValueError(
-            f"long_length={length} must be a multiple of length={task.length}, by a factor that"
-            f" divides batch_size={task.batch_size}: a batch has as many tokens before and after."
+            f"long_length={length} must be a multiple of length={task.length}, by a factor from 2"
+            f" that divides batch_size={task.batch_size}: a batch has as many tokens before and"
+            " after."
         )
     if not windows_in(task.held_out, length):
         raise ValueError(
