@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from benchmarks.paper import rivals, studies
+from benchmarks.paper import rivals, searches, studies
 from benchmarks.report import search_slices
 
-SEARCH = dataclasses.replace(rivals.SEARCHES["nado-table-6"], searches=2)
+BASE = dataclasses.replace(searches.MOVIELENS["10k"], optimizer="adam")
+SEARCH = studies.Search(
+    name="slices", base=BASE, spaces={"Adam": (BASE, rivals.TABLE_6)}, trials=32, searches=2
+)
 
 
 def score(setting):
