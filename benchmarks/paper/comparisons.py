@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from benchmarks.paper.catalog import short
-from benchmarks.paper.searches import LANGUAGE_MODEL
+from benchmarks.paper.searches import LANGUAGE_MODEL, SMALL_LANGUAGE_MODEL
 from benchmarks.paper.studies import Comparison
-from examples import cifar, ncf
+from examples import cifar, lm, ncf
 from examples.training.options import OptimizerName, ScheduleName
 
 
@@ -119,27 +119,28 @@ BOUNCING = (
 
 
 def transfer(
+    name: str,
+    base: lm.Config,
     widths: Sequence[int],
     batch_sizes: Sequence[int],
     rates: Mapping[OptimizerName, Sequence[float]],
 ) -> Comparison:
-    """Return how the best learning rate moves with the width and with the batch."""
-    base = dataclasses.replace(LANGUAGE_MODEL, epochs=2)
+    """Return how the best learning rate moves with the width, of heads as wide, and the batch."""
+    head = base.width // base.heads
+
+    def settings(width: int, batch_size: int, optimizer: OptimizerName) -> list[lm.Config]:
+        at = dataclasses.replace(
+            base, width=width, heads=width // head, batch_size=batch_size, optimizer=optimizer
+        )
+        return [dataclasses.replace(at, learning_rate=rate) for rate in rates[optimizer]]
+
     return Comparison(
-        name="lm-transfer",
+        name=name,
         base=base,
         groups={
-            f"width {width}, batch size {batch_size}, {optimizer}": [
-                dataclasses.replace(
-                    base,
-                    width=width,
-                    heads=width // 32,
-                    batch_size=batch_size,
-                    optimizer=optimizer,
-                    learning_rate=rate,
-                )
-                for rate in rates[optimizer]
-            ]
+            f"width {width}, batch size {batch_size}, {optimizer}": settings(
+                width, batch_size, optimizer
+            )
             for width in widths
             for batch_size in batch_sizes
             for optimizer in rates
@@ -147,11 +148,31 @@ def transfer(
     )
 
 
-_ADAM, _RELATIVE = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-TRANSFER = transfer(
-    widths=(64, 128, 256, 512),
-    batch_sizes=(32, 128),
-    rates={"adamw": _ADAM, "adam_lawn": _ADAM, "adam_h": _RELATIVE, "muon_h": _RELATIVE},
+_RATES: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+TRANSFERS = (
+    transfer(
+        "lm-transfer",
+        dataclasses.replace(LANGUAGE_MODEL, epochs=2),
+        widths=(64, 128, 256, 512),
+        batch_sizes=(32, 128),
+        rates={
+            **dict.fromkeys(("adamw", "adam_lawn"), _RATES[:5]),
+            **dict.fromkeys(("adam_h", "muon_h"), _RATES[1:6]),
+        },
+    ),
+    # For a CPU: of few tokens, which are as many at every width and batch size.
+    transfer(
+        "lm-transfer-small",
+        dataclasses.replace(
+            SMALL_LANGUAGE_MODEL, epoch_tokens=100_000, warmup_epochs=0.2, held_out_share=0.005
+        ),
+        widths=(16, 32, 64, 128),
+        batch_sizes=(8, 32),
+        rates={
+            **dict.fromkeys(("adamw", "adam_lawn"), _RATES[1:6]),
+            **dict.fromkeys(("adam_h", "muon_h"), _RATES[2:]),
+        },
+    ),
 )
 
-COMPARISONS = {comparison.name: comparison for comparison in (HELD_NORMS, *BOUNCING, TRANSFER)}
+COMPARISONS = {comparison.name: comparison for comparison in (HELD_NORMS, *BOUNCING, *TRANSFERS)}
