@@ -124,6 +124,7 @@ def transfer(
     widths: Sequence[int],
     batch_sizes: Sequence[int],
     rates: Mapping[OptimizerName, Sequence[float]],
+    seeds: Sequence[int],
 ) -> Comparison:
     """Return how the best learning rate moves with the width, of heads as wide, and the batch."""
     head = base.width // base.heads
@@ -137,6 +138,7 @@ def transfer(
     return Comparison(
         name=name,
         base=base,
+        seeds=seeds,
         groups={
             f"width {width}, batch size {batch_size}, {optimizer}": settings(
                 width, batch_size, optimizer
@@ -159,6 +161,7 @@ TRANSFERS = (
             **dict.fromkeys(("adamw", "adam_lawn"), _RATES[:5]),
             **dict.fromkeys(("adam_h", "muon_h"), _RATES[1:6]),
         },
+        seeds=(0, 1, 2),
     ),
     # For a CPU: of few tokens, which are as many at every width and batch size.
     transfer(
@@ -172,6 +175,7 @@ TRANSFERS = (
             **dict.fromkeys(("adamw", "adam_lawn"), _RATES[1:6]),
             **dict.fromkeys(("adam_h", "muon_h"), _RATES[2:]),
         },
+        seeds=(0, 1),
     ),
 )
 

@@ -243,12 +243,14 @@ class Comparison:
       base: what all its runs share.
       groups: settings by what they show; those of a group can be trained side by side.
       norms: whether the norms of all layers are recorded, too.
+      seeds: of each setting.
     """
 
     name: str
     base: AnyConfig
     groups: Mapping[str, Sequence[AnyConfig]]
     norms: bool = False
+    seeds: Sequence[int] = REPORTING_SEEDS
 
     @property
     def example(self) -> Example:
@@ -357,9 +359,9 @@ class Search:
         }
 
 
-def reported(setting: AnyConfig) -> list[AnyConfig]:
+def reported(setting: AnyConfig, seeds: Sequence[int] = REPORTING_SEEDS) -> list[AnyConfig]:
     """Return the runs by which a setting is reported."""
-    return [dataclasses.replace(setting, seeds=1, first_seed=seed) for seed in REPORTING_SEEDS]
+    return [dataclasses.replace(setting, seeds=1, first_seed=seed) for seed in seeds]
 
 
 def with_files(run: AnyConfig, data_dir: Path | None) -> AnyConfig:

@@ -97,7 +97,7 @@ def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
     for group in comparison.groups.values():
         # Of each group its own, for the network may differ from one to the next.
         task = comparison.example.load(studies.with_files(group[0], config.data_dir))
-        runs = [run for setting in group for run in studies.reported(setting)]
+        runs = [run for s in group for run in studies.reported(s, comparison.seeds)]
         explore(config, task, comparison, runs, folder / "reported.jsonl")
 
 
