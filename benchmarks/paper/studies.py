@@ -257,6 +257,15 @@ class Comparison:
         """Return what its runs have in common."""
         return EXAMPLES[type(self.base)]
 
+    def runs(self) -> list[AnyConfig]:
+        """Return all its runs."""
+        return [
+            run
+            for group in self.groups.values()
+            for setting in group
+            for run in reported(setting, self.seeds)
+        ]
+
 
 class Range(NamedTuple):
     """Says where a hyperparameter is drawn from: the logarithm uniformly from `low` to `high`."""

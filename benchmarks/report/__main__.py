@@ -27,6 +27,7 @@ from benchmarks.report import (
     search_tables,
     study_tables,
     switch_tables,
+    transfer_tables,
 )
 from benchmarks.tools.records import RECORDS, records_of
 from examples import quickstart
@@ -73,6 +74,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     searched = search_tables.load()
     switches, projections = switch_tables.load(), projection_tables.load()
     held, flattened = held_norms.load(), held_norms.load_rescue()
+    transfers = transfer_tables.load()
     tables = study_tables.SECTIONS
     pages = {
         "findings": findings.table(
@@ -95,6 +97,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *projection_tables.missing(projections),
                 *held_norms.missing(held, flattened),
                 *search_tables.missing(searched),
+                *transfer_tables.missing(transfers),
                 *goals.missing(costs),
             ]
         ),
@@ -106,11 +109,13 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "projections": projection_tables.table(projections),
         "rescue": held_norms.rescue(flattened, held),
         **search_tables.sections(searched),
+        **transfer_tables.sections(transfers),
     }
     if draw:
         figures.draw_branches(DOCS / "attenuation.png", parted)
         held_norms.draw(DOCS / "held-norms.png", held)
         search_tables.draw(DOCS, searched)
+        transfer_tables.draw(DOCS, transfers)
     pages |= {name: study_tables.render(section, found) for name, section in tables.items()}
     return pages | cost_tables.sections(costs) | pictures(found, draw=draw)
 

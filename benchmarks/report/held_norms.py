@@ -45,8 +45,7 @@ AUTOMATIC = Norms("flattening", "flattening")
 def load() -> Runs:
     """Return the runs, one per seed, by the norms that they hold; none where one is missing."""
     swept = studies.index(_of("sweep"))
-    settings = [setting for group in HELD_NORMS.groups.values() for setting in group]
-    wanted = [studies.identity(run.config()) for s in settings for run in studies.reported(s)]
+    wanted = [studies.identity(run.config()) for run in HELD_NORMS.runs()]
     if not all(run in swept for run in wanted):
         return {}
     return tables.group((swept[run] for run in wanted), _norms)

@@ -193,7 +193,8 @@ def missing(found: Found) -> list[Missing]:
     """Return what was not run."""
     return [
         Missing(
-            f"tuned as hard, {search.what}: {search.searches - len(done(search, found))} searches",
+            f"{len(search.spaces)} optimizers tuned alike, {search.what}:"
+            f" {search.searches - len(done(search, found))} of {search.searches} searches",
             "",
             f"python -m benchmarks.paper.sweep --study {name} --data-dir DIR",
         )
