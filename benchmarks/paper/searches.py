@@ -35,13 +35,18 @@ def with_and_without(base: AnyConfig, rate: Range, decay: Range = DECAY) -> dict
 
 
 def others(base: AnyConfig, rate: Range, decay: Range = DECAY) -> dict[str, Setting]:
-    """Return the other optimizers with second moments, or with orthogonal steps."""
+    """Return the other optimizers with second moments, or with orthogonal steps.
+
+    CPR's bounds are set at the inflection of the norms, its form with nothing to tune.
+    """
     return {
         "LAMB": tuned(base, "lamb", RELATIVE, weight_decay=decay),
         "LAMB-LAWN": tuned(base, "lamb_lawn", RELATIVE, free_epochs=free_phase(base)),
         "Muon": tuned(base, "muon", rate, weight_decay=decay),
         "AdamH": tuned(base, "adam_h", RELATIVE, rest_learning_rate=rate),
         "MuonH": tuned(base, "muon_h", RELATIVE, rest_learning_rate=rate),
+        "AdamP": tuned(base, "adamp", rate, weight_decay=decay),
+        "CPR": tuned(base, "cpr", rate),
     }
 
 

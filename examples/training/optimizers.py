@@ -13,6 +13,7 @@ from examples.training.options import Hyperparameters, StaticOptions
 from examples.training.task import Layout
 
 LARS_COEFFICIENT = 0.001  # You et al. (2017), section 5.
+NORMS_MEASURED = 40  # Times per run, to find the inflection that CPR waits for.
 NOTHING_STACKED = Layout()
 
 
@@ -130,6 +131,20 @@ def _of_weights(
                 labels=_ends(layout),
                 stacked=stacked,
             )
+        case "adamp":
+            adamp = lawn_optax.baselines.adamp(
+                rate, weight_decay=weight_decay, axes=_neurons(layout), stacked=stacked, **betas
+            )
+            if decays is None:
+                return adamp
+            return optax.partition({True: adamp, False: optax.adam(rate, **betas)}, decays)
+        case "cpr":
+            measure_every = max(1, static.total_steps // NORMS_MEASURED)
+            return optax.chain(
+                optax.scale_by_adam(**betas),
+                optax.scale_by_learning_rate(rate),
+                lawn_optax.baselines.cpr(measure_every=measure_every, stacked=stacked),
+            )
 
 
 def _of_biases(
@@ -175,6 +190,16 @@ def _matrices(layout: Layout) -> Callable[[optax.Params], optax.Params]:
         if rank < 2 or any(name in layout.ends for name in _components(path)):
             return None
         return optax.contrib.MuonDimensionNumbers(tuple(range(-rank, -1)), -1)
+
+    return lambda params: jax.tree.map_with_path(of_leaf, params)
+
+
+def _neurons(layout: Layout) -> Callable[[optax.Params], optax.Params]:
+    """Return the axes of one neuron's weights: all but the last of a kernel, a row of a table."""
+
+    def of_leaf(path: tuple, w: jax.Array) -> tuple[int, ...]:
+        rank = _rank(path, w, layout)
+        return (-1,) if _components(path)[-1] == "embedding" else tuple(range(-rank, -1))
 
     return lambda params: jax.tree.map_with_path(of_leaf, params)
 

@@ -27,6 +27,8 @@ OptimizerName = Literal[
     "hyperball",
     "adam_h",
     "muon_h",
+    "adamp",
+    "cpr",
 ]
 SwitchName = Literal["flattening", "rise", "hold", "auto"]
 BiasOptimizerName = Literal["sgd", "nesterov", "adam"]
@@ -43,12 +45,13 @@ DECAY_FORMS: Mapping[OptimizerName, tuple[DecayForm, ...]] = {
     "lamb": ("decoupled",),
     "lamb_plus": ("decoupled",),
     "muon": ("decoupled",),
+    "adamp": ("decoupled",),
 }
 WITH_DECAY = tuple(DECAY_FORMS)
 # What only some optimizers have, of the weights or of the biases.
 WITH_SWITCH: tuple[OptimizerName, ...] = ("adam_lawn", "lamb_lawn", "sgd_lawn")
 WITH_MOMENTS: tuple[OptimizerName, ...] = (
-    *("adam", "adamw", "lamb", "lamb_plus", "adam_lawn", "lamb_lawn", "hyperball"),
+    *("adam", "adamw", "lamb", "lamb_plus", "adam_lawn", "lamb_lawn", "hyperball", "adamp", "cpr"),
 )
 OF_OPTIMIZERS: Mapping[str, tuple[OptimizerName, ...]] = {
     "momentum": ("sgd", "nesterov", "lars", "sgd_lawn"),
@@ -243,7 +246,9 @@ class Options(RunOptions):
     sgd, lars: heavy-ball momentum; nesterov: SGD with Nesterov momentum.
     hyperball: Adam with all norms fixed from the start, and relative steps.
     muon: Muon for hidden matrices, with steps scaled to the size of Adam's; Adam for all else.
-    adam_h, muon_h: hidden matrices keep their initial norms; Adam for all else."""
+    adam_h, muon_h: hidden matrices keep their initial norms; Adam for all else.
+    adamp: Adam without the part of a step along weights whose norm the loss ignores.
+    cpr: Adam with norms bounded from the inflection of their growth on."""
     learning_rate: float = 1e-3
     """Peak of the learning rate: what to tune first."""
     rest_learning_rate: float | None = None
@@ -251,7 +256,8 @@ class Options(RunOptions):
     By default --learning-rate, which there is relative to the norms of matrices: tune both."""
     weight_decay: float = 0.0
     """Weight decay of kernels and embeddings, multiplied by the learning rate; see --decay-form.
-    Optimizers that fix norms take none; muon applies it to the matrices that Muon trains."""
+    muon applies it to the matrices that Muon trains; optimizers that fix or bound norms have
+    none."""
     decay_form: DecayForm | None = None
     """l2: weight decay is added to the gradient, before norms and momentum are taken.
     decoupled: it is a step of its own, as in AdamW.
@@ -355,7 +361,7 @@ class Options(RunOptions):
         if self.weight_decay and self.optimizer not in WITH_DECAY:
             raise ValueError(
                 f"weight_decay={self.weight_decay} with optimizer={self.optimizer!r}: norms that"
-                f" are fixed cannot decay; leave it 0, or take one of {WITH_DECAY}."
+                f" are fixed or bounded have no decay; leave it 0, or take one of {WITH_DECAY}."
             )
         forms = DECAY_FORMS.get(self.optimizer, ())
         if self.decay_form is not None and self.decay_form not in forms:

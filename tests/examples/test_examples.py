@@ -125,7 +125,9 @@ def test_a_quickstart_that_cannot_be_is_named(options, message):
         *("adam_lawn", "lamb_lawn", "hyperball", "muon_h"),
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("sgd", "adam", "lamb", "lamb_plus", "muon", "sgd_lawn", "adam_h")
+            for name in (
+                *("sgd", "adam", "lamb", "lamb_plus", "muon", "sgd_lawn", "adam_h", "adamp", "cpr"),
+            )
         ),
     ],
 )
