@@ -157,6 +157,12 @@ def number(name: str, value: Any) -> float:
         raise TypeError(f"{name}={value!r} must be a number, such as 0.5.") from None
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False, such as a word, which would count as True."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r} must be True or False.")
+
+
 def check_update(
     name: str,
     update: Callable[..., Any],
@@ -172,7 +178,7 @@ def check_update(
     Args:
       name: what the transformation is called in messages.
       update: the update itself.
-      kind: the NamedTuple that its state is; None for a stateless transformation.
+      kind: what its state is, a NamedTuple or a tuple; None for a stateless transformation.
       init: makes the state of given parameters.
 
     Returns:
@@ -303,6 +309,10 @@ def _differing_states(
 ) -> str | None:
     """Explain by its first field that differs why a state is not `name`'s; None if none does."""
     new = jax.eval_shape(init, params)
+    if kind is tuple:
+        needed, found = _outline(new), _outline(state)
+        same = needed == found
+        return None if same else _of_another_optimizer(f"the state of {name}", found, needed)
     for field in kind._fields:
         needed, found = _outline(getattr(new, field)), _outline(getattr(state, field))
         if needed == found:
@@ -313,11 +323,15 @@ def _differing_states(
                 f" {found}: they must be the parameters, mask and axes of init; call init anew for"
                 " others."
             )
-        return (
-            f"the state of {name}'s {field} is {found}, and this {field} needs {needed}: a state"
-            " goes with the optimizer and the version whose init made it."
-        )
+        return _of_another_optimizer(f"the state of {name}'s {field}", found, needed)
     return None
+
+
+def _of_another_optimizer(what: str, found: str, needed: str) -> str:
+    return (
+        f"{what} is {found}, and it needs {needed}: a state goes with the optimizer, the parameters"
+        " and the version whose init made it."
+    )
 
 
 def _outline(tree: Any) -> str:

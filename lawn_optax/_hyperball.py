@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from lawn_optax import _geometry as geometry
 from lawn_optax._checks import (
     check_adam,
     check_decay_rate,
@@ -28,7 +29,6 @@ from lawn_optax._checks import (
     plain,
     steps,
 )
-from lawn_optax._geometry import relative
 from lawn_optax._groups import EMBEDDING, HEAD, MATRIX, OTHER, LabelsOrFn, label_leaves
 from lawn_optax._paths import (
     is_masked,
@@ -76,8 +76,8 @@ def hyperball(
 
     With `optax.scale_by_adam()` inside it is AdamH, LAMB-LAWN with a free phase of zero and no
     tangent projection; `adam_h` and `muon_h` are ready-made for a whole model. Free leaves take the
-    step :math:`-\eta u`. Where :math:`w - \eta c N(u)` is shorter than a third of `c`, as it can be
-    for rates near 1, half the step is taken: its direction would be rounding.
+    step :math:`-\eta u`. Where :math:`N(w) - \eta N(u)` is shorter than 0.3, as it can be for rates
+    near 1, half the step is taken: its direction would be rounding.
 
     Args:
       inner: gives the direction `u`, without a learning rate and of the gradient's sign, not its
@@ -115,30 +115,40 @@ def hyperball(
       `Hyperball Optimization <https://arxiv.org/abs/2606.16899>`_.
     """
     learning_rate = plain(learning_rate)
-    check_inner(inner)
+    inner = optax.with_extra_args_support(check_inner(inner))
     check_rate("learning_rate", learning_rate)
     check_target_scale(target_scale)
     check_radius(radius, rms)
     where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
 
-    def init(params: optax.Params) -> RescaleToNormsState:
-        return RescaleToNormsState.start(select_and_warn(params, **where), params)
+    def init(params: optax.Params) -> tuple[optax.OptState, RescaleToNormsState]:
+        spheres = select_and_warn(params, **where)
+        return inner.init(params), RescaleToNormsState.start(spheres, params)
 
     def update(updates, state, params, **extra_args):
-        del extra_args
-        w, spheres = params, select_spheres(params, **where)
-        rate = learning_rate(state.steps) if callable(learning_rate) else learning_rate
-        r = jax.tree.map(lambda u: -rate * upcast(u), updates)
-        ww, wr, rr = spheres.inner_products((w, w), (w, r), (r, r))
+        w, (inner_state, norms) = params, state
+        spheres = select_spheres(w, **where)
+        u, inner_state = inner.update(updates, inner_state, w, **extra_args)
+        rate = learning_rate(norms.steps) if callable(learning_rate) else learning_rate
+        ww, wu, uu = spheres.inner_products((w, w), (w, u), (u, u))
         cc = ww if radius is rms is None else _given_squares(spheres, w, ww, radius, rms)
-        c, on_sphere, state = state.hold(cc, target_scale)
-        share = dict.fromkeys(rr, jnp.abs(rate))
-        step = spheres.move(relative, w, r, share, c, ww, wr, rr, where=on_sphere)
-        return optax.tree.cast_like(step, updates), state
+        c, on_sphere, norms = norms.hold(cc, target_scale)
+        share = dict.fromkeys(uu, jnp.negative(rate))
+        moved = spheres.move(_relative_or_free, w, u, on_sphere, share, c, ww, wu, uu)
+        free = optax.tree.cast_like(jax.tree.map(lambda u: -rate * upcast(u), u), u)
+        held = {path: x for path, x in leaves_by_path(moved).items() if path in uu}
+        return replace_leaves(free, held), (inner_state, norms)
 
-    steps = check_update("hyperball", update, RescaleToNormsState, init)
-    tx = optax.chain(inner, optax.GradientTransformationExtraArgs(init, steps))
-    return optax.GradientTransformationExtraArgs(tx.init, check_update("hyperball", tx.update))
+    checked = check_update("hyperball", update, tuple, init)
+    return optax.GradientTransformationExtraArgs(init, checked)
+
+
+def _relative_or_free(
+    on_sphere: jax.Array, k: jax.Array, *numbers: jax.Array
+) -> geometry.Coefficients:
+    """Move by `relative`, and by `k r` off the spheres."""
+    a, b = map(jnp.asarray, geometry.relative(k, *numbers))
+    return geometry.Coefficients(jnp.where(on_sphere, a, k), jnp.where(on_sphere, b, 0))
 
 
 def _given_squares(

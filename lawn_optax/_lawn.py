@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lawn_optax import _geometry as geometry
-from lawn_optax._checks import check_inner, check_target_scale, check_update
+from lawn_optax._checks import check_flag, check_inner, check_target_scale, check_update
 from lawn_optax._selection import (
     AxesOrFn,
     AxisNameOrFn,
@@ -100,10 +100,11 @@ def lawn(
         above. Without, the norms are held by line 4 alone, with `r` in place of :math:`r_p`: a
         step of Adam passes 40 bytes per parameter through memory in place of 48. The part of `r`
         along the weights then makes the step on the sphere longer or shorter, so that weight decay
-        in `inner` has an effect there.
+        in `inner` has an effect there. A step to less than a hundredth of the weights, in float32,
+        leaves them where they are.
       keep_length: give the projected step the length of `r`:
         :math:`r_p \leftarrow r_p \, \|r\| / \|r_p\|`. A relative step, as LAMB takes, then has its
-        full size.
+        full size. Only with `project`.
       reset_inner: re-initialise the inner state at the switch instead of carrying it over: moments,
         their bias correction and everything else, except learning-rate schedules and injected
         hyperparameters, which continue.
@@ -126,7 +127,8 @@ def lawn(
         a `Switch`; on `init`, for a wrong entry of `mask`, `axes`, `stacked` or `axis_name`, or
         for an integer leaf that would be constrained; on `update`, for a state that is not a
         `LawnState`.
-      ValueError: for a `target_scale` that is not positive; on `init`, for a `mask`, `axes`,
+      ValueError: for a `target_scale` that is not positive, or `keep_length` without `project`; on
+        `init`, for a `mask`, `axes`,
         `stacked` or `axis_name` that does not fit the parameters; on `update`, without `params`,
         with other parameters than on `init`, or with updates that are not a tree like them.
 
@@ -155,6 +157,14 @@ def lawn(
     inner = optax.with_extra_args_support(check_inner(inner))
     switch = as_switch(switch)
     check_target_scale(target_scale)
+    flags = {"project": project, "keep_length": keep_length, "reset_inner": reset_inner}
+    for name, flag in flags.items():
+        check_flag(name, flag)
+    if keep_length and not project:
+        raise ValueError(
+            "keep_length=True with project=False: only a projected step is given another length;"
+            " leave one of them out."
+        )
     marked = switch.marked or (lambda state: jnp.bool_(False))
     sees_gradient = "gradient_norm" in switch.extra_args and axis_name is None
     onto_sphere = geometry.turn if keep_length else geometry.retract
@@ -205,7 +215,7 @@ def lawn(
             x = spheres.add(w, r)
             ww, xx = spheres.inner_products((w, w), (x, x))
             norms, c, on_sphere = hold(ww)
-            step = spheres.move(geometry.rescale, w, r, c, xx, where=on_sphere)  # lines 10-11
+            step = spheres.move(geometry.rescale, w, r, c, ww, xx, where=on_sphere)  # lines 10-11
 
         return step, LawnState(
             steps=optax.safe_increment(state.steps),

@@ -168,7 +168,12 @@ def _deepest(patterns: list[str], entries: Mapping[str, Any]) -> str:
 def _joined_paths(structure: Any) -> tuple[str, ...]:
     """Return the paths of a tree's leaves; every update asks for them several times."""
     tree = jax.tree.unflatten(structure, range(structure.num_leaves))
-    return tuple(join(path) for path, _ in parameters(tree))
+    paths = tuple(join(path) for path, _ in parameters(tree))
+    if twice := [path for path, n in collections.Counter(paths).items() if n > 1]:
+        raise ValueError(
+            f"two parameters have the path {twice[0]!r}: give one of them a name without the '/'."
+        )
+    return paths
 
 
 def _contains(path: Path, parts: Path) -> bool:

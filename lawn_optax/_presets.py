@@ -117,7 +117,8 @@ def lamb_lawn(
       axes: which axes a norm, and with it a trust ratio, runs over; see `lawn`.
       stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
       target_scale: factor on the captured norms; see `lawn`.
-      project: whether to project onto the tangent space; see `lawn`.
+      project: whether to project onto the tangent space; see `lawn`. Without, a step is relative
+        to the norm before the weights are brought back to it, as AdamH's.
       reset_inner: forget the moments at the switch; see `lawn`.
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
@@ -154,7 +155,7 @@ def lamb_lawn(
         switch,
         target_scale=target_scale,
         project=project,
-        keep_length=True,
+        keep_length=project,
         reset_inner=reset_inner,
         **where,
     )

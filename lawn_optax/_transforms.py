@@ -135,7 +135,8 @@ def rescale_to_norms(
       w_{next} = c \frac{w + r}{\lVert w + r \rVert}, \qquad c = \lVert w_0 \rVert
 
     Make it the last link of a chain: it turns the whole step `r` into the update `w_next - w`.
-    A leaf or slice whose captured norm is 0 stays free.
+    A leaf or slice whose captured norm is 0 stays free. Where :math:`w + r` is shorter than a
+    hundredth of `w` in float32, the weights keep their direction: the new one would be rounding.
 
     Args:
       mask: which leaves; see `lawn`.
@@ -177,7 +178,7 @@ def rescale_to_norms(
         x = spheres.add(params, updates)
         ww, xx = spheres.inner_products((params, params), (x, x))
         c, on_sphere, state = state.hold(ww, target_scale)
-        return spheres.move(rescale, params, updates, c, xx, where=on_sphere), state
+        return spheres.move(rescale, params, updates, c, ww, xx, where=on_sphere), state
 
     checked = check_update("rescale_to_norms", update, RescaleToNormsState, init)
     return optax.GradientTransformationExtraArgs(init, checked)

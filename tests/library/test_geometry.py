@@ -40,8 +40,8 @@ def project(spheres, w, d, held=True):
 
 
 def rescale(spheres, w, r, c, held=True):
-    xx = product(spheres, w + r, w + r)
-    return move(spheres, _geometry.rescale, w, r, c, xx, held=held)
+    products = product(spheres, w, w), product(spheres, w + r, w + r)
+    return move(spheres, _geometry.rescale, w, r, c, *products, held=held)
 
 
 def retract(spheres, w, r, c, held=True, rule=_geometry.retract):
@@ -220,6 +220,20 @@ def test_zero_slice_beside_a_nonzero_one():
 def test_a_step_to_zero_is_not_taken():
     update = rescale(whole(W), W, -W, jnp.float32(5))
     np.testing.assert_array_equal(update, 0 * W)
+    # Its direction is kept, and the norm is the one to end on.
+    for r in (-W, 1e20 * W):
+        np.testing.assert_allclose(W + rescale(whole(W), W, r, jnp.float32(2)), 0.4 * W, rtol=1e-6)
+
+
+@pytest.mark.parametrize("distance", [1e-1, 2e-2, 1e-2, 1e-3, 1e-5, 1e-7])
+def test_a_step_near_the_origin_holds_the_norm_and_has_a_direction(distance):
+    w, d = jax.random.normal(jax.random.key(3), (2, 32, 32))
+    d = d - jnp.vdot(d, w) / jnp.vdot(w, w) * w
+    x = distance * (w + d * norm(w) / norm(d))  # 45 degrees off.
+    reached = w + rescale(whole(w), w, x - w, norm_of(whole(w), w))
+    np.testing.assert_allclose(norm(reached), norm(w), rtol=1e-6)
+    towards = x if distance > 0.9e-2 else w
+    assert inner(reached, towards) > 0.9999 * norm(reached) * norm(towards)
 
 
 def test_scalar_leaf():

@@ -556,3 +556,40 @@ def test_hyperparameters_may_be_injected():
     np.testing.assert_allclose(norm(history[-1]["a"]), norm(params["a"]), rtol=1e-6)
     np.testing.assert_allclose(history[-1]["bias"], -0.03, rtol=1e-5)
     assert float(state.hyperparams["adam_learning_rate"]) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("size", [1e-17, 1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("learning_rate", [1e-6, 1e-2])
+def test_a_relative_step_is_as_long_whatever_the_size_of_its_direction(size, learning_rate):
+    w, u = jax.random.normal(jax.random.key(0), (2, 16, 16))
+    tx = lo.hyperball(optax.identity(), learning_rate)
+    step, _ = tx.update(size * u, tx.init(w), w)
+    plain, _ = tx.update(u, tx.init(w), w)
+    np.testing.assert_allclose(step, plain, rtol=1e-3, atol=1e-3 * learning_rate)
+    assert norm(plain) > 0.9 * learning_rate * norm(w)
+
+
+@pytest.mark.parametrize("largest", [1.0, np.inf])
+def test_a_rate_of_zero_takes_no_step(largest):
+    w, u = jax.random.normal(jax.random.key(0), (2, 8, 8))
+    tx = lo.hyperball(optax.identity(), 0.0)
+    step, _ = tx.update(u.at[0, 0].set(largest), tx.init(w), w)
+    np.testing.assert_allclose(w + step, w, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda state: None, TypeError, "state is a NoneType, and hyperball needs its own tuple"),
+        (lambda state: (), ValueError, "the state of hyperball is .* it needs"),
+        (lambda state: [s._asdict() for s in state], TypeError, "restored without a template"),
+        (lambda state: tuple(s._asdict() for s in state), ValueError, "the state of hyperball is"),
+    ],
+)
+def test_a_state_that_is_not_its_own_is_named(change, error, message):
+    w = jnp.ones((2, 3))
+    tx = lo.hyperball(optax.scale_by_adam(), 0.1)
+    with pytest.raises(error, match=message):
+        tx.update(w, change(tx.init(w)), w)
+    with pytest.raises(ValueError, match=r"the state of hyperball is .* the parameters"):
+        tx.update({"v": w}, tx.init({"w": w}), {"v": w})

@@ -286,3 +286,21 @@ def test_an_inner_update_of_another_shape_is_refused():
     tx = lo.lawn(constant_direction({"w": jnp.ones((1, 3))}), 0)
     with pytest.raises(ValueError, match=r"'w' has shape \(2, 3\) and its update \(1, 3\)"):
         tx.update(params, tx.init(params), params)
+
+
+@pytest.mark.parametrize("name", ["project", "keep_length", "reset_inner"])
+@pytest.mark.parametrize("value", ["no", None, 1])
+def test_a_flag_is_true_or_false(name, value):
+    with pytest.raises(TypeError, match=rf"{name}={value!r} must be True or False"):
+        lo.lawn(optax.adam(0.1), 0, **{name: value})
+
+
+def test_only_a_projected_step_keeps_its_length():
+    with pytest.raises(ValueError, match="keep_length=True with project=False"):
+        lo.lawn(optax.adam(0.1), 0, project=False, keep_length=True)
+
+
+def test_two_parameters_of_one_path_are_named():
+    w = jnp.ones((2, 3))
+    with pytest.raises(ValueError, match="two parameters have the path 'a/b'"):
+        lo.adam_lawn(0.1, 0).init({"a/b": w, "a": {"b": w}})
