@@ -266,6 +266,11 @@ class Comparison:
             for run in reported(setting, self.seeds)
         ]
 
+    def among(self, found: Sequence[records.Record]) -> list[records.Record]:
+        """Return its runs, of all that were found; none where one is missing."""
+        by_run, wanted = index(found), [identity(run.config()) for run in self.runs()]
+        return [by_run[run] for run in wanted] if by_run.keys() >= {*wanted} else []
+
 
 class Range(NamedTuple):
     """Says where a hyperparameter is drawn from: the logarithm uniformly from `low` to `high`."""

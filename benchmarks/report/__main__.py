@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.paper import attenuation, studies
 from benchmarks.paper.catalog import STUDIES
 from benchmarks.report import (
+    bounce_tables,
     cost_tables,
     figures,
     findings,
@@ -74,7 +75,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     searched = search_tables.load()
     switches, projections = switch_tables.load(), projection_tables.load()
     held, flattened = held_norms.load(), held_norms.load_rescue()
-    transfers = transfer_tables.load()
+    transfers, bouncing = transfer_tables.load(), bounce_tables.load()
     tables = study_tables.SECTIONS
     pages = {
         "findings": findings.table(
@@ -98,6 +99,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *held_norms.missing(held, flattened),
                 *search_tables.missing(searched),
                 *transfer_tables.missing(transfers),
+                *bounce_tables.missing(bouncing),
                 *goals.missing(costs),
             ]
         ),
@@ -110,12 +112,14 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "rescue": held_norms.rescue(flattened, held),
         **search_tables.sections(searched),
         **transfer_tables.sections(transfers),
+        **bounce_tables.sections(bouncing),
     }
     if draw:
         figures.draw_branches(DOCS / "attenuation.png", parted)
         held_norms.draw(DOCS / "held-norms.png", held)
         search_tables.draw(DOCS, searched)
         transfer_tables.draw(DOCS, transfers)
+        bounce_tables.draw(DOCS, bouncing)
     pages |= {name: study_tables.render(section, found) for name, section in tables.items()}
     return pages | cost_tables.sections(costs) | pictures(found, draw=draw)
 

@@ -44,11 +44,7 @@ AUTOMATIC = Norms("flattening", "flattening")
 
 def load() -> Runs:
     """Return the runs, one per seed, by the norms that they hold; none where one is missing."""
-    swept = studies.index(_of("sweep"))
-    wanted = [studies.identity(run.config()) for run in HELD_NORMS.runs()]
-    if not all(run in swept for run in wanted):
-        return {}
-    return tables.group((swept[run] for run in wanted), _norms)
+    return tables.group(HELD_NORMS.among(_of("sweep")), _norms)
 
 
 def load_rescue() -> list[Record]:

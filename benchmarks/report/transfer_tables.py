@@ -63,14 +63,8 @@ Transfer = Mapping[str, Mapping[int, Mapping[int, Tuned]]]  # By optimizer, batc
 
 def load() -> dict[str, tuple[Transfer, list[Record]]]:
     """Return what was found and its runs, by the comparison; nothing where a run is missing."""
-    loaded = {}
-    for comparison in TRANSFERS:
-        found = studies.index(records_of(comparison.name))
-        wanted = [studies.identity(run.config()) for run in comparison.runs()]
-        if all(run in found for run in wanted):
-            runs = [found[run] for run in wanted]
-            loaded[comparison.name] = parted(runs), runs
-    return loaded
+    by_name = {c.name: c.among(records_of(c.name)) for c in TRANSFERS}
+    return {name: (parted(runs), runs) for name, runs in by_name.items() if runs}
 
 
 def parted(runs: Sequence[Record]) -> Transfer:
