@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.measure import optimizer_step
 from benchmarks.paper import attenuation, catalog, searches
 from benchmarks.paper.comparisons import CROSSING, FLATTENED
-from benchmarks.paper.studies import AUTO, FREE, REPORTING_SEEDS, Study
+from benchmarks.paper.studies import AUTO, FREE, REPORTING_SEEDS, Search, Study
 from benchmarks.report import goals, held_norms, projection_tables, search_tables, switch_tables
 from benchmarks.report.study_tables import NAMES, Found, measure
 from benchmarks.tools.records import RECORDS
@@ -215,7 +215,7 @@ def of_searches(found: Found) -> Iterator[Finding]:
                     f"{ended[space].what}, {search.what}: {space}, {search.trials} trials",
                     ended[space].score,
                     f"{first}: {ended[first].score}; {space} ends ahead in {ended[space].ahead}",
-                    f"{len(search_tables.done(search, found))} searches",
+                    _searches(search, found),
                     "Tuned as hard",
                 )
     for search in searches.ALL:
@@ -227,9 +227,14 @@ def of_searches(found: Found) -> Iterator[Finding]:
                 f" {automatic}",
                 ended[automatic].rank,
                 "; ".join(ranks),
-                f"{len(search_tables.done(search, found))} searches",
+                _searches(search, found),
                 "All optimizers, tuned alike",
             )
+
+
+def _searches(search: Search, found: Found) -> str:
+    count = len(search_tables.done(search, found).searches)
+    return f"{count} search{'es' if count > 1 else ''}"
 
 
 def of_costs(found: Sequence[Record]) -> Iterator[Finding]:

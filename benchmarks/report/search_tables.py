@@ -6,6 +6,9 @@ The setting with the best score on validation data so far is taken, and its scor
 counts, which no choice has seen.
 """
 
+import collections
+import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -74,14 +77,37 @@ def load() -> Found:
     return studies.index(records_of("searches"))
 
 
-def done(search: Search, found: Found) -> list[int]:
-    """Return which of the searches were run to their end."""
-    lacks = lambda i: any(
-        studies.identity(run.config()) not in found
+class Done(NamedTuple):
+    """Says what of a search was run to its end.
+
+    Attributes:
+      search: with the spaces that have all of the searches below.
+      searches: which ones, those that most spaces have; none where most have none.
+      lacking: how many searches a space lacks, by space, where it lacks any.
+    """
+
+    search: Search
+    searches: tuple[int, ...]
+    lacking: Mapping[str, int]
+
+
+def done(search: Search, found: Found) -> Done:
+    """Return what was run to its end: a space that is new hides nothing of the others."""
+    has_run = lambda run: studies.identity(run.config()) in found
+    of_space = {
+        space: tuple(
+            i for i in range(search.searches) if all(map(has_run, search.settings(space, i)))
+        )
         for space in search.spaces
-        for run in search.settings(space, i)
+    }
+    ((searches, _),) = collections.Counter(of_space.values()).most_common(1)
+    spaces = {name: x for name, x in search.spaces.items() if {*of_space[name]} >= {*searches}}
+    lacking = {name: search.searches - len(ended) for name, ended in of_space.items()}
+    return Done(
+        dataclasses.replace(search, spaces=spaces),
+        searches,
+        {name: count for name, count in lacking.items() if count},
     )
-    return [i for i in range(search.searches) if not lacks(i)]
 
 
 def simulate(scores: Mapping[str, Scores], near: float, seed: int = 0) -> dict[str, Simulated]:
@@ -134,10 +160,11 @@ def sections(found: Found) -> dict[str, str]:
 
 def page(search: Search, found: Found) -> str:
     """Return the pictures of a search, what they show, and its figures."""
-    runs, detail = _runs(search, found), _detail(search)
-    if not runs:
+    part, detail = done(search, found), _detail(search)
+    if not part.searches:
         return ""
-    simulated = simulate(_scores(search, found), detail.near)
+    runs = [run for trials in _runs(part, found).values() for run in itertools.chain(*trials)]
+    simulated = simulate(_scores(part, found), detail.near)
     budgets = [2**i for i in range(int(np.log2(search.trials)) + 1)]
     first, *_ = simulated
     rows = []
@@ -153,11 +180,11 @@ def page(search: Search, found: Found) -> str:
         f"ahead of {first}",
         "settings near the best, %",
     )
-    spaces = "; ".join(map(_space, search.spaces.items()))
+    spaces = "; ".join(map(_space, part.search.spaces.items()))
     text = (
         f"{detail.what} on test data, {search.what}, of the setting that is best on validation"
         f" data: median of simulated tunings, with the range of the middle {BAND[1] - BAND[0]}%."
-        f" Searches: {len(done(search, found))}, of {search.trials} settings each. {spaces}."
+        f" Searches: {len(part.searches)}, of {search.trials} settings each. {spaces}."
         f" Rank: after all trials; 1 is best. Ahead: the share of tunings with all trials that end"
         f" better than {first}'s. Near the best: within {detail.near:g} on test data."
         f" {len(runs)} runs, {study_tables.origin(runs)}."
@@ -173,10 +200,10 @@ def page(search: Search, found: Found) -> str:
 
 def ends(search: Search, found: Found) -> dict[str, End]:
     """Return what a tuning with all trials comes to, by space; nothing where none was run."""
-    if not done(search, found):
+    part, detail = done(search, found), _detail(search)
+    if not part.searches:
         return {}
-    detail = _detail(search)
-    simulated = simulate(_scores(search, found), detail.near)
+    simulated = simulate(_scores(part, found), detail.near)
     first = next(iter(simulated.values()))
     return {
         space: End(
@@ -191,28 +218,32 @@ def ends(search: Search, found: Found) -> dict[str, End]:
 
 def missing(found: Found) -> list[Missing]:
     """Return what was not run."""
-    return [
-        Missing(
-            f"{len(search.spaces)} optimizers tuned alike, {search.what}:"
-            f" {search.searches - len(done(search, found))} of {search.searches} searches",
-            "",
-            f"python -m benchmarks.paper.sweep --study {name} --data-dir DIR",
-        )
-        for name, search in SEARCHES.items()
-        if len(done(search, found)) < search.searches
-    ]
+    entries = []
+    for name, search in SEARCHES.items():
+        lacking = done(search, found).lacking
+        for count, spaces in tables.group(lacking, lacking.__getitem__).items():
+            who = f"all {len(spaces)}" if len(spaces) == len(search.spaces) else ", ".join(spaces)
+            entries.append(
+                Missing(
+                    f"tuned alike, {search.what}: {who}, {count} of {search.searches} searches",
+                    "",
+                    f"python -m benchmarks.paper.sweep --study {name} --data-dir DIR",
+                )
+            )
+    return entries
 
 
 def draw(folder: Path, found: Found) -> None:
     """Draw the score of the chosen setting against the number of trials, and by what is tuned."""
     for name, search in SEARCHES.items():
-        if not done(search, found):
+        part = done(search, found)
+        if not part.searches:
             continue
         with mpl.rc_context(LOOK):
             figure = Figure(figsize=(4.6, 3.2), layout="constrained")
             axes = figure.subplots()
             detail = _detail(search)
-            simulated = simulate(_scores(search, found), detail.near)
+            simulated = simulate(_scores(part, found), detail.near)
             for (color, style), (space, of_space) in zip(STYLES, simulated.items(), strict=False):
                 x, best = np.arange(1, search.trials + 1), detail.sign * of_space.best
                 low, high = np.percentile(best, BAND, axis=0)
@@ -223,31 +254,26 @@ def draw(folder: Path, found: Found) -> None:
             axes.set(xlabel="settings tried", ylabel=f"{detail.what}, test data")
             axes.legend(frameon=False)
             figure.savefig(folder / f"{name}.png", dpi=160)
-        by_space = search_slices.slices(search, found, _test_score(detail))
+        by_space = search_slices.slices(part.search, found, _test_score(detail))
         search_slices.draw_slices(folder / f"{name}-slices.png", by_space, detail.what)
 
 
-def _runs(search: Search, found: Found) -> list[Record]:
-    """Return the runs of the searches that were run to their end."""
-    return [
-        found[studies.identity(run.config())]
-        for i in done(search, found)
-        for space in search.spaces
-        for run in search.settings(space, i)
+def _runs(part: Done, found: Found) -> dict[str, list[list[Record]]]:
+    """Return the runs of each space: those of each search that was run to its end."""
+    runs_of = lambda space, i: [
+        found[studies.identity(run.config())] for run in part.search.settings(space, i)
     ]
+    return {space: [runs_of(space, i) for i in part.searches] for space in part.search.spaces}
 
 
-def _scores(search: Search, found: Found) -> dict[str, Scores]:
+def _scores(part: Done, found: Found) -> dict[str, Scores]:
     """Return what the trials of each space score."""
-    read = _detail(search).read
+    read = _detail(part.search).read
     scores = {}
-    for space in search.spaces:
-        of_runs = [
-            [read(found[studies.identity(run.config())]) for run in search.settings(space, i)]
-            for i in done(search, found)
-        ]
-        parts = ([[pair[part] for pair in trials] for trials in of_runs] for part in (0, 1))
-        scores[space] = Scores(*map(np.array, parts))
+    for space, searches in _runs(part, found).items():
+        pairs = [[read(run) for run in trials] for trials in searches]
+        halves = ([[pair[half] for pair in trials] for trials in pairs] for half in (0, 1))
+        scores[space] = Scores(*map(np.array, halves))
     return scores
 
 

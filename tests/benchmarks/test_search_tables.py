@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from benchmarks.paper import studies
+from benchmarks.paper.searches import SEARCHES
 from benchmarks.report import search_tables
 from benchmarks.report.search_tables import Scores
 
@@ -67,3 +69,22 @@ def test_ranks_begin_with_the_best_and_equals_share_one(many):
     np.testing.assert_array_equal(low_ranks, 3)
     # The same scores in two orders: equal where all trials are known.
     assert np.mean(high_ranks) == pytest.approx(1.5)
+
+
+def test_an_optimizer_that_is_yet_to_be_run_hides_none_of_the_others():
+    search = SEARCHES["all-digits"]
+    run = {"study": search.name}
+    found = {
+        studies.identity(setting.config()): run
+        for space in search.spaces
+        for i in range(search.searches)
+        for setting in search.settings(space, i)
+        if space != "CPR" and (space, i) != ("AdamP", 1)
+    }
+    part = search_tables.done(search, found)
+    assert part.searches == (0, 1)
+    assert {*search.spaces} - {*part.search.spaces} == {"AdamP", "CPR"}
+    entries = [entry.what for entry in search_tables.missing(found) if search.what in entry.what]
+    assert entries[0].endswith("AdamP, 1 of 2 searches")
+    assert entries[1].endswith("CPR, 2 of 2 searches")
+    assert search_tables.done(search, {}).searches == ()
