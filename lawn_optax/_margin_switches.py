@@ -25,7 +25,7 @@ class MedianMarginState(NamedTuple):
 
 
 def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int = 0) -> Switch:
-    r"""Constrain when the training loss begins to flatten: the automatic switch.
+    r"""Constrain when the running median of the margins reaches a threshold.
 
     The optimizer's `update` is given `margin=`: the margins of the minibatch at the current
     weights, which the forward pass has at hand (see `metrics.logit_margin`). Their median

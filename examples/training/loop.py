@@ -1,4 +1,4 @@
-"""Training: the one loop of all examples, with every seed and setting of a run vmapped.
+"""Training: the one loop of all examples, in one program for every seed and setting of a run.
 
 task.batches(key) -> scan of train steps -> task.evaluate(model) -> one row of the curve
 
@@ -144,7 +144,7 @@ def train(
     title: str | None = None,
     source: DataSource | None = None,
 ) -> Result:
-    """Train all the runs side by side, with a progress bar.
+    """Train all the runs in one program, with a progress bar.
 
     Where `options.checkpoint_dir` holds a checkpoint, training goes on from it. With such a folder
     SIGTERM ends it after the epoch, or with a source of several chunks after the chunk, saved.
