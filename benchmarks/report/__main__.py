@@ -25,6 +25,7 @@ from benchmarks.report import (
     held_norms,
     missing,
     projection_tables,
+    rival_tables,
     search_tables,
     study_tables,
     switch_tables,
@@ -98,6 +99,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *projection_tables.missing(projections),
                 *held_norms.missing(held, flattened),
                 *search_tables.missing(searched),
+                *rival_tables.missing(searched),
                 *transfer_tables.missing(transfers),
                 *bounce_tables.missing(bouncing),
                 *goals.missing(costs),
@@ -111,6 +113,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "projections": projection_tables.table(projections),
         "rescue": held_norms.rescue(flattened, held),
         **search_tables.sections(searched),
+        **rival_tables.sections(searched),
         **transfer_tables.sections(transfers),
         **bounce_tables.sections(bouncing),
     }
@@ -118,6 +121,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         figures.draw_branches(DOCS / "attenuation.png", parted)
         held_norms.draw(DOCS / "held-norms.png", held)
         search_tables.draw(DOCS, searched)
+        rival_tables.draw(DOCS, searched)
         transfer_tables.draw(DOCS, transfers)
         bounce_tables.draw(DOCS, bouncing)
     pages |= {name: study_tables.render(section, found) for name, section in tables.items()}

@@ -8,8 +8,8 @@ import numpy as np
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import BOUNCING
 from benchmarks.paper.studies import Comparison
-from benchmarks.report import study_tables
 from benchmarks.report.missing import Missing
+from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import norms, plots, tables
 from examples.results.records import Record
@@ -64,7 +64,7 @@ def page(comparison: Comparison, runs: Runs) -> str:
         "Accuracy in percent on training images that were held out, and the norm of all layers"
         f" together, after the last epoch: mean ± standard error of {len(comparison.seeds)} seeds."
         " First bounce: of each seed; - where the norm never falls and rises again."
-        f" {study_tables.provenance(every)}."
+        f" {provenance(every)}."
     )
     return "\n\n".join([*pictures, text, tables.markdown(columns, rows)])
 

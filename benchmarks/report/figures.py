@@ -17,6 +17,7 @@ from benchmarks.paper import attenuation, studies
 from benchmarks.paper.catalog import WIDE
 from benchmarks.paper.studies import FREE
 from benchmarks.report import study_tables
+from benchmarks.report.provenance import provenance
 from benchmarks.report.study_tables import NAMES, SECTIONS, Found, Section, Table
 from benchmarks.tools.records import NOT_YET_RUN
 from examples.results import records, tables
@@ -251,7 +252,7 @@ def caption_branches(link: str, runs: Sequence[records.Record]) -> str:
         f" {config['batch_size']:,}, {config['epochs']} epochs, which parts after epoch"
         f" {config['onset']} (dotted): mean and standard error of seeds"
         f" {', '.join(map(str, seeds))}. Margins are of the logits that the loss sees."
-        f" {study_tables.provenance(runs)}."
+        f" {provenance(runs)}."
     )
     return f"![HR@10 and median margin over the epochs]({link})\n\n{text}\n\n{table_branches(runs)}"
 
@@ -286,7 +287,7 @@ def _caption(
         return ""
     absent = possible - points
     count = f"{points} of {possible} points; the others are {NOT_YET_RUN}." if absent else ""
-    return f"{picture}\n\n{text} {count} {study_tables.provenance(runs)}."
+    return f"{picture}\n\n{text} {count} {provenance(runs)}."
 
 
 def _of_batch_sizes(panels: Mapping[str, Section]) -> dict[str, Section]:

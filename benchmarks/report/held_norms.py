@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import CROSSING, FLATTENED, HELD, HELD_NORMS
-from benchmarks.report import study_tables
 from benchmarks.report.missing import Missing
+from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import tables
 from examples.results.plots import LOOK
@@ -62,7 +62,7 @@ def plane(link: str, runs: Runs) -> str:
         f" {HELD.batch_size:,}, {HELD.epochs} epochs, peak {HELD.learning_rate:g}: mean and"
         f" standard error of {len(studies.REPORTING_SEEDS)} seeds. Left: the norms of one epoch,"
         " held from a later one on. Right: the norms of two epochs times a factor, held from there"
-        f" on. {study_tables.provenance([run for of in runs.values() for run in of])}."
+        f" on. {provenance([run for of in runs.values() for run in of])}."
     )
     epochs = plane_epochs(runs)
     cell = lambda norms: _percent(runs[norms]) if norms in runs else ""
@@ -97,7 +97,7 @@ def rescue(flattened: Sequence[Record], runs: Runs) -> str:
         by_seed = ", ".join(f"{gain:+.2f}" for gain in gains) if gains.any() else ""
         rows.append((way, _percent(of_way), by_seed, _margin(of_way), str(len(of_way))))
     columns = (f"from epoch {FLATTENED} on", "HR@10", "to Adam, by seed", "median margin", "n")
-    return f"{tables.markdown(columns, rows)}\n\n{study_tables.provenance(flattened)}."
+    return f"{tables.markdown(columns, rows)}\n\n{provenance(flattened)}."
 
 
 def missing(runs: Runs, flattened: Sequence[Record]) -> list[Missing]:

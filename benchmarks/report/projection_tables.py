@@ -8,8 +8,8 @@ import numpy as np
 from benchmarks.paper import studies
 from benchmarks.paper.problems import Problem
 from benchmarks.paper.projections import COMPARISONS, FREE_SHARE, PROJECTING, with_and_without
-from benchmarks.report import study_tables
 from benchmarks.report.missing import Missing
+from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import tables
 from examples.results.records import Record
@@ -75,7 +75,7 @@ def table(found: Projected) -> str:
         "Accuracy, or HR@10 of movielens-100k, in percent on test data after the last epoch: mean ±"
         f" standard error of {len(studies.REPORTING_SEEDS)} seeds, and that of the differences seed"
         f" by seed. The norms are fixed after {100 * FREE_SHARE:g}% of the epochs."
-        f" {study_tables.provenance(every)}."
+        f" {provenance(every)}."
     )
     return f"{figures}\n\n{text}"
 

@@ -42,17 +42,15 @@ class Slice(NamedTuple):
 
 
 def slices(
-    search: Search, found: Mapping[str, Record], score: Callable[[Record], float] | None = None
+    search: Search, found: Mapping[str, Record], score: Callable[[Record], float]
 ) -> dict[str, list[Slice]]:
     """Return the slices by space, of all settings of all searches that were run.
 
     Args:
       search: which one.
       found: records by `studies.identity`, as `studies.index` gives them.
-      score: from a record to its score, more of which is better; by default what settings are
-        compared by, after the last epoch.
+      score: from a record to its score, more of which is better.
     """
-    score = score or (lambda run: run["final"][search.example.score])
     by_space = {}
     for space, (_, ranges) in search.spaces.items():
         runs = [
@@ -123,6 +121,7 @@ def draw_share_reaching(path: Path, by_space: Mapping[str, Sequence[Slice]], lab
             color, style = STYLES[i % n][0], STYLES[(i + i // n) % n][1]  # No pair comes twice.
             axes.step(targets, 100 * share_reaching(y, targets), style, color=color, label=space)
         axes.set(xlabel=f"target: {label}", ylabel="settings that reach it (%)", ylim=(0, None))
+        axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
         _save(figure, path)
 

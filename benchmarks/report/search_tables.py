@@ -22,8 +22,9 @@ from scipy import stats
 from benchmarks.paper import studies
 from benchmarks.paper.searches import SEARCHES
 from benchmarks.paper.studies import Search
-from benchmarks.report import search_slices, study_tables
+from benchmarks.report import search_slices
 from benchmarks.report.missing import Missing
+from benchmarks.report.provenance import origin
 from benchmarks.report.study_tables import Found
 from benchmarks.tools.records import records_of
 from examples.results import tables
@@ -163,7 +164,7 @@ def page(search: Search, found: Found) -> str:
     part, detail = done(search, found), _detail(search)
     if not part.searches:
         return ""
-    runs = [run for trials in _runs(part, found).values() for run in itertools.chain(*trials)]
+    runs = [run for trials in runs_of(part, found).values() for run in itertools.chain(*trials)]
     simulated = simulate(_scores(part, found), detail.near)
     budgets = [2**i for i in range(int(np.log2(search.trials)) + 1)]
     first, *_ = simulated
@@ -187,7 +188,7 @@ def page(search: Search, found: Found) -> str:
         f" Searches: {len(part.searches)}, of {search.trials} settings each. {spaces}."
         f" Rank: after all trials; 1 is best. Ahead: the share of tunings with all trials that end"
         f" better than {first}'s. Near the best: within {detail.near:g} on test data."
-        f" {len(runs)} runs, {study_tables.origin(runs)}."
+        f" {len(runs)} runs, {origin(runs)}."
     )
     slices = (
         f"![{detail.what} by what is tuned](../docs/{search.name}-slices.png)\n\nEvery setting of"
@@ -254,31 +255,35 @@ def draw(folder: Path, found: Found) -> None:
             axes.set(xlabel="settings tried", ylabel=f"{detail.what}, test data")
             axes.legend(frameon=False)
             figure.savefig(folder / f"{name}.png", dpi=160)
-        by_space = search_slices.slices(part.search, found, _test_score(detail))
+        by_space = search_slices.slices(part.search, found, test_score(search))
         search_slices.draw_slices(folder / f"{name}-slices.png", by_space, detail.what)
 
 
-def _runs(part: Done, found: Found) -> dict[str, list[list[Record]]]:
+def runs_of(part: Done, found: Found) -> dict[str, list[list[Record]]]:
     """Return the runs of each space: those of each search that was run to its end."""
-    runs_of = lambda space, i: [
+    trials = lambda space, i: [
         found[studies.identity(run.config())] for run in part.search.settings(space, i)
     ]
-    return {space: [runs_of(space, i) for i in part.searches] for space in part.search.spaces}
+    return {space: [trials(space, i) for i in part.searches] for space in part.search.spaces}
 
 
 def _scores(part: Done, found: Found) -> dict[str, Scores]:
     """Return what the trials of each space score."""
     read = _detail(part.search).read
     scores = {}
-    for space, searches in _runs(part, found).items():
+    for space, searches in runs_of(part, found).items():
         pairs = [[read(run) for run in trials] for trials in searches]
         halves = ([[pair[half] for pair in trials] for trials in pairs] for half in (0, 1))
         scores[space] = Scores(*map(np.array, halves))
     return scores
 
 
-def _test_score(detail: studies.Detail) -> Callable[[Record], float]:
-    return lambda run: float(detail.read(run)[1].mean())
+def test_score(search: Search) -> Callable[[Record], float]:
+    """Return what gives a run's score on test data, more of which is better; NaN if not finite."""
+    detail = search.example.detail
+    if detail:
+        return lambda run: float(detail.read(run)[1].mean())
+    return lambda run: float(np.array(run["final"][search.example.score], float))
 
 
 def _detail(search: Search) -> studies.Detail:

@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.paper import catalog, reported, studies
 from benchmarks.paper.studies import AnyConfig, Study
 from benchmarks.report.missing import Missing
+from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import newest
 from examples.results import records, tables
 from examples.tasks.images import recipes
@@ -267,23 +268,6 @@ def runs_of(section: Section, found: Found) -> list[records.Record]:
         for measured in measure(row.study, row.optimizer, found).values():
             runs |= {studies.identity(run["config"]): run for run in measured.runs}
     return list(runs.values())
-
-
-def provenance(runs: Sequence[records.Record]) -> str:
-    """Say how many runs there are, with which seeds, on what and from which commits."""
-    tuning = sum(run["seed"] == studies.TUNING_SEED for run in runs)
-    what = f"{len(runs)} runs"
-    if tuning:
-        what = f"{tuning} runs of one seed to tune, {len(runs) - tuning} of others to report"
-    return f"{what}, {origin(runs)}"
-
-
-def origin(runs: Sequence[records.Record]) -> str:
-    """Say on what runs were made and from which commits."""
-    every = lambda values: ", ".join(sorted(set(values)))
-    devices = every(run["device"] for run in runs)
-    commits = every(run["versions"]["commit"] or "unknown" for run in runs)
-    return f"on {devices}, at commit {commits}"
 
 
 def imagenet(found: Sequence[records.Record]) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks.paper import studies
 from benchmarks.paper.problems import Problem
 from benchmarks.paper.switching import COMPARISONS, FREE_SHARES, SWITCHES, SWITCHING
-from benchmarks.report import study_tables
 from benchmarks.report.missing import Missing
+from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import tables
 from examples.results.records import Record
@@ -95,7 +95,7 @@ def table(found: Switched) -> str:
         f" standard error of {len(studies.REPORTING_SEEDS)} seeds. Best free phase: of"
         f" {', '.join(f'{100 * share:g}' for share in FREE_SHARES)}% of the epochs, the one that is"
         " best on the test data, which flatters it. Constrained from: where `at_flattening` holds"
-        f" the norms, of each seed; - where it does not. {study_tables.provenance(every)}."
+        f" the norms, of each seed; - where it does not. {provenance(every)}."
     )
     return f"{figures}\n\n{text}"
 

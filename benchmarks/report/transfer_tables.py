@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import TRANSFERS
 from benchmarks.paper.studies import Comparison
-from benchmarks.report import study_tables
 from benchmarks.report.missing import Missing
+from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples import lm
 from examples.results import tables
@@ -130,7 +130,7 @@ def page(comparison: Comparison, found: Transfer, runs: Sequence[Record]) -> str
         " star marks one at the edge of what was tried. Then the widest model's best rate to the"
         f" narrowest's, its {LABEL} on held-out text, mean of {len(comparison.seeds)} seeds, and"
         " how much more it has with the rate that is best for the narrowest."
-        f" {study_tables.provenance(runs)}."
+        f" {provenance(runs)}."
     )
     picture = f"![{LABEL} by the learning rate](../docs/{comparison.name}.png)"
     return "\n\n".join([picture, text, tables.markdown(columns, rows)])

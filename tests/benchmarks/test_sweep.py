@@ -11,6 +11,7 @@ from benchmarks.paper import reported, studies, sweep
 from benchmarks.paper.catalog import STUDIES
 from benchmarks.paper.sweep import COMPARISONS, SEARCHES
 from benchmarks.report import missing, study_tables
+from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import RECORDS, read_bits
 from examples import cifar, lm, ncf, training
 from examples.results import records
@@ -339,7 +340,7 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
     assert unrun.command.endswith(f"--study {NAME} --data-dir DIR --optimizers adam")
     assert text.endswith(
         "6 runs of one seed to tune, 6 of others to report, on cpu, at commit"
-        f" {study_tables.provenance(list(found.values())).split()[-1]}."
+        f" {provenance(list(found.values())).split()[-1]}."
     )
 
 
