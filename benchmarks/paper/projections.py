@@ -12,7 +12,7 @@ from benchmarks.paper.studies import AnyConfig
 FREE_SHARE = 0.1
 
 
-def with_and_without(base: AnyConfig) -> list[list[AnyConfig]]:
+def projected_and_not(base: AnyConfig) -> list[list[AnyConfig]]:
     """Return Adam-LAWN with both projections, and with neither."""
     projected: Any = dataclasses.replace(base, free_epochs=FREE_SHARE * base.epochs)
     return [[projected], [dataclasses.replace(projected, project=False)]]
@@ -20,4 +20,4 @@ def with_and_without(base: AnyConfig) -> list[list[AnyConfig]]:
 
 # By comparison.
 PROJECTING = {"projections": ON_SMALL, "projections-movielens": MOVIELENS_10K | MOVIELENS_100K}
-COMPARISONS = {name: compared(name, on, with_and_without) for name, on in PROJECTING.items()}
+COMPARISONS = {name: compared(name, on, projected_and_not) for name, on in PROJECTING.items()}

@@ -24,7 +24,7 @@ def free_phase(base: AnyConfig) -> Range:
     return Range(base.epochs / 80, base.epochs / 2)
 
 
-def with_and_without(base: AnyConfig, rate: Range, decay: Range = DECAY) -> dict[str, Setting]:
+def adamw_and_lawn(base: AnyConfig, rate: Range, decay: Range = DECAY) -> dict[str, Setting]:
     """Return Adam with weight decay, and Adam-LAWN with a free phase to tune and without."""
     automatic: Any = dataclasses.replace(base, free_epochs="flattening")
     return {
@@ -65,7 +65,7 @@ AS_HARD = tuple(
         name=f"as-hard-{size}",
         what=f"movielens-100k, batch size {base.batch_size:,}, {base.epochs} epochs",
         base=base,
-        spaces=with_and_without(base, PEAK),
+        spaces=adamw_and_lawn(base, PEAK),
     )
     for size, base in MOVIELENS.items()
 )
@@ -75,7 +75,7 @@ def contest(
     name: str, what: str, base: AnyConfig, peak: Range, searches: int, decay: Range = DECAY
 ) -> Search:
     """Return a search of all optimizers, with few trials each."""
-    spaces = with_and_without(base, peak, decay) | others(base, peak, decay) | with_momentum(base)
+    spaces = adamw_and_lawn(base, peak, decay) | others(base, peak, decay) | with_momentum(base)
     return Search(
         name=f"all-{name}", what=what, base=base, spaces=spaces, trials=8, searches=searches
     )
@@ -128,7 +128,7 @@ LM_AS_HARD = Search(
     name="lm-as-hard",
     what="Python's standard library, byte by byte, 10 million tokens, 5 million weights",
     base=LANGUAGE_MODEL,
-    spaces=with_and_without(LANGUAGE_MODEL, _PEAK, _DECAY) | others(LANGUAGE_MODEL, _PEAK, _DECAY),
+    spaces=adamw_and_lawn(LANGUAGE_MODEL, _PEAK, _DECAY) | others(LANGUAGE_MODEL, _PEAK, _DECAY),
     trials=8,
     searches=1,
 )

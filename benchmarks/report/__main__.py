@@ -131,18 +131,18 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
 def pictures(found: study_tables.Found, *, draw: bool) -> dict[str, str]:
     """Return the captions of Figures 2 and 4; draw them if asked."""
     bodies = {}
-    for comparison in figures.COMPARISONS:
-        panels = comparison.panels
+    for of_paper in figures.OF_PAPER:
+        panels = of_paper.panels
         by_batch, by_free = figures.by_batch(panels, found), figures.by_free(panels, found)
-        batches, free = (f"{comparison.pictures}{x}.png" for x in ("batch-size", "free-epochs"))
+        batches, free = (f"{of_paper.prefix}{x}.png" for x in ("batch-size", "free-epochs"))
         if draw:
             ylabel = figures.score(panels)
             figures.draw_lines(DOCS / batches, by_batch, "batch size", ylabel)
             figures.draw_lines(DOCS / free, by_free, "free epochs", ylabel)
-        bodies[comparison.by_batch] = figures.caption_batch_sizes(
+        bodies[of_paper.by_batch] = figures.caption_batch_sizes(
             f"../docs/{batches}", panels, by_batch, found
         )
-        bodies[comparison.by_free] = figures.caption_free_epochs(
+        bodies[of_paper.by_free] = figures.caption_free_epochs(
             f"../docs/{free}", panels, by_free, found
         )
     return bodies

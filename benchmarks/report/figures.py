@@ -18,7 +18,7 @@ from benchmarks.paper.catalog import WIDE
 from benchmarks.paper.studies import FREE
 from benchmarks.report import study_tables
 from benchmarks.report.provenance import provenance
-from benchmarks.report.study_tables import NAMES, SECTIONS, Found, Section, Table
+from benchmarks.report.study_tables import PAPERS_FIVE, SECTIONS, Found, Section, Table
 from benchmarks.tools.records import NOT_YET_RUN
 from examples.results import records, tables
 from examples.results.plots import LOOK, STYLES
@@ -38,24 +38,24 @@ SHOWN = 10  # Points of a score below the best of a panel: failures would flatte
 CROPPED = f"Scores {SHOWN} points or more below the best of a panel are written at its lower edge."
 
 
-class Comparison(NamedTuple):
-    """Names the sections that compare batch sizes, for the pictures.
+class Pictures(NamedTuple):
+    """Names the sections of one task in the paper's Figures 2 and 4.
 
     Attributes:
       by_batch: the section of RESULTS.md with the score against batch size.
       by_free: the same against free epochs.
-      pictures: what the names of the files start with.
+      prefix: what the names of the files start with.
       panels: sections by what a panel is called.
     """
 
     by_batch: str
     by_free: str
-    pictures: str
+    prefix: str
     panels: dict[str, Section]
 
 
-COMPARISONS = (
-    Comparison(
+OF_PAPER = (
+    Pictures(
         *("figure-2c", "figure-4b", ""),
         {
             "MovieLens-100k": SECTIONS["movielens-100k"],
@@ -65,7 +65,7 @@ COMPARISONS = (
             "Pinterest": SECTIONS["pinterest-20"],
         },
     ),
-    Comparison(
+    Pictures(
         *("figure-2ab", "figure-4a", "images-"),
         {
             "CIFAR-10, 2,500 images": SECTIONS["cifar10-small"],
@@ -100,7 +100,7 @@ def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
     """Return Figure 2: what the paper's five optimizers reach at each batch size that was run."""
     lines = []
     for panel, section in _of_batch_sizes(panels).items():
-        for optimizer, name in NAMES.items():
+        for optimizer, name in PAPERS_FIVE.items():
             points: dict[str, list[tuple[int, np.ndarray]]] = {}
             for study in map(_study, section.tables):
                 measured = study_tables.measure(study, optimizer, found)
@@ -133,7 +133,7 @@ def by_free(panels: Mapping[str, Section], found: Found) -> list[Line]:
             x, y = np.array([run.free_epochs for run in runs]), 100 * np.array(scores)[:, None]
             order, base = np.argsort(x), runs[0]
             panel_of = f"{panel}\nBatch size {base.batch_size:,}, {base.epochs} epochs"
-            lines.append(Line(panel_of, optimizer, NAMES[optimizer], x[order], y[order]))
+            lines.append(Line(panel_of, optimizer, PAPERS_FIVE[optimizer], x[order], y[order]))
     return lines
 
 
@@ -206,7 +206,7 @@ def caption_batch_sizes(
     """Return the picture, what it shows, and how much of it is there."""
     panels = _of_batch_sizes(panels)
     used = [_study(table) for section in panels.values() for table in section.tables]
-    possible = sum(len(study.grids(o)) for study, o in itertools.product(used, NAMES))
+    possible = sum(len(study.grids(o)) for study, o in itertools.product(used, PAPERS_FIVE))
     return _caption(
         f"![{score(panels)} against batch size]({link})",
         f"{score(panels)} after the last epoch, as in the tables: mean and standard error of"

@@ -11,7 +11,7 @@ from benchmarks.paper import attenuation, catalog, searches
 from benchmarks.paper.comparisons import CROSSING, FLATTENED
 from benchmarks.paper.studies import AUTO, FREE, REPORTING_SEEDS, Search, Study
 from benchmarks.report import goals, held_norms, projection_tables, search_tables, switch_tables
-from benchmarks.report.study_tables import NAMES, Found, measure
+from benchmarks.report.study_tables import PAPERS_FIVE, Found, measure
 from benchmarks.tools.records import RECORDS
 from examples.results import tables
 from examples.results.records import Record
@@ -78,7 +78,7 @@ def _ended(study: Study, optimizer: OptimizerName, chosen_from: str, found: Foun
     if measured is None:
         return ""
     ended = tables.mean_and_error(_percent(study, measured.curves), digits=2)
-    return f"{NAMES[optimizer]}, {chosen_from}: {ended}"
+    return f"{PAPERS_FIVE[optimizer]}, {chosen_from}: {ended}"
 
 
 def _percent(study: Study, curves: dict[str, np.ndarray]) -> np.ndarray:

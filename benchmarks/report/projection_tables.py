@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.paper import studies
 from benchmarks.paper.problems import Problem
-from benchmarks.paper.projections import COMPARISONS, FREE_SHARE, PROJECTING, with_and_without
+from benchmarks.paper.projections import COMPARISONS, FREE_SHARE, PROJECTING, projected_and_not
 from benchmarks.report.missing import Missing
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
@@ -52,7 +52,7 @@ def _of(score: str, base: Any, found: Mapping[str, Record]) -> OnProblem | None:
     """Return the runs on a problem, None where one is missing."""
     both, neither = (
         [found.get(studies.identity(run.config())) for run in studies.reported(setting)]
-        for (setting,) in with_and_without(base)
+        for (setting,) in projected_and_not(base)
     )
     complete = None not in both + neither
     return OnProblem(score, both, neither) if complete else None  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from examples.results import records, tables
 from examples.tasks.images import recipes
 from examples.training.options import WITH_DECAY, OptimizerName
 
-NAMES: dict[OptimizerName, str] = {
+PAPERS_FIVE: dict[OptimizerName, str] = {
     "sgd": "SGD",
     "adam": "Adam",
     "adam_lawn": "Adam-LAWN",
@@ -124,12 +124,12 @@ def _title(study: Study) -> str:
 
 
 def _rows(study: Study, optimizers: Sequence[OptimizerName]) -> list[Row]:
-    return [Row(NAMES[o], study, o, study.paper.get(o, "")) for o in optimizers]
+    return [Row(PAPERS_FIVE[o], study, o, study.paper.get(o, "")) for o in optimizers]
 
 
 def _five(source: str, columns: Sequence[Column], group: Sequence[Study]) -> Section:
     """Return the paper's five optimizers in each of some studies."""
-    made = [Table(_title(study), _rows(study, [*NAMES])) for study in group]
+    made = [Table(_title(study), _rows(study, [*PAPERS_FIVE])) for study in group]
     return Section(source, columns, made)
 
 
@@ -161,7 +161,7 @@ def _calibration(group: Sequence[Study]) -> Section:
     made = []
     for study in group:
         figures = reported.TABLE_6[study.base.dataset]
-        rows = [Row(NAMES[o], study, o, figure) for o, figure in figures.items()]
+        rows = [Row(PAPERS_FIVE[o], study, o, figure) for o, figure in figures.items()]
         made.append(Table(_title(study), rows))
     return Section("Table 6", CALIBRATION, made)
 
@@ -341,7 +341,7 @@ def _tried(table: Table) -> str:
     for study in {row.study.name: row.study for row in table.rows}.values():
         by_rates: dict[tuple[float, ...], list[str]] = {}
         for optimizer, rates in study.learning_rates.items():
-            by_rates.setdefault(tuple(rates), []).append(NAMES[optimizer])
+            by_rates.setdefault(tuple(rates), []).append(PAPERS_FIVE[optimizer])
         peaks = "; ".join(f"{' and '.join(n)} {listed(rates)}" for rates, n in by_rates.items())
         sets = lambda of: " or ".join(f"{name} {listed(values)}" for name, values in of.items())
         decays = sets(study.decays)

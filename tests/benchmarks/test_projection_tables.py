@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.paper import studies
-from benchmarks.paper.projections import PROJECTING, with_and_without
+from benchmarks.paper.projections import PROJECTING, projected_and_not
 from benchmarks.report import projection_tables
 
 PROBLEM, BASE = next(iter(PROJECTING["projections"].items()))
@@ -20,7 +20,7 @@ def runs(monkeypatch):
             "versions": {"commit": "abc"},
             "device": "cpu",
         }
-        for (setting,) in with_and_without(BASE)
+        for (setting,) in projected_and_not(BASE)
         for run in studies.reported(setting)
     ]
     of = {"projections": made}
