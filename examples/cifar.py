@@ -21,9 +21,10 @@ import dataclasses
 from pathlib import Path
 
 from examples import training
+from examples.results.reports import report
 from examples.tasks.images import ModelName, classification, data
 from examples.tasks.images.options import ImageOptions
-from examples.tasks.images.reports import report
+from examples.tasks.images.task import REPORTED
 from examples.training import command, distributed
 from examples.training.options import in_order_of_use
 
@@ -73,7 +74,8 @@ def main(config: Config) -> None:
     """Trains, and reports the last epoch."""
     result = training.train(make_task(config), config, title=config.optimizer)
     if distributed.is_first():
-        report({"example": "cifar", **config.config(), "rotation": config.degrees}, config, result)
+        about = {"example": "cifar", "rotation": config.degrees}
+        report(about, config, result, REPORTED)
 
 
 def make_task(config: Config) -> classification.Classification:

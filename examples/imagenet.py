@@ -28,9 +28,10 @@ import numpy as np
 import tyro
 
 from examples import training
+from examples.results.reports import report
 from examples.tasks.images import ModelName, files, large_batch, recipes, stream, streamed
 from examples.tasks.images.options import ImageOptions
-from examples.tasks.images.reports import report
+from examples.tasks.images.task import REPORTED
 from examples.training import command, distributed, sharding
 from examples.training.options import in_order_of_use
 
@@ -101,7 +102,7 @@ def main(config: Config) -> None:
     with closing(source):
         result = training.train(task, config, title=config.optimizer, source=source)
     if distributed.is_first():
-        report({"example": "imagenet", **config.config()}, config, result)
+        report({"example": "imagenet"}, config, result, REPORTED)
         if result.chunk_s:
             step = np.median(result.chunk_s) / source.rounds.steps
             speed = f"{config.images_in_step / step:,.0f} images a second"

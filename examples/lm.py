@@ -27,17 +27,18 @@ from typing import Any, Literal
 import jax
 
 from examples import training
-from examples.results import records, tables
+from examples.results import reports
+from examples.results.reports import Shown
 from examples.tasks.text import corpus, task
 from examples.training import command, distributed
 from examples.training.options import Options, in_order_of_use
 
 KINDS = {"causal": task.Text, "masked": task.MaskedText}
 REPORTED = {
-    "held-out loss, nats per {unit}": ("held_out_loss", 3),
-    "held-out bits per {unit}": ("bits_per_byte", 3),
-    "training loss, nats per {unit}": ("train_loss", 3),
-    "median margin": ("margin_p50", 2),
+    "held-out loss, nats per {unit}": Shown("held_out_loss", digits=3),
+    "held-out bits per {unit}": Shown("bits_per_byte", digits=3),
+    "training loss, nats per {unit}": Shown("train_loss", digits=3),
+    "median margin": Shown("margin_p50"),
 }
 
 
@@ -108,7 +109,7 @@ class Config(Options):
 
 
 def main(config: Config) -> None:
-    """Trains, and reports the last epoch and the best."""
+    """Trains, and reports the last epoch."""
     text = corpus.load(config.data_dir, config.held_out_share)
     lm = make_task(config, text)
     source = lengthening(config, lm)
@@ -146,21 +147,17 @@ def lengthening(config: Config, lm: task.Text) -> task.Lengthening | None:
 
 def report(config: Config, text: corpus.Corpus, lm: task.Text, result: training.Result) -> None:
     """Print the table, and append the records unless they are there."""
-    rows = [
-        (title.format(unit=lm.unit), tables.mean_and_error(result.curve[name][:, -1], digits))
-        for title, (name, digits) in REPORTED.items()
-    ]
-    print(tables.markdown((config.optimizer, "last epoch"), rows))
+    shown = {title.format(unit=lm.unit): of for title, of in REPORTED.items()}
     parameters = sum(leaf[0].size for leaf in jax.tree.leaves(result.state.params))
     tokens = config.epochs * lm.steps_per_epoch * lm.batch_size * lm.length
-    print(
-        f"\n{text.files} files: {len(text.train):,} bytes to train on, {len(text.held_out):,} held"
+    ending = (
+        f"{text.files} files: {len(text.train):,} bytes to train on, {len(text.held_out):,} held"
         f" out, checksum {text.checksum}"
         f"\n{parameters:,} parameters, {tokens:,} tokens, of {config.seeds} seed(s),"
         f" {result.wall_s:.0f} s: {config.seeds * tokens / result.wall_s:,.0f} tokens a second,"
         " compilation and evaluation included"
     )
-    records.keep({"example": "lm", **about(text), **config.config()}, config, result)
+    reports.report({"example": "lm", **about(text)}, config, result, shown, ending=ending)
 
 
 def about(text: corpus.Corpus) -> dict[str, Any]:

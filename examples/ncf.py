@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from examples import training
-from examples.results import records, tables
+from examples.results import reports
+from examples.results.reports import Shown
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command, distributed
@@ -75,17 +76,13 @@ def main(config: Config) -> None:
 
 def report(config: Config, result: training.Result) -> None:
     """Print the table, and append the records unless they are there."""
-    rows = []
-    shown = {"HR@10": "hr_at_10", "NDCG@10": "ndcg_at_10"}
+    shown = {"HR@10": Shown("hr_at_10", 100), "NDCG@10": Shown("ndcg_at_10", 100)}
     if config.validate:
-        shown |= {f"validation {k}": f"{ranking.VALIDATION}{name}" for k, name in shown.items()}
-    for metric, name in shown.items():
-        percent = 100 * result.curve[name]
-        ends = percent[:, -1], percent.max(axis=1)
-        rows.append((metric, *(tables.mean_and_error(values, digits=2) for values in ends)))
-    print(tables.markdown((config.optimizer, "last epoch", "best epoch"), rows))
-    print(f"\n{config.seeds} seed(s), {config.epochs} epochs, {result.wall_s:.0f} s")
-    records.keep({"example": "ncf", **config.config()}, config, result)
+        shown |= {
+            f"validation {name}": of._replace(curve=f"{ranking.VALIDATION}{of.curve}")
+            for name, of in shown.items()
+        }
+    reports.report({"example": "ncf"}, config, result, shown, best=True)
 
 
 def load(config: Config) -> ranking.Ranking:

@@ -8,17 +8,17 @@ reads handwritten digits, a fifth of the training labels wrong: seconds per seed
 import dataclasses
 
 from examples import training
-from examples.results import records, tables
+from examples.results.reports import Shown, report
 from examples.tasks import labelled, small
 from examples.training import command, distributed
 from examples.training.options import Options, in_order_of_use
 
 REPORTED = {
-    "accuracy, %": ("accuracy", 100, 2),
-    "loss on test data": ("nll", 1, 3),
-    "calibration error, %": ("ece", 100, 2),
-    "training loss": ("train_loss", 1, 3),
-    "median margin": ("margin_p50", 1, 2),
+    "accuracy, %": Shown("accuracy", 100),
+    "loss on test data": Shown("nll", digits=3),
+    "calibration error, %": Shown("ece", 100),
+    "training loss": Shown("train_loss", digits=3),
+    "median margin": Shown("margin_p50"),
 }
 
 
@@ -45,23 +45,12 @@ def main(config: Config) -> None:
     """Trains, and reports the last epoch."""
     result = training.train(load(config), config, title=config.optimizer)
     if distributed.is_first():
-        report(config, result)
+        report({"example": "small"}, config, result, REPORTED)
 
 
 def load(config: Config) -> labelled.Labelled:
     """Put the examples on the device."""
     return small.load(config.dataset, config.batch_size, config.noise)
-
-
-def report(config: Config, result: training.Result) -> None:
-    """Print the table, and append the records unless they are there."""
-    rows = []
-    for title, (name, scale, digits) in REPORTED.items():
-        last = scale * result.curve[name][:, -1]
-        rows.append((title, tables.mean_and_error(last, digits)))
-    print(tables.markdown((config.optimizer, "last epoch"), rows))
-    print(f"\n{config.seeds} seed(s), {config.epochs} epochs, {result.wall_s:.0f} s")
-    records.keep({"example": "small", **config.config()}, config, result)
 
 
 if __name__ == "__main__":

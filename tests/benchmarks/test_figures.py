@@ -24,7 +24,7 @@ def panels(monkeypatch):
             base=ncf.Config(
                 dataset="movielens-100k", batch_size=batch_size, epochs=2, warmup_epochs=0
             ),
-            learning_rates=dict.fromkeys(study_tables.NAMES, (0.1, 0.2)),
+            learning_rates=dict.fromkeys(study_tables.PAPERS_FIVE, (0.1, 0.2)),
             free_epochs=(1.0, 0.5),
             decays={PAPER: (0.0,), WIDE: (0.0, 1.0)},
         )

@@ -549,7 +549,7 @@ def test_a_table_says_what_its_losses_are_of(objective, unit, config, capsys):
     config = dataclasses.replace(config, objective=objective)
     text = corpus.load(config.data_dir, config.held_out_share)
     state = training.loop.State({"kernel": np.zeros((1, 2, 3))}, {}, (), None)
-    curve = {name: np.ones((1, 3)) for name, _ in lm.REPORTED.values()}
+    curve = {name: np.ones((1, 3)) for name, *_ in lm.REPORTED.values()}
     lm.report(config, text, lm.make_task(config, text), training.Result(state, curve, 1.0))
     assert capsys.readouterr().out.count(unit) == 3
 

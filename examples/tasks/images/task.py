@@ -7,12 +7,20 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from examples.results.reports import Shown
 from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.images.models import ModelName, make_model
 from examples.training.task import Layout
 from lawn_optax import diagnostics, losses, metrics
 
 ECE_BINS = 15
+REPORTED = {
+    "accuracy, %": Shown("accuracy", 100),
+    f"ECE, {ECE_BINS} bins": Shown("ece", digits=4),
+    "NLL": Shown("nll", digits=3),
+    "median margin": Shown("held_out_margin_p50"),
+    "training images in the flat zone, %": Shown("flat_share", 100, 1),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
