@@ -38,13 +38,13 @@ def is_constrained(state: Any) -> jax.Array:
 
 
 def captured_norms(state: Any) -> dict[str, jax.Array]:
-    """Return the norms captured so far.
+    """Return the norms captured so far, or marked by a switch such as `at_flattening`.
 
     Args:
       state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
 
     Returns:
-      A dict from paths to norms; empty before the switch.
+      A dict from paths to norms; empty until norms are captured or marked.
 
     Raises:
       ValueError: if there is no such state in `state`.
@@ -87,7 +87,7 @@ def norm_drift(
     stacked: StackedOrFn = None,
     target_scale: float = 1.0,
 ) -> dict[str, jax.Array]:
-    """Return `||w|| / (target_scale c) - 1` of each leaf with captured norms; 0 where `c` is 0.
+    """Return `||w|| / (target_scale c) - 1` of each leaf after its switch; 0 where `c` is 0.
 
     Args:
       params: the parameters after a constrained update.
@@ -98,12 +98,17 @@ def norm_drift(
       target_scale: as given to the optimizer, a schedule's value.
 
     Returns:
-      A dict from paths to relative errors; empty before the switch.
+      A dict from paths to relative errors; empty before the switch, even if norms are marked.
+
+    Raises:
+      ValueError: if no state in `state` holds norms.
     """
     norms = weight_norms(params, mask=mask, axes=axes, stacked=stacked)
+    switched = [found for found in _states_with_norms(state) if _has_switched(found)]
+    captured = {path: _array(c) for found in switched for path, c in found.norms.items()}
     return {
         path: jnp.where(c == 0, 0.0, norms[path] / jnp.where(c == 0, 1, target_scale * c) - 1)
-        for path, c in captured_norms(state).items()
+        for path, c in captured.items()
     }
 
 
@@ -199,9 +204,9 @@ def step_report(
 
     Returns:
       A flat dict. Each constrained leaf has one number per norm in `norm/PATH`, `share/PATH` (of
-      the sum of all squared norms), `held/PATH` (with a state; 0 before there is one),
-      `cos_wg/PATH`, `angle/PATH` in radians, `relative_step/PATH`, and the terms of the squared
-      norm's change,
+      the sum of all squared norms), `held/PATH` (with a state; 0 until norms are captured or
+      marked), `cos_wg/PATH`, `angle/PATH` in radians, `relative_step/PATH`, and the terms of the
+      squared norm's change,
       :math:`\lVert w + u\rVert^2 - \lVert w\rVert^2 = 2 \langle w, u\rangle + \lVert u\rVert^2`,
       `radial/PATH` and `squared_step/PATH`. Of the whole: `gradient_norm`, over all leaves; with
       margins `margin_p10`, `margin_p50`, `margin_p90` and `flat_share`.
@@ -410,15 +415,26 @@ def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
       ValueError: if there is no such state in `state`.
     """
     norms: dict[str, tuple[jax.Array, bool]] = {}
-    for found in _states(state):
-        count = found.constrained_steps if isinstance(found, LawnState) else found.steps
-        taken = bool(_array(count) > 0) or any(jnp.any(_array(c) > 0) for c in found.norms.values())
+    for found in _states_with_norms(state):
+        taken = _has_switched(found) or any(jnp.any(_array(c) > 0) for c in found.norms.values())
         norms |= {path: (_array(c), taken) for path, c in found.norms.items()}
-    if not norms:
+    return norms
+
+
+def _has_switched(state: LawnState | RescaleToNormsState) -> bool:
+    """Tell whether updates have been constrained, rather than norms only marked."""
+    count = state.constrained_steps if isinstance(state, LawnState) else state.steps
+    return bool(_array(count) > 0)
+
+
+def _states_with_norms(state: Any) -> list:
+    """Return every state that holds norms, or refuse `state` if none does."""
+    found = [x for x in _states(state) if x.norms]
+    if not found:
         raise ValueError(
             "state holds no norms: give the state of an optimizer made by lawn or rescale_to_norms."
         )
-    return norms
+    return found
 
 
 def _states(state: Any) -> list:

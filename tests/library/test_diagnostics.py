@@ -128,6 +128,15 @@ def test_norm_drift_by_hand():
     np.testing.assert_allclose(half["dense/kernel"], 0.0, atol=1e-6)
 
 
+def test_between_a_mark_and_its_switch_norms_are_known_and_nothing_drifts():
+    tx = lo.adam_lawn(0.1, lo.at_step(4, norms_of=2))
+    for steps, known, switched in ((2, False, False), (3, True, False), (5, True, True)):
+        history, state = train(tx, PARAMS, lambda t, p: p, steps)
+        assert bool(diagnostics.captured_norms(state)) == known
+        assert bool(diagnostics.norm_drift(history[-1], state)) == switched
+        assert diagnostics.is_constrained(state) == switched
+
+
 def test_gradient_cosine_by_hand():
     w, g = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 1.0]])
     np.testing.assert_allclose(
