@@ -23,6 +23,7 @@ last_axis = lambda params: jax.tree.map(
 OPTIMIZERS = {
     "lawn": lambda: lo.lawn(adam(), 3),
     "lawn(reset)": lambda: lo.lawn(adam(), 3, reset_inner=True),
+    "lawn(unprojected)": lambda: lo.lawn(adam(), 3, project=False),
     "lawn(auto)": lambda: lo.lawn(adam(), lo.at_median_margin(threshold=0.5)),
     "lawn(hold)": lambda: lo.lawn(adam(), lo.hold_median_margin(threshold=0.5)),
     "lawn(flattening)": lambda: lo.lawn(adam(), lo.at_flattening(1.01, 1.0)),
