@@ -24,7 +24,7 @@ OPTIMIZERS = {
     "lawn": lambda: lo.lawn(adam(), 3),
     "lawn(reset)": lambda: lo.lawn(adam(), 3, reset_inner=True),
     "lawn(unprojected)": lambda: lo.lawn(adam(), 3, project=False),
-    "lawn(auto)": lambda: lo.lawn(adam(), lo.at_median_margin(threshold=0.5)),
+    "lawn(median margin)": lambda: lo.lawn(adam(), lo.at_median_margin(threshold=0.5)),
     "lawn(hold)": lambda: lo.lawn(adam(), lo.hold_median_margin(threshold=0.5)),
     "lawn(flattening)": lambda: lo.lawn(adam(), lo.at_flattening(1.01, 1.0)),
     "lawn(rise)": lambda: lo.lawn(adam(), lo.at_gradient_rise(1.01, 1.0)),
