@@ -31,7 +31,6 @@ MaskOrFn = Any | Callable[[optax.Params], Any] | None
 AxesOrFn = Any | Callable[[optax.Params], Any] | None
 StackedOrFn = Any | Callable[[optax.Params], Any] | None
 AxisNameOrFn = Any | Callable[[optax.Params], Any] | None
-Select = Callable[[optax.Params], Spheres]
 
 
 class Choice(NamedTuple):
