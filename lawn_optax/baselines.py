@@ -472,8 +472,7 @@ def cpr(
         spheres = select_spheres(params, **where)
         if not spheres:
             return updates, state._replace(steps=optax.safe_increment(state.steps))
-        w, r = leaves_by_path(params), leaves_by_path(updates)
-        moved = {p: upcast(w[p]) + upcast(r[p]) for p in spheres}
+        moved = spheres.add(params, updates)
         ww, xx = spheres.inner_products((params, params), (moved, moved))
         if start is not None:  # As for 0, of which no update comes before.
             state = set_all((state.steps == 0) & (start == 0), state, ww)
