@@ -369,8 +369,8 @@ def _resolve_axes(path: Path, leaf: jax.Array, axes: Any, stacked: int) -> tuple
     return tuple(sorted(resolved))
 
 
-def _resolve_axis_name(path: Path, axes: tuple[int, ...], entry: Any) -> tuple[str, ...] | None:
-    """Return the mesh axes over which a sum over `axes` of one leaf is spread; None for none."""
+def _resolve_axis_name(path: Path, axes: tuple[int, ...], entry: Any) -> tuple[str, ...]:
+    """Return the mesh axes over which a sum over `axes` of one leaf is spread."""
     if isinstance(entry, PartitionSpec):
         entry = tuple(
             name
@@ -385,7 +385,7 @@ def _resolve_axis_name(path: Path, axes: tuple[int, ...], entry: Any) -> tuple[s
             f"axis_name has {entry!r} for parameter {join(path)!r}: give the name of a mesh axis,"
             " a tuple of names, a PartitionSpec, or None for a leaf that every device has whole."
         )
-    return names or None
+    return names
 
 
 def _is_axes(x: Any) -> bool:

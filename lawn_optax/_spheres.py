@@ -20,7 +20,6 @@ from lawn_optax._exchange import together
 from lawn_optax._geometry import Coefficients, safe_sqrt
 from lawn_optax._paths import leaves_by_path, replace_leaves
 
-AxisName = str | tuple[str, ...]
 Products = Mapping[str, Any]  # By path, one number per norm.
 Norms = Any  # The same; see `zero_norms` for the exception.
 Rule = Callable[..., Coefficients]
@@ -36,7 +35,7 @@ class Sphere:
     """
 
     axes: tuple[int, ...]
-    axis_name: AxisName | None = None
+    axis_name: tuple[str, ...] = ()
 
     def zero_norm(self, w: jax.Array) -> jax.Array:
         """Return zeros of the shape, dtype and sharding of `norm(w)`.
@@ -45,7 +44,7 @@ class Sphere:
         zeros, like the norms, are the same on every device.
         """
         zeros = jnp.zeros_like(jnp.sum(jnp.abs(upcast(w)), axis=self.axes))
-        if self.axis_name is None:
+        if not self.axis_name:
             return zeros
         try:
             return jax.lax.psum(zeros, self.axis_name)
@@ -55,7 +54,7 @@ class Sphere:
     def size(self, w: jax.Array) -> int:
         """Return how many numbers a norm is of, on all devices together."""
         here = math.prod(jnp.shape(w)[axis] for axis in self.axes)
-        return here if self.axis_name is None else jax.lax.psum(here, self.axis_name)
+        return jax.lax.psum(here, self.axis_name) if self.axis_name else here
 
 
 class Spheres(dict[str, Sphere]):
@@ -281,7 +280,7 @@ def _all_at_once(decide: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coeffic
     return _rows(jax.lax.optimization_barrier(coefficients), len(columns[-1]))
 
 
-def _psum(axis_name: AxisName, numbers: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+def _psum(axis_name: tuple[str, ...], numbers: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     """Return the sums of numbers over mesh axes, in one exchange."""
     if len(numbers) == 1:
         return (jax.lax.psum(numbers[0], axis_name),)

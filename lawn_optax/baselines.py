@@ -28,7 +28,7 @@ from lawn_optax._selection import (
     select_and_warn,
     select_spheres,
 )
-from lawn_optax._spheres import AxisName, Norms, Products, Sphere, Spheres, upcast
+from lawn_optax._spheres import Norms, Products, Sphere, Spheres, upcast
 
 ROUNDING = 1e-6  # Relative, of a sum of squares in float32: what has changed by less has not.
 
@@ -321,13 +321,8 @@ def _all_of_layer(neurons: jax.Array, layer: jax.Array, whole: Sphere, one: Sphe
     those of each neuron, whose bools are the same there.
     """
     here = jnp.all(neurons, axis=tuple(range(layer.ndim, neurons.ndim)))
-    elsewhere = tuple(a for a in _names(whole.axis_name) if a not in _names(one.axis_name))
+    elsewhere = tuple(name for name in whole.axis_name if name not in one.axis_name)
     return jax.lax.pmin(here.astype(jnp.int32), elsewhere) > 0 if elsewhere else here
-
-
-def _names(axis_name: AxisName | None) -> tuple[str, ...]:
-    """Return mesh axes as a tuple."""
-    return (axis_name,) if isinstance(axis_name, str) else axis_name or ()
 
 
 def _of_each(layer: jax.Array, neurons: jax.Array) -> jax.Array:
