@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from lawn_optax._checks import check_scalar, number
 from lawn_optax._geometry import safe_divide
-from lawn_optax._switches import Switch
+from lawn_optax._switches import Switch, running_average
 
 
 class Valley(NamedTuple):
@@ -131,8 +131,9 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
             )
         norm, loss = _norm("at_flattening", extra_args), _scalar("value", extra_args)
         seen = jnp.isfinite(norm) & jnp.isfinite(loss) & (loss > 0)
-        gradient = _averaged(state.gradient, norm, count, seen)
-        average_loss = _averaged(state.loss, loss, count, seen)
+        weight = _weight(count)
+        gradient = running_average(state.gradient, norm, weight, seen)
+        average_loss = running_average(state.loss, loss, weight, seen)
         relative = safe_divide(gradient, average_loss)
         highest = jnp.maximum(state.highest_loss, average_loss)
         halved = 2 * average_loss < highest
@@ -204,7 +205,7 @@ def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
         count: jax.Array, state: GradientRiseState, extra_args: Mapping[str, Any]
     ) -> tuple[jax.Array, GradientRiseState]:
         norm = _norm("at_gradient_rise", extra_args)
-        average = _averaged(state.average, norm, count, jnp.isfinite(norm))
+        average = running_average(state.average, norm, _weight(count), jnp.isfinite(norm))
         constrain, valley = _follow(state.valley, average, ratio, mark_ratio, begin=False)
         return constrain, GradientRiseState(average, valley)
 
@@ -245,10 +246,9 @@ def _scalar(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
     return jnp.asarray(extra_args[name]).astype(jnp.float32)
 
 
-def _averaged(average: jax.Array, x: jax.Array, count: jax.Array, seen: jax.Array) -> jax.Array:
-    """Return the running average after update `count`, unchanged where `x` is not seen."""
-    weight = jnp.minimum(0.1, 6 / (count + 6))
-    return average + weight * jnp.where(seen, x - average, 0)
+def _weight(count: jax.Array) -> jax.Array:
+    """Return the weight of what update `count` sees in a running average."""
+    return jnp.minimum(0.1, 6 / (count + 6))
 
 
 def _unseen() -> Valley:

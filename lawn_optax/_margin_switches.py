@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from lawn_optax._checks import check_decay_rate, number, steps
-from lawn_optax._switches import Switch
+from lawn_optax._switches import Switch, running_average
 
 
 class MedianMarginState(NamedTuple):
@@ -88,7 +88,7 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
         x = _median_margin("at_median_margin", extra_args)
         finite = jnp.isfinite(x)
         weight = jnp.minimum(1 - decay, 3 / (state.averaged + 3))
-        average = jnp.where(finite, state.average + weight * (x - state.average), state.average)
+        average = running_average(state.average, x, weight, finite)
         averaged = jnp.where(finite, optax.safe_increment(state.averaged), state.averaged)
         constrain = finite & (average >= threshold) & (count >= free_steps)
         return constrain, MedianMarginState(averaged, average)
@@ -192,7 +192,7 @@ def hold_median_margin(
     ) -> tuple[jax.Array, HoldMedianMarginState]:
         del count
         x = _median_margin("hold_median_margin", extra_args)
-        average = state.average + (1 - decay) * jnp.where(jnp.isfinite(x), x - state.average, 0)
+        average = running_average(state.average, x, 1 - decay, jnp.isfinite(x))
         held = state.held | (average >= threshold)
         excess = jnp.clip(average / threshold - 1, -1, 1)
         steered = jnp.maximum(state.scale * jnp.exp(-rate * excess), least_scale)

@@ -169,6 +169,13 @@ def _check_order(name: str, first: int | jax.Array, norms_of: Any) -> None:
         )
 
 
+def running_average(
+    average: jax.Array, x: jax.Array, weight: jax.Array | float, seen: jax.Array
+) -> jax.Array:
+    """Return the average moved towards `x` by the share `weight`, as it was if `x` is not seen."""
+    return average + weight * jnp.where(seen, x - average, 0)
+
+
 def as_switch(switch: Switch | int | jax.Array, name: str = "switch") -> Switch:
     """Return a `Switch` as it is, an integer as `at_step` of it."""
     if isinstance(switch, Switch):
