@@ -128,9 +128,9 @@ def lawn(
         for an integer leaf that would be constrained; on `update`, for a state that is not a
         `LawnState`.
       ValueError: for a `target_scale` that is not positive, or `keep_length` without `project`; on
-        `init`, for a `mask`, `axes`,
-        `stacked` or `axis_name` that does not fit the parameters; on `update`, without `params`,
-        with other parameters than on `init`, or with updates that are not a tree like them.
+        `init`, for a `mask`, `axes`, `stacked` or `axis_name` that does not fit the parameters; on
+        `update`, without `params`, with other parameters than on `init`, or with updates that are
+        not a tree like them.
 
     Examples:
       Two free steps, then norms that stay:
