@@ -102,6 +102,20 @@ def norm_drift(
 
     Raises:
       ValueError: if no state in `state` holds norms.
+
+    Examples:
+      A constrained step keeps the norm; twice the weights have twice the norm:
+
+      >>> import jax.numpy as jnp, optax, lawn_optax
+      >>> w = {'kernel': jnp.array([[3., 4.]])}
+      >>> tx = lawn_optax.adam_lawn(0.1, switch=0)
+      >>> update, state = tx.update({'kernel': jnp.array([[1., 1.]])}, tx.init(w), w)
+      >>> w = optax.apply_updates(w, update)
+      >>> for params in (w, {'kernel': 2 * w['kernel']}):
+      ...   drift = lawn_optax.diagnostics.norm_drift(params, state)['kernel']
+      ...   print(f"{abs(drift):.5f}")
+      0.00000
+      1.00000
     """
     norms = weight_norms(params, mask=mask, axes=axes, stacked=stacked)
     switched = [found for found in _states_with_norms(state) if _has_switched(found)]
@@ -304,6 +318,20 @@ def escape_value(
 
     Raises:
       ValueError: if `batch_size` is not between 1 and `m`, or `m` is below 2.
+
+    Examples:
+      A quadratic of curvature 1: with single examples SGD leaves the minimum at a learning rate at
+      which the whole batch does not.
+
+      >>> import jax, jax.numpy as jnp, lawn_optax
+      >>> loss = lambda w, example: jnp.sum((w - example) ** 2) / 2
+      >>> w, examples = jnp.zeros(1), jnp.array([[-1.], [1.]])
+      >>> for batch_size in (1, 2):
+      ...   value = lawn_optax.diagnostics.escape_value(
+      ...       loss, w, examples, learning_rate=1.5, batch_size=batch_size, key=jax.random.key(0))
+      ...   print(f"{value:.2f}")
+      2.50
+      0.25
 
     References:
       Equation (4) in appendix C of
