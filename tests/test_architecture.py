@@ -15,16 +15,6 @@ import lawn_optax as lo
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lawn_optax"
-LEVELS = [
-    {"_geometry", "_paths", "_exchange", "losses", "metrics"},
-    {"_checks"},
-    {"_spheres", "_switches", "schedules"},
-    {"_selection", "_gradient_switches", "_margin_switches"},
-    {"_transforms", "_lawn", "_groups"},
-    {"_presets", "_hyperball", "_weights", "baselines", "diagnostics"},
-    {"_describe"},
-    {"__init__"},
-]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 
@@ -39,16 +29,24 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def level(module: str) -> int:
-    return next(i for i, modules in enumerate(LEVELS) if module in modules)
+def lines_of_modules() -> dict[str, int]:
+    """The line of each module in the docstring of the package, which itself stands above all."""
+    _, order = lo.__doc__.split("only from lines below its own:")
+    rows = [(name, i) for i, line in enumerate(order.splitlines(), 1) for name in line.split()]
+    return {"__init__": 0} | {name: i for name, i in rows if name in MODULES}
+
+
+def test_the_docstring_of_the_package_orders_all_modules():
+    assert sorted(lines_of_modules()) == MODULES
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_lower_ones_only(module):
+    line = lines_of_modules()
     for name in imported(PACKAGE / f"{module}.py"):
         parts = name.split(".")
         if parts[0] == "lawn_optax" and len(parts) > 1 and parts[1] in MODULES:
-            assert level(parts[1]) < level(module), f"{module} imports {name}"
+            assert line[parts[1]] > line[module], f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("module", MODULES)
