@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optax
 import pytest
 
 import lawn_optax as lo
@@ -128,6 +129,16 @@ def test_the_reference_has_every_public_name_once():
     documented = re.findall(r"^\.\. auto\w+:: lawn_optax\.(\S+)$", pages, flags=re.MULTILINE)
     modules = [name for name in lo.__all__ if inspect.ismodule(getattr(lo, name))]
     assert sorted(documented) == sorted([*modules, *(name for name, _ in public_objects())])
+
+
+def test_every_switch_is_named_where_users_look_for_one():
+    makes_switch = lambda f: inspect.signature(f).return_annotation is lo.Switch
+    switches = {n for n, f in public_objects() if inspect.isfunction(f) and makes_switch(f)}
+    assert {"at_step", "at_flattening"} <= switches
+    with pytest.raises(TypeError) as error:
+        lo.lawn(optax.identity(), "never")
+    for text in (lo.__doc__, lo.lawn.__doc__, str(error.value)):
+        assert not {name for name in switches if name not in text}, text
 
 
 def test_all_lists_what_there_is():
