@@ -15,7 +15,7 @@ import tyro
 
 from examples.results import norms, plots, records, tables
 from examples.training import command
-from examples.training.options import LATER, Options
+from examples.training.options import LATER, WITH_SWITCH, Options
 
 COURSE = {
     "train_loss": "training loss",
@@ -115,7 +115,7 @@ def method(record: records.Record) -> str:
     config = record["config"]
     if "method" in config:
         return config["method"]
-    switch = f", free {config['free_epochs']}" if config["optimizer"].endswith("_lawn") else ""
+    switch = f", free {config['free_epochs']}" if config["optimizer"] in WITH_SWITCH else ""
     decay = f", decay {config['weight_decay']:g}" if config["weight_decay"] else ""
     schedule = f", {config['schedule']}" if "schedule" in config else ""
     late = config.get("last_decay_at", Options.last_decay_at)

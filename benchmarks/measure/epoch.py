@@ -38,7 +38,7 @@ from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command
 from examples.training.optimizers import make_optimizer
-from examples.training.options import Hyperparameters, OptimizerName
+from examples.training.options import WITH_SWITCH, Hyperparameters, OptimizerName
 
 COLUMNS = (
     *("dataset", "batch size", "optimizer", "seeds", "s an epoch", "of CPU time", "first epoch"),
@@ -82,7 +82,7 @@ def main(config: EpochConfig) -> None:
                 dataset=config.dataset,
                 batch_size=batch_size,
                 optimizer=optimizer,
-                free_epochs=0.0 if optimizer.endswith("lawn") else "auto",
+                free_epochs=0.0 if optimizer in WITH_SWITCH else "auto",
                 seeds=config.seeds,
             )
             for optimizer in config.optimizers

@@ -35,29 +35,63 @@ BiasOptimizerName = Literal["sgd", "nesterov", "adam"]
 DecayForm = Literal["l2", "decoupled"]
 ScheduleName = Literal["polynomial", "cosine", "step-wise", "simple", "plateau", "abel"]
 
-# The forms that weight decay may take, that of the optimizer's paper first.
-DECAY_FORMS: Mapping[OptimizerName, tuple[DecayForm, ...]] = {
-    "sgd": ("l2", "decoupled"),
-    "nesterov": ("l2", "decoupled"),
-    "lars": ("l2",),
-    "adam": ("decoupled", "l2"),
-    "adamw": ("decoupled",),
-    "lamb": ("decoupled",),
-    "lamb_plus": ("decoupled",),
-    "muon": ("decoupled",),
-    "adamp": ("decoupled",),
+
+class Traits(NamedTuple):
+    """Says what an optimizer has, and so which options it takes.
+
+    Attributes:
+      decay: the forms that weight decay may take, that of the optimizer's paper first; none where
+        norms are fixed or bounded.
+      momentum: whether it takes `momentum`.
+      moments: whether it takes `b1` and `b2`.
+      eps: whether it takes `adam_eps`.
+      switch: whether it has LAWN's switch, and takes `norms_of`, `norms_scale` and `project`.
+      matrices_alone: whether it trains hidden matrices alone, and Adam all else.
+      rest_rate: whether it takes `rest_learning_rate`, that of this Adam.
+    """
+
+    decay: tuple[DecayForm, ...] = ()
+    momentum: bool = False
+    moments: bool = False
+    eps: bool = False
+    switch: bool = False
+    matrices_alone: bool = False
+    rest_rate: bool = False
+
+
+OPTIMIZERS: Mapping[OptimizerName, Traits] = {
+    "sgd": Traits(decay=("l2", "decoupled"), momentum=True),
+    "nesterov": Traits(decay=("l2", "decoupled"), momentum=True),
+    "lars": Traits(decay=("l2",), momentum=True),
+    "adam": Traits(decay=("decoupled", "l2"), moments=True, eps=True),
+    "adamw": Traits(decay=("decoupled",), moments=True, eps=True),
+    "lamb": Traits(decay=("decoupled",), moments=True),
+    "lamb_plus": Traits(decay=("decoupled",), moments=True),
+    "muon": Traits(decay=("decoupled",), matrices_alone=True),
+    "adam_lawn": Traits(moments=True, switch=True),
+    "lamb_lawn": Traits(moments=True, switch=True),
+    "sgd_lawn": Traits(momentum=True, switch=True),
+    "hyperball": Traits(moments=True),
+    "adam_h": Traits(matrices_alone=True, rest_rate=True),
+    "muon_h": Traits(matrices_alone=True, rest_rate=True),
+    "adamp": Traits(decay=("decoupled",), moments=True),
+    "cpr": Traits(moments=True),
 }
-WITH_DECAY = tuple(DECAY_FORMS)
+
+
+def _having(trait: str) -> tuple[OptimizerName, ...]:
+    """Return the optimizers that have a trait."""
+    return tuple(name for name, traits in OPTIMIZERS.items() if getattr(traits, trait))
+
+
+WITH_DECAY = _having("decay")
+WITH_SWITCH = _having("switch")
 # What only some optimizers have, of the weights or of the biases.
-WITH_SWITCH: tuple[OptimizerName, ...] = ("adam_lawn", "lamb_lawn", "sgd_lawn")
-WITH_MOMENTS: tuple[OptimizerName, ...] = (
-    *("adam", "adamw", "lamb", "lamb_plus", "adam_lawn", "lamb_lawn", "hyperball", "adamp", "cpr"),
-)
 OF_OPTIMIZERS: Mapping[str, tuple[OptimizerName, ...]] = {
-    "momentum": ("sgd", "nesterov", "lars", "sgd_lawn"),
-    "b1": WITH_MOMENTS,
-    "b2": WITH_MOMENTS,
-    "adam_eps": ("adam", "adamw"),
+    "momentum": _having("momentum"),
+    "b1": _having("moments"),
+    "b2": _having("moments"),
+    "adam_eps": _having("eps"),
     "norms_of": WITH_SWITCH,
     "norms_scale": WITH_SWITCH,
     "project": WITH_SWITCH,
@@ -354,37 +388,35 @@ class Options(RunOptions):
 
     def _check_optimizer(self) -> None:
         """Refuse options that the optimizer does not have."""
-        if self.optimizer not in get_args(OptimizerName):
-            raise ValueError(
-                f"optimizer={self.optimizer!r} must be one of {get_args(OptimizerName)}."
-            )
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={self.optimizer!r} must be one of {(*OPTIMIZERS,)}.")
         if self.weight_decay and self.optimizer not in WITH_DECAY:
             raise ValueError(
                 f"weight_decay={self.weight_decay} with optimizer={self.optimizer!r}: norms that"
                 f" are fixed or bounded have no decay; leave it 0, or take one of {WITH_DECAY}."
             )
-        forms = DECAY_FORMS.get(self.optimizer, ())
+        traits = OPTIMIZERS[self.optimizer]
+        forms = traits.decay
         if self.decay_form is not None and self.decay_form not in forms:
             raise ValueError(
                 f"decay_form={self.decay_form!r} with optimizer={self.optimizer!r}:"
                 f" {f'it has {forms[0]!r} alone' if forms else 'it has no decay'}; leave it out."
             )
-        own_rest = self.optimizer.endswith("_h") or self.optimizer == "muon"
-        if self.bias_optimizer and own_rest:
+        if self.bias_optimizer and traits.matrices_alone:
             raise ValueError(
                 f"bias_optimizer={self.bias_optimizer!r} with optimizer={self.optimizer!r}: biases"
                 " have Adam there; leave it out."
             )
-        if self.decay_vectors and (self.bias_optimizer or own_rest or not forms):
+        if self.decay_vectors and (self.bias_optimizer or traits.matrices_alone or not forms):
             raise ValueError(
                 f"decay_vectors=True with optimizer={self.optimizer!r} and bias_optimizer="
                 f"{self.bias_optimizer!r}: biases have no decay there; leave it out."
             )
         rest = self.rest_learning_rate
-        if rest is not None and (not 0 <= rest < math.inf or not self.optimizer.endswith("_h")):
+        if rest is not None and not (traits.rest_rate and 0 <= rest < math.inf):
             raise ValueError(
                 f"rest_learning_rate={rest} with optimizer={self.optimizer!r}: it must be at least"
-                " 0, and is for adam_h and muon_h."
+                f" 0, and is for {' and '.join(_having('rest_rate'))}."
             )
         self._refuse_others(OF_OPTIMIZERS, "optimizer", "bias_optimizer")
 
@@ -456,7 +488,7 @@ class Options(RunOptions):
     def static_options(self, steps_per_epoch: int) -> StaticOptions:
         """Return what of these options is compiled into a program."""
         decay_epochs = self.epochs if self.decay_epochs is None else self.decay_epochs
-        forms = DECAY_FORMS.get(self.optimizer, ("decoupled",))
+        forms = OPTIMIZERS[self.optimizer].decay or ("decoupled",)
         named_alike = {*StaticOptions._fields} & {*self.__dataclass_fields__} - {"decay_form"}
         return StaticOptions(
             steps_per_epoch=steps_per_epoch,

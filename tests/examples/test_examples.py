@@ -9,7 +9,7 @@ import pytest
 
 from examples import quickstart, training
 from examples.tasks import identifiers, small
-from examples.training.options import Options
+from examples.training.options import WITH_SWITCH, Options
 from tests.examples.toys import toy_uses
 
 METHODS = ("Adam", "AdamW", "Adam-LAWN", "Adam-LAWN, automatic")
@@ -134,7 +134,7 @@ def test_a_quickstart_that_cannot_be_is_named(options, message):
 def test_every_optimizer_learns_and_lawn_holds_its_norms(optimizer):
     task = small.load("digits", 250)
     rate = 0.05 if optimizer.startswith("sgd") else 0.01
-    free = {"free_epochs": 1.0} if optimizer.endswith("lawn") else {}
+    free = {"free_epochs": 1.0} if optimizer in WITH_SWITCH else {}
     options = Options(optimizer=optimizer, learning_rate=rate, epochs=4, seeds=1, **free)
     curve = training.train(task, options).curve
     assert curve["accuracy"][0, -1] > 0.6

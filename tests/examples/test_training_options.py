@@ -17,7 +17,15 @@ from examples.tasks.images.task import ImageTask
 from examples.tasks.recommendation import ranking
 from examples.tasks.text.corpus import Corpus
 from examples.training.optimizers import make_optimizer
-from examples.training.options import LATER, WITH_DECAY, OptimizerName, Options
+from examples.training.options import (
+    LATER,
+    OF_OPTIMIZERS,
+    OPTIMIZERS,
+    WITH_DECAY,
+    WITH_SWITCH,
+    OptimizerName,
+    Options,
+)
 from examples.training.task import Layout
 from tests.examples.toys import toy_interactions
 
@@ -58,7 +66,7 @@ LAYERS, SHAPES = 3, {"kernel": (4, 6), "scale": (4,)}
     ],
 )
 def test_a_stacked_layer_is_trained_as_it_would_be_alone(optimizer, bias_optimizer):
-    free = {"free_epochs": 0.2} if optimizer.endswith("_lawn") else {}
+    free = {"free_epochs": 0.2} if optimizer in WITH_SWITCH else {}
     decay = {"weight_decay": 0.1} if optimizer in WITH_DECAY else {}
     options = Options(
         optimizer=optimizer,
@@ -101,6 +109,11 @@ def test_a_record_has_the_options_that_are_not_as_they_were_before_there_were_su
     given = {"momentum": 0.95, "schedule": "cosine", "bias_optimizer": "sgd", "final_rate": 0.1}
     config = Options(**given).config()
     assert {name: config[name] for name in {*LATER} & config.keys()} == given
+
+
+def test_the_table_of_optimizers_has_exactly_their_names():
+    assert (*OPTIMIZERS,) == get_args(OptimizerName)  # In the order in which errors list them.
+    assert OF_OPTIMIZERS.keys() <= Options.__dataclass_fields__.keys()
 
 
 @pytest.mark.parametrize("name", ["digits", "images", "recommendation", "text"])

@@ -104,8 +104,10 @@ def describe(recipe: Recipe) -> str:
 
 def _learning_rate(recipe: Recipe) -> float:
     """See the head of this module."""
-    if recipe.optimizer == "sgd":
-        return 0.256 * recipe.batch_size / SMALL
-    if recipe.optimizer.startswith("lamb"):
-        return 0.04 / math.sqrt(32768 / recipe.batch_size)
-    return 1e-3 * math.sqrt(recipe.batch_size / SMALL)
+    match recipe.optimizer:
+        case "sgd":
+            return 0.256 * recipe.batch_size / SMALL
+        case "lamb" | "lamb_plus" | "lamb_lawn":
+            return 0.04 / math.sqrt(32768 / recipe.batch_size)
+        case _:
+            return 1e-3 * math.sqrt(recipe.batch_size / SMALL)
