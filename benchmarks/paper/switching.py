@@ -12,7 +12,7 @@ from benchmarks.paper.problems import MOVIELENS_100K, ON_SMALL, compared
 from benchmarks.paper.studies import AnyConfig
 from examples.training.options import SwitchName
 
-SWITCHES: tuple[SwitchName, ...] = ("flattening", "rise", "hold")
+COMPARED: tuple[SwitchName, ...] = ("flattening", "rise", "hold")
 FREE_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 
@@ -20,7 +20,7 @@ def by_switch(base: AnyConfig) -> list[list[AnyConfig]]:
     """Return Adam-LAWN never constrained, after some free phases, and by each automatic switch."""
     lengths = [share * base.epochs for share in (1, *FREE_SHARES)]
     with_switch: Callable[[Any], Any] = lambda free: dataclasses.replace(base, free_epochs=free)
-    return [list(map(with_switch, lengths)), *([with_switch(name)] for name in SWITCHES)]
+    return [list(map(with_switch, lengths)), *([with_switch(name)] for name in COMPARED)]
 
 
 SWITCHING = {"switches": ON_SMALL, "switches-100k": MOVIELENS_100K}  # By comparison.

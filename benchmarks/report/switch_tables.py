@@ -8,19 +8,16 @@ import numpy as np
 
 from benchmarks.paper import studies
 from benchmarks.paper.problems import Problem
-from benchmarks.paper.switching import COMPARISONS, FREE_SHARES, SWITCHES, SWITCHING
+from benchmarks.paper.switching import COMPARED, COMPARISONS, FREE_SHARES, SWITCHING
 from benchmarks.report.missing import Missing
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import tables
 from examples.results.records import Record
+from examples.training.switching import SWITCHES
 
 ADAM, BEST = "Adam", "best free phase"
-FUNCTIONS = {
-    "flattening": "at_flattening",
-    "rise": "at_gradient_rise",
-    "hold": "hold_median_margin",
-}
+FUNCTIONS: Mapping[str, str] = {name: switch.make.__name__ for name, switch in SWITCHES.items()}
 
 
 class OnProblem(NamedTuple):
@@ -70,7 +67,7 @@ def _of(score: str, base: Any, found: Mapping[str, Record]) -> OnProblem | None:
         return OnProblem(
             score,
             {share: runs(share * base.epochs) for share in (1, *FREE_SHARES)},
-            {name: runs(name) for name in SWITCHES},
+            {name: runs(name) for name in COMPARED},
         )
     except KeyError:
         return None
@@ -87,7 +84,7 @@ def table(found: Switched) -> str:
         rows.append((*problem, *shown, _constrained(runs.automatic["flattening"])))
     gains = {what: np.mean(list(x.values())) for what, x in mean_gains(found).items()}
     summary = ("mean gain", "", "", *(f"{gain:+.1f}" for gain in gains.values()), "")
-    columns = ("problem", "batch", ADAM, BEST, *(FUNCTIONS[name] for name in SWITCHES))
+    columns = ("problem", "batch", ADAM, BEST, *(FUNCTIONS[name] for name in COMPARED))
     figures = tables.markdown((*columns, "constrained from epoch"), [*rows, summary])
     every = [run for on in found.values() for runs in on.automatic.values() for run in runs]
     text = (

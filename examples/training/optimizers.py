@@ -10,6 +10,7 @@ import optax
 import lawn_optax
 from examples.training.learning_rate import make_schedule, watch
 from examples.training.options import Hyperparameters, StaticOptions
+from examples.training.switching import make_switch
 from examples.training.task import Layout
 
 LARS_COEFFICIENT = 0.001  # You et al. (2017), section 5.
@@ -43,22 +44,6 @@ def make_optimizer(
         steps = optax.MultiSteps(tx, static.accumulate)
         tx = optax.GradientTransformationExtraArgs(steps.init, steps.update)
     return tx
-
-
-def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn_optax.Switch:
-    """Make LAWN's switch."""
-    free_epochs, norms_of = hyperparameters.free_epochs, hyperparameters.norms_of
-    if free_epochs is not None:
-        return lawn_optax.at_epoch(free_epochs, static.steps_per_epoch, norms_of=norms_of)
-    match static.switch:
-        case "flattening":
-            return lawn_optax.at_flattening()
-        case "rise":
-            return lawn_optax.at_gradient_rise()
-        case "hold":
-            return lawn_optax.hold_median_margin()
-        case _:
-            return lawn_optax.at_median_margin()
 
 
 def _of_weights(

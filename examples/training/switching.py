@@ -1,20 +1,49 @@
-"""Warns before a run if LAWN's switch cannot come, and after it if it did not."""
+"""Makes LAWN's switch; warns before a run if it cannot come, and after it if it did not."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
+import lawn_optax
 from examples.training import distributed
-from examples.training.options import Hyperparameters, Options
+from examples.training.options import Hyperparameters, Options, StaticOptions, SwitchName
 
 _logger = logging.getLogger(__name__)
-UNREACHED = {
-    "flattening": "the gradient did not rise again relative to the loss",
-    "rise": "the gradient did not rise again",
-    "hold": "the median margin did not reach 3",
-    "auto": "the median margin was not above 2.5 for good",
+
+
+class AutomaticSwitch(NamedTuple):
+    """Holds what a name of `free_epochs` stands for.
+
+    Attributes:
+      make: the library's function that returns the switch.
+      unreached: what kept the switch from coming, where it did not.
+    """
+
+    make: Callable[[], lawn_optax.Switch]
+    unreached: str
+
+
+SWITCHES: Mapping[SwitchName, AutomaticSwitch] = {
+    "flattening": AutomaticSwitch(
+        lawn_optax.at_flattening, "the gradient did not rise again relative to the loss"
+    ),
+    "rise": AutomaticSwitch(lawn_optax.at_gradient_rise, "the gradient did not rise again"),
+    "hold": AutomaticSwitch(lawn_optax.hold_median_margin, "the median margin did not reach 3"),
+    "auto": AutomaticSwitch(
+        lawn_optax.at_median_margin, "the median margin was not above 2.5 for good"
+    ),
 }
+
+
+def make_switch(static: StaticOptions, hyperparameters: Hyperparameters) -> lawn_optax.Switch:
+    """Make LAWN's switch."""
+    free_epochs, norms_of = hyperparameters.free_epochs, hyperparameters.norms_of
+    if free_epochs is not None:
+        return lawn_optax.at_epoch(free_epochs, static.steps_per_epoch, norms_of=norms_of)
+    assert static.switch is not None  # `Options` gives one of the two.
+    return SWITCHES[static.switch].make()
 
 
 def warn_before(options: Options, hyperparameters: Hyperparameters) -> None:
@@ -50,13 +79,14 @@ def warn_after(options: Options, curve: Mapping[str, np.ndarray]) -> None:
     if "constrained_epochs" not in curve or not distributed.is_first():
         return
     without = curve["constrained_epochs"][:, -1] == 0
+    free = options.free_epochs
+    reason = SWITCHES[free].unreached if isinstance(free, str) else "the switch was not reached"
     if without.any():
         _logger.warning(
             "LAWN never began in %d of %d run(s) of %s with free_epochs=%s and epochs=%d: %s, so"
             " what was trained is the base optimizer. The median margin ended at %s; a number of"
             " free epochs switches by hand.",
             *(without.sum(), len(without)),
-            *(options.optimizer, options.free_epochs, options.epochs),
-            UNREACHED.get(str(options.free_epochs), "the switch was not reached"),
+            *(options.optimizer, free, options.epochs, reason),
             " ".join(f"{margin:.2f}" for margin in curve["margin_p50"][without, -1]),
         )

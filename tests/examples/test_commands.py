@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from typing import get_args
 
 import pytest
 
@@ -10,7 +11,7 @@ from examples import cifar, imagenet, lm, ncf, quickstart, training
 from examples.results import records
 from examples.tasks.recommendation import ranking
 from examples.training import command, switching
-from examples.training.options import Options
+from examples.training.options import Options, SwitchName
 from tests.examples.toys import toy_interactions
 
 
@@ -162,6 +163,10 @@ def test_a_run_that_never_switches_says_so_before_and_after(capsys):
     assert record["switched_at_epoch"] == pytest.approx(0.5, abs=0.5)
 
 
+def test_the_table_of_switches_has_exactly_their_names():
+    assert {*switching.SWITCHES} == {*get_args(SwitchName)}
+
+
 @pytest.mark.parametrize(
     "switch",
     [
@@ -175,7 +180,7 @@ def test_an_automatic_switch_that_did_not_come_is_told_after(switch, capsys):
     assert told.startswith(
         f"LAWN never began in 1 of 1 run(s) of adam_lawn with free_epochs={switch}"
     )
-    assert switching.UNREACHED[switch] in told
+    assert switching.SWITCHES[switch].unreached in told
 
 
 def test_of_a_grid_the_free_epochs_that_are_too_many_are_named(caplog):
