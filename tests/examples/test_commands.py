@@ -44,7 +44,11 @@ MISTAKES = {
         ["--free-epochs", "2", "--norms-of", "3"],
         "norms_of=3.0 must be an epoch from 0 to free_epochs=2.0",
     ),
-    "decay on fixed norms": (ncf, ["--weight-decay", "0.1"], "norms that are fixed cannot decay"),
+    "decay on fixed norms": (
+        ncf,
+        ["--weight-decay", "0.1"],
+        "norms that are fixed or bounded have no decay",
+    ),
     "a folder without data": (ncf, ["--data-dir", "TMP"], "no file of movielens-100k in"),
     "a broken file": (ncf, ["--data-dir", "BROKEN"], "u.data"),
     "an output of other lines": (
