@@ -140,18 +140,9 @@ SHAPES_NOTHING = (
 
 # Records from before there were these options lack them, and so do records of their defaults.
 LATER = (
-    *(
-        "norms_of",
-        "norms_scale",
-        "project",
-        "rest_learning_rate",
-        "bias_optimizer",
-        "momentum",
-        "b1",
-        "b2",
-    ),
-    *("adam_eps", "decay_form", "decay_vectors", "initial_rate", "warmup_power", "schedule"),
-    *(*OF_SCHEDULES, "init_scale", "objective", "long_length", "long_epochs"),
+    *("norms_of", "norms_scale", "project", "rest_learning_rate", "bias_optimizer", "momentum"),
+    *("b1", "b2", "adam_eps", "decay_form", "decay_vectors", "initial_rate", "warmup_power"),
+    *("schedule", *OF_SCHEDULES, "init_scale", "objective", "long_length", "long_epochs"),
 )
 
 Scalar = Any  # A float or a float32 scalar, a traced one too.
@@ -444,8 +435,8 @@ class Options(RunOptions):
                 f" beforehand, such as 'cosine', or one of {WITH_DECAY}."
             )
         self._refuse_others(OF_SCHEDULES, "schedule")
-        for name in {"initial_rate", "warmup_power"} - self._defaults_among(LATER):
-            if not self.warmup_epochs:
+        for name in ("initial_rate", "warmup_power"):
+            if not self.warmup_epochs and getattr(self, name) != self._default(name):
                 raise ValueError(
                     f"{name}={getattr(self, name)} with warmup_epochs={self.warmup_epochs}: there"
                     " is no warm-up; leave it out."
