@@ -35,10 +35,11 @@ from examples.training.options import (
     OptimizerName,
     SwitchName,
 )
+from examples.training.switching import SWITCHES
 
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
 REPORTING_SEEDS = (0, 1, 2)
-FREE, AUTO = "free epochs", "the automatic switch"  # What LAWN chooses from.
+FREE = "free epochs"  # What LAWN chooses from, beside the peak alone with an automatic switch.
 AUTOMATIC: SwitchName = "auto"  # At the median margin, as in the records.
 
 StudyConfig = ncf.Config | cifar.Config | imagenet.Config
@@ -171,6 +172,11 @@ class Study:
         """Return what its runs have in common."""
         return EXAMPLES[type(self.base)]
 
+    @property
+    def switch(self) -> str:
+        """Return the library's name for the automatic switch."""
+        return SWITCHES[self.automatic].make.__name__
+
     def grids(self, optimizer: OptimizerName) -> dict[str, list[StudyConfig]]:
         """Return the settings by what an optimizer may choose from."""
         if optimizer in WITH_DECAY:
@@ -180,7 +186,7 @@ class Study:
             }
         return {
             FREE: self._settings(optimizer, "free_epochs", self.free_epochs),
-            AUTO: self._settings(optimizer, "free_epochs", [self.automatic]),
+            self.switch: self._settings(optimizer, "free_epochs", [self.automatic]),
         }
 
     def to_try(self, optimizer: OptimizerName) -> list[list[StudyConfig]]:

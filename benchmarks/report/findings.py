@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.measure import optimizer_step
 from benchmarks.paper import attenuation, catalog, searches
 from benchmarks.paper.comparisons import CROSSING, FLATTENED
-from benchmarks.paper.studies import AUTO, FREE, REPORTING_SEEDS, Search, Study
+from benchmarks.paper.studies import FREE, REPORTING_SEEDS, Search, Study
 from benchmarks.report import goals, held_norms, projection_tables, search_tables, switch_tables
 from benchmarks.report.study_tables import PAPERS_FIVE, Found, measure
 from benchmarks.tools.records import RECORDS
@@ -62,13 +62,13 @@ def _of_study(study: Study, section: str, found: Found) -> Iterator[Finding]:
     adam = [_ended(study, "adam", name, found) for name in study.decays_of("adam")]
     beside = "; ".join(filter(None, adam))
     base, score = study.base, {"hr_at_10": "HR@10"}.get(study.example.score, study.example.score)
-    for chosen_from in (FREE, AUTO):
+    for chosen_from in (FREE, study.switch):
         measured = measure(study, "adam_lawn", found).get(chosen_from)
         if measured and beside:
             figure = tables.mean_and_error(_percent(study, measured.curves), digits=2)
             what = (
                 f"{score} in percent, {base.dataset}, batch size {base.batch_size:,}, {base.epochs}"
-                f" epochs: Adam-LAWN, tuned over {chosen_from}"
+                f" epochs: Adam-LAWN, {'tuned over ' if chosen_from == FREE else ''}{chosen_from}"
             )
             yield Finding(what, figure, beside, str(len(measured.runs)), section)
 

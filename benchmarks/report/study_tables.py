@@ -356,7 +356,7 @@ def _tried(table: Table) -> str:
             )
         said.append(
             f"{study.base.warmup_epochs:g} epochs of warm-up. Peak learning rates: {peaks}; times"
-            f" weight decay, {decays}, or free epochs {listed(study.free_epochs)}; the automatic"
-            f" switch has none of these.{tuned}"
+            f" weight decay, {decays}, or free epochs {listed(study.free_epochs)};"
+            f" {study.switch} has none of these.{tuned}"
         )
     return "\n\n".join(dict.fromkeys(said))

@@ -64,7 +64,7 @@ def all_runs():
 
 def test_scores_against_batch_size(panels):
     lines = {line.label: line for line in figures.by_batch(panels, found_of(all_runs()))}
-    auto = "Adam-LAWN, the automatic switch"
+    auto = "Adam-LAWN, at_median_margin"
     assert lines.keys() == {f"Adam, {PAPER}", f"Adam, {WIDE}", "Adam-LAWN", auto}
     np.testing.assert_array_equal(lines["Adam-LAWN"].x, [50, 500])
     # The best of each set, by the three seeds that did not choose it.

@@ -311,7 +311,7 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
         if r["seed"] > 3 and r["config"]["free_epochs"] != "auto"
     ]
     assert tuning == f"{max(of_tuning):.2f}"
-    assert automatic[:2] == ("Adam-LAWN", "the automatic switch, 2 settings")
+    assert automatic[:2] == ("Adam-LAWN", "at_median_margin, 2 settings")
     assert automatic[5].startswith("peak 0.0")
     assert "," not in automatic[5]
     of_fixed = [r for r in found.values() if r["seed"] < 3 and r["config"]["free_epochs"] != "auto"]
