@@ -12,10 +12,15 @@ from benchmarks.paper.studies import AnyConfig
 FREE_SHARE = 0.1
 
 
-def projected_and_not(base: AnyConfig) -> list[list[AnyConfig]]:
+def variants(base: AnyConfig) -> dict[str, AnyConfig]:
     """Return Adam-LAWN with both projections, and with neither."""
     projected: Any = dataclasses.replace(base, free_epochs=FREE_SHARE * base.epochs)
-    return [[projected], [dataclasses.replace(projected, project=False)]]
+    return {"both": projected, "neither": dataclasses.replace(projected, project=False)}
+
+
+def projected_and_not(base: AnyConfig) -> list[list[AnyConfig]]:
+    """Return each of the variants, a program of its own."""
+    return [[variant] for variant in variants(base).values()]
 
 
 # By comparison.

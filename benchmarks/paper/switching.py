@@ -16,11 +16,17 @@ COMPARED: tuple[SwitchName, ...] = ("flattening", "rise", "hold")
 FREE_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 
-def by_switch(base: AnyConfig) -> list[list[AnyConfig]]:
-    """Return Adam-LAWN never constrained, after some free phases, and by each automatic switch."""
-    lengths = [share * base.epochs for share in (1, *FREE_SHARES)]
+def variants(base: AnyConfig) -> dict[float | str, AnyConfig]:
+    """Return Adam-LAWN by the share of the epochs that is free, 1 for Adam, and by the switch."""
     with_switch: Callable[[Any], Any] = lambda free: dataclasses.replace(base, free_epochs=free)
-    return [list(map(with_switch, lengths)), *([with_switch(name)] for name in COMPARED)]
+    free = {share: with_switch(share * base.epochs) for share in (1, *FREE_SHARES)}
+    return free | {name: with_switch(name) for name in COMPARED}
+
+
+def by_switch(base: AnyConfig) -> list[list[AnyConfig]]:
+    """Return the free phases, which one program can train side by side, and each switch."""
+    of = variants(base)
+    return [[of[share] for share in (1, *FREE_SHARES)], *([of[name]] for name in COMPARED)]
 
 
 SWITCHING = {"switches": ON_SMALL, "switches-100k": MOVIELENS_100K}  # By comparison.

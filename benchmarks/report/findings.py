@@ -10,7 +10,14 @@ from benchmarks.measure import optimizer_step
 from benchmarks.paper import attenuation, catalog, searches
 from benchmarks.paper.comparisons import CROSSING, FLATTENED
 from benchmarks.paper.studies import FREE, REPORTING_SEEDS, Search, Study
-from benchmarks.report import goals, held_norms, projection_tables, search_tables, switch_tables
+from benchmarks.report import (
+    goals,
+    held_norms,
+    problem_tables,
+    projection_tables,
+    search_tables,
+    switch_tables,
+)
 from benchmarks.report.study_tables import PAPERS_FIVE, Found, measure
 from benchmarks.tools.records import RECORDS
 from examples.results import tables
@@ -153,7 +160,7 @@ def of_attenuation(found: Sequence[Record]) -> Iterator[Finding]:
         )
 
 
-def of_switches(found: switch_tables.Switched) -> Iterator[Finding]:
+def of_switches(found: problem_tables.OnProblems) -> Iterator[Finding]:
     """Yield what the automatic switch gains over Adam, beside the best free phase."""
     if not found:
         return
@@ -170,7 +177,7 @@ def of_switches(found: switch_tables.Switched) -> Iterator[Finding]:
     )
 
 
-def of_projections(found: projection_tables.Projected) -> Iterator[Finding]:
+def of_projections(found: problem_tables.OnProblems) -> Iterator[Finding]:
     """Yield what becomes of the scores without the projections."""
     if found:
         yield Finding(

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.paper import studies
 from benchmarks.paper.projections import PROJECTING, projected_and_not
-from benchmarks.report import projection_tables
+from benchmarks.report import problem_tables, projection_tables
 
 PROBLEM, BASE = next(iter(PROJECTING["projections"].items()))
 
@@ -24,7 +24,7 @@ def runs(monkeypatch):
         for run in studies.reported(setting)
     ]
     of = {"projections": made}
-    monkeypatch.setattr(projection_tables, "records_of", lambda name: of.get(name, []))
+    monkeypatch.setattr(problem_tables, "records_of", lambda name: of.get(name, []))
     return made
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.paper import studies
 from benchmarks.paper.switching import FREE_SHARES, SWITCHING
-from benchmarks.report import switch_tables
+from benchmarks.report import problem_tables, switch_tables
 
 PROBLEM, BASE = next(iter(SWITCHING["switches"].items()))
 SCORES = {1: 0.5, **dict.fromkeys(FREE_SHARES, 0.4), 0.1: 0.7}
@@ -30,7 +30,7 @@ def runs(monkeypatch):
         for run in studies.reported(dataclasses.replace(BASE, free_epochs=switch))
     ]
     of = {"switches": made}
-    monkeypatch.setattr(switch_tables, "records_of", lambda name: of.get(name, []))
+    monkeypatch.setattr(problem_tables, "records_of", lambda name: of.get(name, []))
     return made
 
 
