@@ -37,6 +37,7 @@ from examples.training.options import (
 )
 from examples.training.switching import SWITCHES
 
+BITS_OF_A_GUESS = 8.0  # Per byte, all bytes being as likely.
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
 REPORTING_SEEDS = (0, 1, 2)
 FREE = "free epochs"  # What LAWN chooses from, beside the peak alone with an automatic switch.
@@ -92,6 +93,12 @@ def _of_hits(run: records.Record) -> tuple[np.ndarray, np.ndarray]:
     return validation, test
 
 
+def _of_pieces(run: records.Record) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bits per byte of every other piece, negative; those of a guess if not finite."""
+    bits = np.nan_to_num(run["pieces"], nan=BITS_OF_A_GUESS, posinf=BITS_OF_A_GUESS)
+    return -bits[::2], -bits[1::2]
+
+
 IMAGE_CURVES = (
     *("accuracy", "ece", "nll", "held_out_margin_p50", "train_loss", "margin_p50", "flat_share"),
 )
@@ -111,7 +118,7 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
         ("held_out_loss", "bits_per_byte", "train_loss", "margin_p50"),
         Detail(
             text.in_pieces,
-            lambda run: (-np.array(run["pieces"][::2]), -np.array(run["pieces"][1::2])),
+            _of_pieces,
             *("bits per byte", -1, 0.02),
         ),
         of_run=lambda task, run: (task, lm.lengthening(run, task)),

@@ -88,3 +88,10 @@ def test_an_optimizer_that_is_yet_to_be_run_hides_none_of_the_others():
     assert entries[0].endswith("AdamP, 1 of 2 searches")
     assert entries[1].endswith("CPR, 2 of 2 searches")
     assert search_tables.done(search, {}).searches == ()
+
+
+def test_a_language_model_that_diverged_counts_as_a_guess():
+    read = SEARCHES["all-lm"].example.detail.read
+    validation, test = read({"pieces": [2.0, np.nan, 3.0, np.inf]})
+    np.testing.assert_array_equal(validation, [-2.0, -3.0])
+    np.testing.assert_array_equal(test, [-8.0, -8.0])
