@@ -1,4 +1,4 @@
-"""AdamH and MuonH: their published updates, which leaf goes where, and which norms are held."""
+"""Hyperball, AdamH and MuonH: published updates, which leaf goes where, which norms are held."""
 
 import functools
 
@@ -65,6 +65,43 @@ def published(start, direction, *, steps=100, names=MATRICES, axes=None, **adam)
         )
         history = [ours | leaf for ours, leaf in zip(history, alone, strict=True)]
     return history
+
+
+@pytest.mark.parametrize("axes", [None, {"dense": (0,), "conv": (0, 1, 2), "embedding": (1,)}])
+@pytest.mark.parametrize(
+    ("inner", "rule"),
+    [
+        (optax.scale_by_adam(eps=1e-6), reference.Adam(0.0)),
+        (optax.trace(0.9), reference.Sgd(0.0)),
+    ],
+)
+def test_hyperball_follows_the_reference(inner, rule, axes, x64):
+    start = weights({"dense": (6, 4), "conv": (3, 3, 2, 4), "embedding": (7, 3), "bias": (4,)})
+    ours = trained(lo.hyperball(inner, rate, axes=axes), start, steps=50)
+    expected = reference.hyperball(start, pull, rule, rate, steps=50, axes=axes)
+    assert max_difference(ours, expected) < 1e-12
+
+
+def test_hyperball_with_zero_slices_and_directions_stays_finite(x64):
+    start = {"dense": np.array([[0.0, 1.0], [0.0, 2.0]])}
+    gradient = lambda t, p: {"dense": np.array([[1.0, 0.0], [2.0, 0.0]])}
+    rule = reference.Sgd(0.0, momentum=0.0)
+    ours = trained(lo.hyperball(optax.identity(), 0.1, axes=0), start, gradient, 5)
+    expected = reference.hyperball(start, gradient, rule, 0.1, steps=5, axes={"dense": (0,)})
+    assert max_difference(ours, expected) < 1e-12
+
+
+def test_hyperball_of_muon_holds_its_norms():
+    start = jax.tree.map(jnp.float32, weights({"dense": (6, 4), "embedding": (7, 3)}))
+    tx = lo.hyperball(optax.contrib.muon(learning_rate=-1.0), 0.05)
+    history, _ = train(tx, start, pull, 10)
+    for name in start:
+        np.testing.assert_allclose(norm(history[-1][name]), norm(start[name]), rtol=3e-6)
+
+
+def test_hyperball_refuses_what_is_no_optimizer():
+    with pytest.raises(TypeError, match=r"inner=.* must be an optax.GradientTransformation"):
+        lo.hyperball(optax.adam, 0.1)
 
 
 ADAM = {"b1": 0.9, "b2": 0.95, "eps": 1e-8}

@@ -12,7 +12,7 @@ import pytest
 import lawn_optax as lo
 from tests import reference
 from tests.conftest import CONSTRAINED
-from tests.helpers import max_difference, norm, train
+from tests.helpers import max_difference, train
 
 AXES = {"dense": 0, "conv": (0, 1, 2), "embedding": 1, "bias": None, "scale": None}
 
@@ -58,47 +58,3 @@ def test_lamb_plus_without_a_cap_is_lamb(weights, gradient):
     ours, _ = train(lo.lamb_plus(0.05, weight_decay=0.1, max_ratio=jnp.inf), params, gradient, 10)
     theirs, _ = train(optax.lamb(0.05, eps=1e-6, weight_decay=0.1), params, gradient, 10)
     assert max_difference(ours, theirs) < 1e-5
-
-
-@pytest.mark.parametrize("axes", [None, AXES])
-@pytest.mark.parametrize(
-    ("inner", "rule"),
-    [
-        (optax.scale_by_adam(eps=1e-6), reference.Adam(0.0)),
-        (optax.trace(0.9), reference.Sgd(0.0)),
-    ],
-)
-def test_hyperball_follows_the_reference(inner, rule, axes, weights, gradient, x64):
-    rate = lambda step: 0.03 / (1 + 0.1 * step)
-    params = jax.tree.map(jnp.float64, weights)
-    history, _ = train(lo.hyperball(inner, rate, axes=axes), params, gradient, 50)
-    named = {"dense": (0,), "conv": (0, 1, 2), "embedding": (1,)} if axes else None
-    expected = reference.hyperball(weights, gradient, rule, rate, steps=50, axes=named)
-    assert max_difference(history, expected) < 1e-12
-
-
-def test_hyperball_with_zero_slices_and_directions_stays_finite(x64):
-    weights = {"dense": np.array([[0.0, 1.0], [0.0, 2.0]])}
-    pull = lambda t, p: {"dense": np.array([[1.0, 0.0], [2.0, 0.0]])}
-    rule = reference.Sgd(0.0, momentum=0.0)
-    tx = lo.hyperball(optax.identity(), 0.1, axes=0)
-    history, _ = train(tx, jax.tree.map(jnp.float64, weights), pull, 5)
-    expected = reference.hyperball(weights, pull, rule, 0.1, steps=5, axes={"dense": (0,)})
-    assert max_difference(history, expected) < 1e-12
-
-
-def test_hyperball_of_muon_holds_its_norms(weights, gradient):
-    params = {name: jnp.float32(weights[name]) for name in ("dense", "embedding")}
-    tx = lo.hyperball(optax.contrib.muon(learning_rate=-1.0), 0.05)
-    history, _ = train(tx, params, gradient_of(gradient), 10)
-    for name in params:
-        np.testing.assert_allclose(norm(history[-1][name]), norm(params[name]), rtol=3e-6)
-
-
-def gradient_of(gradient):
-    return lambda t, params: {name: g for name, g in gradient(t, params).items() if name in params}
-
-
-def test_hyperball_refuses_what_is_no_optimizer():
-    with pytest.raises(TypeError, match=r"inner=.* must be an optax.GradientTransformation"):
-        lo.hyperball(optax.adam, 0.1)
