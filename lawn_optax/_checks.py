@@ -28,11 +28,13 @@ def require_params(params: optax.Params | None, transform: str) -> optax.Params:
     return params
 
 
-def check_inner(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+def check_inner(
+    inner: optax.GradientTransformation, example: str = "optax.adam(1e-3)"
+) -> optax.GradientTransformation:
     """Return `inner`, or refuse what is not an optimizer."""
     if not isinstance(inner, optax.GradientTransformation):
         raise TypeError(
-            f"inner={inner!r} must be an optax.GradientTransformation, such as optax.adam(1e-3);"
+            f"inner={inner!r} must be an optax.GradientTransformation, such as {example};"
             " of an optax.MultiSteps, pass .gradient_transformation()."
         )
     return inner
@@ -197,6 +199,11 @@ def check_update(
         try:
             return update(updates, state, params, **extra_args)
         except Exception as error:
+            if isinstance(error, NameError) and "unbound axis" in str(error):
+                raise ValueError(
+                    f"axis_name: {error}. It is for leaves that are split over devices under"
+                    " shard_map or pmap, which bind it; leave it out under jit."
+                ) from error
             message = _differing_trees(updates, params)
             if kind is not None and init is not None:
                 message = message or _differing_states(name, kind, init, params, state)

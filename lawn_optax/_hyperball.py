@@ -35,6 +35,7 @@ from lawn_optax._paths import (
     join,
     leaves_by_path,
     leaves_with_paths,
+    listed,
     match_deepest,
     parameters,
     replace_leaves,
@@ -115,7 +116,8 @@ def hyperball(
       `Hyperball Optimization <https://arxiv.org/abs/2606.16899>`_.
     """
     learning_rate = plain(learning_rate)
-    inner = optax.with_extra_args_support(check_inner(inner))
+    inner = check_inner(inner, "optax.scale_by_adam(), without a learning rate")
+    inner = optax.with_extra_args_support(inner)
     check_rate("learning_rate", learning_rate)
     check_target_scale(target_scale)
     check_radius(radius, rms)
@@ -423,6 +425,11 @@ def _partition(
 
     def init(params: optax.Params) -> optax.OptState:
         found = set(jax.tree.leaves(label(params)))
+        if labels is None and (unused := (groups or {}).keys() - {MATRIX, EMBEDDING, HEAD, OTHER}):
+            raise ValueError(
+                f"groups has {listed(sorted(unused))}, and labels=None gives it no parameter: name"
+                f" those it trains, such as labels={{'router': {min(unused)!r}}}."
+            )
         if labels is None and parameters(params) and MATRIX not in found:
             warnings.warn(
                 f"No leaf is on a sphere: {name} finds no matrix by rank and name, see"

@@ -179,6 +179,8 @@ class _PathMask:
 
 
 def _at_least_one(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"patterns={patterns!r} must be strings, one or several: ('head', 'wte').")
     if not patterns:
         raise ValueError("patterns=(): give at least one path, such as 'head' or 'layers/0'.")
     return patterns
@@ -210,9 +212,10 @@ def _constrained(
 def _check_entry(path: Path, leaf: Any, entry: Any) -> None:
     """Refuse an entry of a mask that is not a bool, or that constrains what cannot be."""
     if not isinstance(entry, (bool, np.bool_)):
+        by_name = f"; by name, give only_paths({entry!r})" if isinstance(entry, str) else ""
         raise TypeError(
             f"mask has {entry!r} for parameter {join(path)!r}: it must be True or False, known"
-            " before tracing."
+            f" before tracing{by_name}."
         )
     if entry:
         check_inexact(path, leaf, "give it False in mask=")

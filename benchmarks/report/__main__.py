@@ -168,7 +168,10 @@ def refresh(document: Path, name: str, body: str, *, check: bool = False) -> Non
     text = document.read_text(encoding="utf-8")
     updated = fill(text, name, body)
     if check and updated != text:
-        raise SystemExit(f"{document} differs from its records: run python -m benchmarks.report")
+        raise SystemExit(
+            f"error: <!-- {name} --> of {document} differs from its records: run python -m"
+            " benchmarks.report"
+        )
     if updated != text:
         document.write_text(updated, encoding="utf-8")
 

@@ -83,7 +83,7 @@ def is_expected(error: BaseException) -> bool:
 def one_line(error: BaseException) -> str:
     """Return what an error says, with the remedy where it does not say one."""
     text = " ".join(str(error).split())
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) and "pip install" not in text:
         return f'{text}. Install what the examples need: pip install -e ".[examples]".'
     return text
 

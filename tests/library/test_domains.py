@@ -147,3 +147,41 @@ def test_a_state_restored_as_plain_containers_is_told_how_to_restore_it():
     plain = tx.init(PARAMS)._asdict()
     with pytest.raises(TypeError, match=r"state is a dict.*jax.eval_shape\(tx.init, params\)"):
         tx.update(PARAMS, plain, PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: lo.hyperball(0.1, optax.scale_by_adam()),
+            TypeError,
+            r"inner=0.1 must be .*, such as optax.scale_by_adam\(\), without a learning rate",
+        ),
+        (
+            lambda: lo.adam_lawn(0.1, lo.at_flattening),
+            TypeError,
+            r"switch=at_flattening is the function itself: call it, at_flattening",
+        ),
+        (lambda: lo.except_paths(["w"]), TypeError, r"patterns=\(\['w'\],\) must be strings"),
+        (
+            lambda: lo.adam_lawn(0.1, 0, mask="w").init(PARAMS),
+            TypeError,
+            r"mask has 'w' for parameter .*; by name, give only_paths\('w'\)",
+        ),
+        (
+            lambda: lo.adam_h(0.1, 0.1, groups={"router": optax.adam(0.1)}).init(PARAMS),
+            ValueError,
+            r"groups has 'router', and labels=None gives it no parameter: .*labels=",
+        ),
+        (
+            lambda: lo.adam_lawn(0.1, 0, axis_name="model").update(
+                PARAMS, lo.adam_lawn(0.1, 0).init(PARAMS), PARAMS
+            ),
+            ValueError,
+            r"axis_name: unbound axis name: model. .*leave it out under jit",
+        ),
+    ],
+)
+def test_a_likely_mistake_is_told_its_remedy(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
