@@ -180,18 +180,12 @@ def as_switch(switch: Switch | int | jax.Array, name: str = "switch") -> Switch:
     """Return a `Switch` as it is, an integer as `at_step` of it."""
     if isinstance(switch, Switch):
         return switch
-    if getattr(switch, "__module__", "").startswith(__package__) and callable(switch):
-        called = getattr(switch, "__name__", "")
-        raise TypeError(f"{name}={called} is the function itself: call it, {called}(...).")
     if callable(switch) or isinstance(switch, (str, float, tuple)) or switch is None:
-        called = (
-            f"; call it: {switch.__name__}()"
-            if getattr(switch, "__name__", "")[:3] == "at_"
-            else ""
-        )
+        of_ours = getattr(switch, "__module__", "").startswith(__package__)
+        called = f" Call it: {getattr(switch, '__name__', '')}(...)." if of_ours else ""
         raise TypeError(
             f"{name}={switch!r} must be a number of free updates, at_step(n), at_epoch(epochs,"
             " steps_per_epoch), at_flattening(), at_gradient_rise(), at_median_margin() or"
-            " hold_median_margin()."
+            f" hold_median_margin().{called}"
         )
     return _at_step(name, switch)

@@ -160,7 +160,7 @@ def test_a_state_restored_as_plain_containers_is_told_how_to_restore_it():
         (
             lambda: lo.adam_lawn(0.1, lo.at_flattening),
             TypeError,
-            r"switch=at_flattening is the function itself: call it, at_flattening",
+            r"switch=<function at_flattening .* Call it: at_flattening\(\.\.\.\)",
         ),
         (lambda: lo.except_paths(["w"]), TypeError, r"patterns=\(\['w'\],\) must be strings"),
         (
