@@ -109,8 +109,10 @@ def _finish(
     ncols: int,
     title: str,
 ) -> None:
-    """Put the legend below, then write the file."""
-    place = {"loc": "outside lower center", "ncols": ncols, "frameon": False}
+    """Put the legend below, in at most `ncols` columns and no wider than the figure; write it."""
+    widest = 0.6 + 0.075 * max(map(len, labels))  # In inches, handle included.
+    fitting = max(1, min(ncols, int(figure.get_figwidth() / widest)))
+    place = {"loc": "outside lower center", "ncols": fitting, "frameon": False}
     figure.legend(handles, labels, title=title, **place)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=160)

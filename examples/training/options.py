@@ -451,7 +451,7 @@ class Options(RunOptions):
                 with_these = " and ".join(f"{of}={value!r}" for of, value in chosen.items())
                 raise ValueError(
                     f"{name}={getattr(self, name)} with {with_these}: it is of"
-                    f" {', '.join(having)} alone; leave it at {self._default(name)}."
+                    f" {' and '.join(having)} alone; leave it at {self._default(name)}."
                 )
 
     def _defaults_among(self, names: Iterable[str]) -> set[str]:

@@ -37,7 +37,7 @@ def test_a_goal_is_reached_by_runs_of_all_its_batch_sizes():
             "epoch_s": [0.2, 0.1, 0.1],
         }
 
-    one, table_10 = {10_000: 300}, goals.TABLE_10
+    one, table_10 = {10_000: 300}, goals.EPOCHS_OF_TABLE_10
     assert epoch.minutes_of(one, [run(10_000, 1)]) * 60 == pytest.approx(10.4 + 299 * 0.1)
     all_sizes = [run(size, 3) for size in table_10]
     assert epoch.minutes_of(table_10, all_sizes[:-1]) is None
