@@ -51,7 +51,7 @@ def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> Non
             row[0].set_ylabel(title, fontsize=10)
         for axes in grid[-1]:
             axes.set(xlabel="epoch", xlim=(0, None))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         handles, labels = grid[0, 0].get_legend_handles_labels()
         title = "mean over the seeds; a dot marks the switch"
         if norms.TOTAL in panels:
@@ -91,7 +91,7 @@ def draw_layers(path: Path, runs: Runs) -> None:
             above.plot(x, sum(shares.values()), color="#D55E00", label=f"these {len(names)}")
             above.set(title=method, ylim=(0, 1))
             below.set(xlabel="epoch", xlim=(0, None))
-            below.xaxis.set_major_locator(MaxNLocator(integer=True))
+            below.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         grid[1, 0].set_yscale("log", base=2)
         grid[1, 0].yaxis.set_major_formatter("{x:g}")
         grid[0, 0].set_ylabel("share of the squared norm")
