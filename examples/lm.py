@@ -3,9 +3,8 @@ r"""A language model: a small transformer that learns to write Python, byte by b
 python -m examples.lm
 
 A million parameters and a million and a half bytes of Python's standard library: five minutes on
-two CPU cores. Expect 2.55 bits per byte of what is held out (measured with --free-epochs rise), and
-2.57 with --optimizer adam: one seed each, which ranks nothing (benchmarks/records/2026-11-27-lm,
-Python 3.11).
+two CPU cores. Expect 2.54 bits per byte of what is held out, and 2.57 with --optimizer adam: one
+seed each, which ranks nothing (benchmarks/records/2026-11-27-lm, Python 3.11).
 
 The same with 85 million parameters, for a GPU, which was not run yet:
 

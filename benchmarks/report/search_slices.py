@@ -17,7 +17,7 @@ from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from benchmarks.paper import studies
 from benchmarks.paper.studies import Choice, Linear, Range, Search
-from examples.results.plots import LOOK, STYLES
+from examples.results.plots import LOOK, styles
 from examples.results.records import Record
 
 BUCKETS = 8
@@ -116,9 +116,7 @@ def draw_share_reaching(path: Path, by_space: Mapping[str, Sequence[Slice]], lab
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(4.6, 3.6), layout="constrained")
         axes = figure.subplots()
-        for i, (space, y) in enumerate(scores.items()):
-            n = len(STYLES)
-            color, style = STYLES[i % n][0], STYLES[(i + i // n) % n][1]  # No pair comes twice.
+        for (color, style), (space, y) in zip(styles(len(scores)), scores.items(), strict=True):
             axes.step(targets, 100 * share_reaching(y, targets), style, color=color, label=space)
         axes.set(xlabel=f"target: {label}", ylabel="settings that reach it (%)", ylim=(0, None))
         axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")

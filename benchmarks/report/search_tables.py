@@ -28,11 +28,12 @@ from benchmarks.report.provenance import origin
 from benchmarks.report.study_tables import Found
 from benchmarks.tools.records import records_of
 from examples.results import tables
-from examples.results.plots import LOOK, STYLES
+from examples.results.plots import LOOK, styles
 from examples.results.records import Record
 
 REPLICATES = 2000
 BAND = (10, 90)  # Percentiles of what is simulated.
+BANDS = 4  # More of them would hide the lines; the table has them all.
 
 
 class Scores(NamedTuple):
@@ -241,19 +242,21 @@ def draw(folder: Path, found: Found) -> None:
         if not part.searches:
             continue
         with mpl.rc_context(LOOK):
-            figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+            figure = Figure(figsize=(4.8, 4), layout="constrained")
             axes = figure.subplots()
             detail = _detail(search)
             simulated = simulate(_scores(part, found), detail.near)
-            for (color, style), (space, of_space) in zip(STYLES, simulated.items(), strict=False):
+            looks = zip(styles(len(simulated)), simulated.items(), strict=True)
+            for (color, style), (space, of_space) in looks:
                 x, best = np.arange(1, search.trials + 1), detail.sign * of_space.best
                 low, high = np.percentile(best, BAND, axis=0)
                 axes.plot(x, np.median(best, axis=0), style, color=color, label=space)
-                axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+                if len(simulated) <= BANDS:
+                    axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
             axes.set(xlabel="settings tried", ylabel=f"{detail.what}, test data")
-            axes.legend(frameon=False)
+            figure.legend(loc="outside lower center", ncols=3, frameon=False)
             figure.savefig(folder / f"{name}.png", dpi=160)
         by_space = search_slices.slices(part.search, found, test_score(search))
         search_slices.draw_slices(folder / f"{name}-slices.png", by_space, detail.what)

@@ -21,6 +21,13 @@ STYLES = (
     *(("#CC79A7", "--"), ("#56B4E9", "-"), ("#E69F00", "-.")),
 )
 
+
+def styles(count: int) -> list[tuple[str, str]]:
+    """Return a colour and a line style for each of some lines, no pair of them twice."""
+    n = len(STYLES)
+    return [(STYLES[i % n][0], STYLES[(i + i // n) % n][1]) for i in range(count)]
+
+
 LOOK = {
     "font.size": 9,
     "axes.titlesize": 9,
