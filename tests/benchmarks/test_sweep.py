@@ -226,7 +226,7 @@ def test_a_search_whose_windows_lengthen_is_scored_by_the_long_ones(tmp_path):
 
 
 def test_records_from_before_there_were_objectives_are_found():
-    adam, lawn = records.read_records(RECORDS / "2026-11-27-lm" / "lm.jsonl")
+    adam, lawn, _ = records.read_records(RECORDS / "2026-11-27-lm" / "lm.jsonl")
     for record, options in ((adam, {"optimizer": "adam"}), (lawn, {"free_epochs": "rise"})):
         wanted = studies.identity(lm.Config(**options).config())
         assert studies.identity(record["config"]) == wanted
