@@ -101,7 +101,7 @@ def lawn(
         step of Adam passes 40 bytes per parameter through memory in place of 48. The part of `r`
         along the weights then makes the step on the sphere longer or shorter, so that weight decay
         in `inner` has an effect there. A step to less than a hundredth of the weights, in float32,
-        leaves them where they are.
+        leaves their direction as it is.
       keep_length: give the projected step the length of `r`:
         :math:`r_p \leftarrow r_p \, \|r\| / \|r_p\|`. A relative step, as LAMB takes, then has its
         full size. Only with `project`.

@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.paper.comparisons import COMPARISONS
 from benchmarks.report import bounce_tables
+from tests.benchmarks import made
 
 COMPARISON = COMPARISONS["bounce-rate"]
 BOUNCED_AT = 10
@@ -19,18 +20,11 @@ def record(run):
         "norm/first/kernel": [3 * x for x in norm],
         "norm/second/kernel": [4 * x for x in norm],
     }
-    return {
-        "config": run.config(),
-        "seed": run.first_seed,
-        "curve": curve,
-        "final": {"accuracy": 0.5 + 0.1 * bounces},
-        "device": "cpu",
-        "versions": {"commit": "abc"},
-    }
+    return made.record(run, {"accuracy": 0.5 + 0.1 * bounces}, curve=curve)
 
 
 @pytest.fixture
-def made():
+def runs():
     return [record(run) for run in COMPARISON.runs()]
 
 
@@ -40,8 +34,8 @@ def load(monkeypatch, runs):
     return bounce_tables.load()
 
 
-def test_every_setting_has_a_row_and_its_bounces(made, monkeypatch, tmp_path):
-    loaded = load(monkeypatch, made)
+def test_every_setting_has_a_row_and_its_bounces(runs, monkeypatch, tmp_path):
+    loaded = load(monkeypatch, runs)
     page = bounce_tables.sections(loaded)[COMPARISON.name]
     rows = {
         cells[0].strip(): [cell.strip() for cell in cells[1:]]
@@ -59,7 +53,7 @@ def test_every_setting_has_a_row_and_its_bounces(made, monkeypatch, tmp_path):
     assert all(f"../docs/{name}" in page for name in pictures)
 
 
-def test_a_missing_run_leaves_no_table(made, monkeypatch):
-    loaded = load(monkeypatch, made[1:])
+def test_a_missing_run_leaves_no_table(runs, monkeypatch):
+    loaded = load(monkeypatch, runs[1:])
     assert bounce_tables.sections(loaded)[COMPARISON.name] == ""
     assert len(bounce_tables.missing(loaded)) == 3

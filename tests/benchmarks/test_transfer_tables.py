@@ -6,6 +6,7 @@ import pytest
 from benchmarks.paper.comparisons import COMPARISONS
 from benchmarks.report import transfer_tables
 from benchmarks.report.transfer_tables import Tuned
+from tests.benchmarks import made
 
 COMPARISON = COMPARISONS["lm-transfer-small"]
 WIDTHS, BEST = (16, 32, 64, 128), 0.02  # The narrowest model's best rate.
@@ -19,17 +20,11 @@ def loss(run, best):
 def record(run):
     # Only AdamW's best rate falls with the width.
     best = BEST * (16 / run.width if run.optimizer == "adamw" else 1)
-    return {
-        "config": run.config(),
-        "seed": run.first_seed,
-        "final": {"bits_per_byte": loss(run, best)},
-        "device": "cpu",
-        "versions": {"commit": "abc"},
-    }
+    return made.record(run, {"bits_per_byte": loss(run, best)})
 
 
 @pytest.fixture
-def made():
+def runs():
     return [record(run) for run in COMPARISON.runs()]
 
 
@@ -39,10 +34,10 @@ def load(monkeypatch, runs):
     return transfer_tables.load()
 
 
-def test_the_best_rates_are_those_of_the_parabolas(made, monkeypatch, tmp_path):
-    loaded = load(monkeypatch, made)
-    found, runs = loaded[COMPARISON.name]
-    assert len(runs) == len(made)
+def test_the_best_rates_are_those_of_the_parabolas(runs, monkeypatch, tmp_path):
+    loaded = load(monkeypatch, runs)
+    found, shown = loaded[COMPARISON.name]
+    assert len(shown) == len(runs)
     for batch in (8, 32):
         for width in WIDTHS:
             np.testing.assert_allclose(found["adamw"][batch][width].best(), BEST * 16 / width)
@@ -65,8 +60,8 @@ def test_a_best_rate_at_an_edge_is_the_one_tried_and_has_a_star():
     assert diverged.best() == 1e-2, "no parabola passes through what is not finite"
 
 
-def test_a_missing_run_leaves_no_table(made, monkeypatch):
-    loaded = load(monkeypatch, made[:-1])
+def test_a_missing_run_leaves_no_table(runs, monkeypatch):
+    loaded = load(monkeypatch, runs[:-1])
     assert transfer_tables.sections(loaded)[COMPARISON.name] == ""
     commands = [entry.command for entry in transfer_tables.missing(loaded)]
     assert f"python -m benchmarks.paper.sweep --study {COMPARISON.name}" in commands
