@@ -1,7 +1,8 @@
 r"""Automatic switches that decide by the norm of the gradient.
 
-Both follow a running average, wait until it has fallen from its maximum, and track its minimum. The
-norms that are held are those of the moment when it has begun to rise from there.
+Both follow a course that falls into a valley and rises from it. The norms that are held are those
+of the moment when it has begun to rise, or with `at_flattening` of the moment when the loss has
+fallen, if that comes before and goes on.
 """
 
 import math
@@ -15,21 +16,45 @@ from lawn_optax._checks import check_scalar, number
 from lawn_optax._geometry import safe_divide
 from lawn_optax._switches import Switch, running_average
 
+FALLEN = 0.7  # Of its maximum: the loss at which the first norms are marked.
+GOES_ON = 0.8  # Of its mean since a mark: the loss below which the mark stays.
+PATIENCE, SETTLED = 3, 10  # A mark of update t that no valley confirms waits until 3 (t + 10).
+
 
 class Valley(NamedTuple):
     """What is known of a course that falls and rises.
 
     Attributes:
       peak: float32 scalar; its maximum so far.
-      low: float32 scalar; its minimum since it has fallen from the peak.
-      fallen: bool scalar; whether its minimum is looked for: it has fallen far enough.
-      marked: bool scalar; whether it has begun to rise from there.
+      low: float32 scalar; its minimum since the valley is followed.
+      fallen: bool scalar; whether it has fallen far enough from the peak.
+      followed: bool scalar; whether its minimum is looked for.
+      falling: bool scalar; whether it has yet to rise from the minimum by `mark_ratio`.
+      risen: bool scalar; whether it has risen from there by `ratio`.
     """
 
     peak: jax.Array
     low: jax.Array
     fallen: jax.Array
-    marked: jax.Array
+    followed: jax.Array
+    falling: jax.Array
+    risen: jax.Array
+
+
+class Mark(NamedTuple):
+    """Which update's norms are marked.
+
+    Attributes:
+      made: bool scalar; whether there is one.
+      at: int32 scalar; the updates made before the one that was marked last, -1 without any.
+      loss: float32 scalar; the mean loss since then.
+      sure_from: int32 scalar; the number of updates before which it is not held.
+    """
+
+    made: jax.Array
+    at: jax.Array
+    loss: jax.Array
+    sure_from: jax.Array
 
 
 class GradientRiseState(NamedTuple):
@@ -48,16 +73,18 @@ class FlatteningState(NamedTuple):
     """State of `at_flattening`.
 
     Attributes:
-      gradient: float32 scalar; the running average of the gradient's norm, from 0.
-      loss: float32 scalar; that of the loss, from 0.
+      gradient: float32 scalar; the running average of the gradient's norm.
+      loss: float32 scalar; that of the loss.
       highest_loss: float32 scalar; its maximum so far.
       valley: the course of their ratio.
+      mark: the update whose norms will be held.
     """
 
     gradient: jax.Array
     loss: jax.Array
     highest_loss: jax.Array
     valley: Valley
+    mark: Mark
 
 
 def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
@@ -68,26 +95,37 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     :math:`\|g\| / L = \|\nabla \log L\|`. That falls while the network learns what is common to all
     examples, and their gradients cancel more and more. It rises when the network begins to fit
     single examples: :math:`-\log L` is then about the smallest margin, whose gradient grows with
-    the weights. Both are averaged from :math:`a = b = 0` on, :math:`t` counted from 0:
+    the weights. Both are averaged, :math:`t` counted from 0:
 
     .. math::
-      w_t = \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right), \qquad
-      a \leftarrow a + w_t (\|g\| - a), \qquad b \leftarrow b + w_t (L - b)
+      w_t = \max\left(\tfrac{1}{t + 1},\ \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right)\right),
+      \qquad a \leftarrow a + w_t (\|g\| - a), \qquad b \leftarrow b + w_t (L - b)
 
-    Once :math:`a / b` has fallen from its maximum by the factor `ratio`, or `b` from its own to
-    less than half, the minimum of :math:`a / b` is tracked. The norms are marked when :math:`a / b`
-    has risen from its minimum by the factor `mark_ratio`, and again after each lower minimum. When
-    it has risen by `ratio`, training is constrained, and the first constrained update scales the
-    weights to the marked norms. Until then training is free, to the end if need be. A factor on the
-    loss does not matter; a constant added to it does.
+    The norms are marked at the first of two moments:
+
+    - the loss has fallen: :math:`b` is below 0.7 of its maximum. Networks whose initial norms are
+      large enough begin to fit single examples then, or before;
+    - the valley: :math:`a / b` has fallen from its maximum by the factor `ratio`, and then risen
+      from its minimum by `mark_ratio`. So does a recommender, which first learns how frequent a
+      label is and leaves that plateau when its norms have grown.
+
+    They are marked anew when :math:`a / b` has risen by `mark_ratio` from a lower minimum, unless
+    the loss has gone on falling: :math:`b` is below 0.8 of the mean :math:`L` since the mark. A
+    descent onto a plateau is told from learning by this.
+
+    Training is constrained when :math:`a / b` has risen by `ratio` from its minimum since the mark.
+    A mark of update :math:`t_m` that does not come from a valley has to wait until
+    :math:`t = 3 (t_m + 10)`. The first constrained update scales the weights to the marked norms.
+    Until then training is free, to the end if need be. A factor on the loss does not matter; a
+    constant added to it does.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
-    the fall: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose
-    norm is not finite and a loss that is not positive and finite are left out. Within
+    the valley: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient
+    whose norm is not finite and a loss that is not positive and finite are left out. Within
     `optax.MultiSteps` the loss seen is that of the last part, beside the mean gradient of all.
 
     Args:
-      ratio: the factor by which :math:`a / b` must fall, unless the loss halves, and then rise;
+      ratio: the factor by which :math:`a / b` falls into a valley, and rises to be constrained;
         above 1 and finite.
       mark_ratio: the factor by which it must rise for the norms to be marked; from 1 to `ratio`.
 
@@ -112,14 +150,13 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
       ...   seen = {'gradient_norm': norm, 'value': loss}
       ...   constrain, state = switch.update(jnp.int32(step), state, seen)
       ...   step += 1
-      >>> step, bool(switch.marked(state))
-      (150, True)
+      >>> step, int(state.mark.at)
+      (150, 137)
     """
     ratio, mark_ratio = _check_ratios(ratio, mark_ratio)
 
     def init() -> FlatteningState:
-        gradient, loss, highest = (jnp.zeros([], jnp.float32) for _ in range(3))
-        return FlatteningState(gradient, loss, highest, _unseen())
+        return FlatteningState(_zero(), _zero(), _zero(), _unseen(), _no_mark())
 
     def update(
         count: jax.Array, state: FlatteningState, extra_args: Mapping[str, Any]
@@ -131,16 +168,18 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
             )
         norm, loss = _norm("at_flattening", extra_args), _scalar("value", extra_args)
         seen = jnp.isfinite(norm) & jnp.isfinite(loss) & (loss > 0)
-        weight = _weight(count)
+        weight = jnp.maximum(1 / (count + 1), _weight(count))
         gradient = running_average(state.gradient, norm, weight, seen)
         average_loss = running_average(state.loss, loss, weight, seen)
-        relative = safe_divide(gradient, average_loss)
         highest = jnp.maximum(state.highest_loss, average_loss)
-        halved = 2 * average_loss < highest
-        constrain, valley = _follow(state.valley, relative, ratio, mark_ratio, begin=halved)
-        return constrain, FlatteningState(gradient, average_loss, highest, valley)
+        begin = (state.mark.at < 0) & (average_loss < FALLEN * highest)
+        relative = safe_divide(gradient, average_loss)
+        rises, valley = _follow(state.valley, relative, ratio, mark_ratio, begin)
+        mark = _follow_mark(state.mark, count, loss, average_loss, valley, begin, rises)
+        constrain = mark.made & valley.risen & (count >= mark.sure_from)
+        return constrain, FlatteningState(gradient, average_loss, highest, valley, mark)
 
-    return _switch(init, update)
+    return _switch(init, update, marked=lambda state: state.mark.made)
 
 
 def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
@@ -199,24 +238,22 @@ def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     ratio, mark_ratio = _check_ratios(ratio, mark_ratio)
 
     def init() -> GradientRiseState:
-        return GradientRiseState(jnp.zeros([], jnp.float32), _unseen())
+        return GradientRiseState(_zero(), _unseen())
 
     def update(
         count: jax.Array, state: GradientRiseState, extra_args: Mapping[str, Any]
     ) -> tuple[jax.Array, GradientRiseState]:
         norm = _norm("at_gradient_rise", extra_args)
         average = running_average(state.average, norm, _weight(count), jnp.isfinite(norm))
-        constrain, valley = _follow(state.valley, average, ratio, mark_ratio, begin=False)
-        return constrain, GradientRiseState(average, valley)
+        _, valley = _follow(state.valley, average, ratio, mark_ratio, begin=_no())
+        return valley.risen, GradientRiseState(average, valley)
 
-    return _switch(init, update)
+    return _switch(init, update, marked=lambda state: ~state.valley.falling)
 
 
-def _switch(init: Callable[[], Any], update: Callable) -> Switch:
+def _switch(init: Callable, update: Callable, marked: Callable[[Any], jax.Array]) -> Switch:
     """Return the switch, which is given the gradient's norm and remembers the marked norms."""
-    return Switch(
-        init, update, extra_args=("gradient_norm",), marked=lambda state: state.valley.marked
-    )
+    return Switch(init, update, extra_args=("gradient_norm",), marked=marked)
 
 
 def _check_ratios(ratio: float, mark_ratio: float) -> tuple[float, float]:
@@ -251,25 +288,63 @@ def _weight(count: jax.Array) -> jax.Array:
     return jnp.minimum(0.1, 6 / (count + 6))
 
 
+def _zero() -> jax.Array:
+    return jnp.zeros([], jnp.float32)
+
+
+def _no() -> jax.Array:
+    return jnp.zeros([], bool)
+
+
 def _unseen() -> Valley:
     """Return the valley of a course of which nothing is known, in arrays that may be donated."""
-    return Valley(
-        jnp.zeros([], jnp.float32),
-        jnp.zeros([], jnp.float32),
-        jnp.zeros([], bool),
-        jnp.zeros([], bool),
-    )
+    return Valley(_zero(), _zero(), fallen=_no(), followed=_no(), falling=~_no(), risen=_no())
+
+
+def _no_mark() -> Mark:
+    """Return the mark before there is one, in arrays that may be donated."""
+    return Mark(_no(), jnp.int32(-1), _zero(), jnp.zeros([], jnp.int32))
 
 
 def _follow(
-    valley: Valley, x: jax.Array, ratio: float, mark_ratio: float, begin: jax.Array | bool
+    valley: Valley, x: jax.Array, ratio: float, mark_ratio: float, begin: jax.Array
 ) -> tuple[jax.Array, Valley]:
-    """Return whether a course has risen from its valley, and what is known of it with `x`.
+    """Return whether a course begins to rise from its valley, and what is known of it with `x`.
 
-    `begin` looks for the valley from now on, whether the course has fallen or not.
+    `begin` follows it from `x` on, as from a minimum that it has risen from.
     """
     peak = jnp.maximum(valley.peak, x)
-    fallen = (valley.fallen | (ratio * x < peak) | begin) & (x > 0)
-    low = jnp.where(valley.fallen, jnp.minimum(valley.low, x), x)
-    marked = fallen & (x > low) & (valley.marked | (x >= mark_ratio * low))
-    return fallen & (x >= ratio * low), Valley(peak, low, fallen, marked)
+    fallen = valley.fallen | (ratio * x < peak)
+    lowest = ~valley.followed | (x < valley.low)
+    low = jnp.where(lowest | begin, x, valley.low)
+    above = lambda factor: (x > low) & (x >= factor * low)
+    falling = (lowest | (valley.falling & ~above(mark_ratio))) & ~begin
+    risen = (valley.risen & ~lowest & ~begin) | above(ratio)
+    followed = valley.followed | fallen | begin
+    return valley.falling & ~falling, Valley(peak, low, fallen, followed, falling, risen)
+
+
+def _follow_mark(
+    mark: Mark,
+    count: jax.Array,
+    loss: jax.Array,
+    average_loss: jax.Array,
+    valley: Valley,
+    begin: jax.Array,
+    rises: jax.Array,
+) -> Mark:
+    """Return the mark after an update: made, taken back to be made at the next one, or as it was.
+
+    `begin` says that the loss has fallen, `rises` that the course begins to rise from a minimum.
+    """
+    mean = running_average(mark.loss, loss, 1 / (count - mark.at), jnp.isfinite(loss))
+    taken_back = mark.made & rises & (average_loss >= GOES_ON * mean)
+    made = ~taken_back & (mark.made | ~valley.falling)
+    new = made & ~mark.made
+    sure_from = jnp.where(valley.fallen & ~begin, count, PATIENCE * (count + SETTLED))
+    return Mark(
+        made,
+        jnp.where(new, count, mark.at),
+        mean,
+        jnp.where(new, sure_from, mark.sure_from),
+    )
