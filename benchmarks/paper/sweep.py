@@ -24,7 +24,15 @@ import numpy as np
 import optuna
 from optuna.storages import journal
 
-from benchmarks.paper import comparisons, projections, rivals, searches, studies, switching
+from benchmarks.paper import (
+    comparisons,
+    holding,
+    projections,
+    rivals,
+    searches,
+    studies,
+    switching,
+)
 from benchmarks.paper.catalog import STUDIES
 from benchmarks.paper.studies import Comparison, Search, Study
 from benchmarks.tools.records import newest_or_new, write_scores
@@ -34,7 +42,12 @@ from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.options import OptimizerName
 
-COMPARISONS = {**comparisons.COMPARISONS, **switching.COMPARISONS, **projections.COMPARISONS}
+COMPARISONS = {
+    **comparisons.COMPARISONS,
+    **switching.COMPARISONS,
+    **projections.COMPARISONS,
+    **holding.COMPARISONS,
+}
 SEARCHES = {**searches.SEARCHES, **rivals.SEARCHES}
 ON_ACCELERATOR = 12  # Runs side by side; half of the points of a grid, or all of a short one.
 

@@ -23,6 +23,7 @@ from benchmarks.report import (
     findings,
     goals,
     held_norms,
+    holding_tables,
     missing,
     projection_tables,
     rival_tables,
@@ -76,6 +77,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     searched = search_tables.load()
     switches, projections = switch_tables.load(), projection_tables.load()
     held, flattened = held_norms.load(), held_norms.load_rescue()
+    held_later = holding_tables.load()
     transfers, bouncing = transfer_tables.load(), bounce_tables.load()
     tables = study_tables.SECTIONS
     pages = {
@@ -98,6 +100,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *switch_tables.missing(switches),
                 *projection_tables.missing(projections),
                 *held_norms.missing(held, flattened),
+                *holding_tables.missing(held_later),
                 *search_tables.missing(searched),
                 *rival_tables.missing(searched),
                 *transfer_tables.missing(transfers),
@@ -109,6 +112,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "imagenet": study_tables.imagenet(photographs),
         "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
         "held-norms": held_norms.plane("../docs/held-norms.png", held),
+        "held-later": holding_tables.table(held_later),
         "switches": switch_tables.table(switches),
         "projections": projection_tables.table(projections),
         "rescue": held_norms.rescue(flattened, held),
