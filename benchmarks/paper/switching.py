@@ -1,14 +1,14 @@
 """Compares automatic switches with free phases of several lengths, at one learning rate each.
 
-`at_flattening` was found on mnist1d, parity, digits with wrong labels and lines of code; its two
-ratios are those of `at_gradient_rise`, chosen on recommenders and digits. The others had no say.
+The constants of `at_flattening` were chosen on the problems of `SWITCHING`, and on recommenders.
+The learning rates of `CHECKING` had no say.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.paper.problems import MOVIELENS_100K, ON_SMALL, compared
+from benchmarks.paper.problems import MOVIELENS_100K, ON_SMALL, Problem, Problems, compared
 from benchmarks.paper.studies import AnyConfig
 from examples.training.options import SwitchName
 
@@ -30,4 +30,13 @@ def by_switch(base: AnyConfig) -> list[list[AnyConfig]]:
 
 
 SWITCHING = {"switches": ON_SMALL, "switches-100k": MOVIELENS_100K}  # By comparison.
-COMPARISONS = {name: compared(name, on, by_switch) for name, on in SWITCHING.items()}
+OTHER_PEAKS: Problems = {
+    Problem(problem.name, f"{problem.batch}, peak {peak:g}"): dataclasses.replace(
+        base, learning_rate=peak
+    )
+    for problem, base in ON_SMALL.items()
+    if problem.batch == "a tenth"
+    for peak in (0.001, 0.01)
+}
+CHECKING = {"switches-peaks": OTHER_PEAKS}
+COMPARISONS = {name: compared(name, on, by_switch) for name, on in (SWITCHING | CHECKING).items()}

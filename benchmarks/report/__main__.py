@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.paper import attenuation, studies
 from benchmarks.paper.catalog import STUDIES
+from benchmarks.paper.switching import CHECKING
 from benchmarks.report import (
     bounce_tables,
     cost_tables,
@@ -75,7 +76,8 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     costs, photographs = cost_tables.load(), records_of("imagenet")
     parted = attenuation.of_defaults(records_of("attenuation"))
     searched = search_tables.load()
-    switches, projections = switch_tables.load(), projection_tables.load()
+    switches, checked = switch_tables.load(), switch_tables.load(CHECKING)
+    projections = projection_tables.load()
     held, flattened = held_norms.load(), held_norms.load_rescue()
     held_later = holding_tables.load()
     transfers, bouncing = transfer_tables.load(), bounce_tables.load()
@@ -86,7 +88,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *findings.of_studies(found),
                 *findings.of_first_run(first_run),
                 *findings.of_attenuation(parted),
-                *findings.of_switches(switches),
+                *findings.of_switches(switches, checked),
                 *findings.of_projections(projections),
                 *findings.of_held_norms(held),
                 *findings.of_searches(searched),
@@ -97,7 +99,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
             [
                 *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
                 *study_tables.imagenet_missing(photographs),
-                *switch_tables.missing(switches),
+                *switch_tables.missing(switches, checked),
                 *projection_tables.missing(projections),
                 *held_norms.missing(held, flattened),
                 *holding_tables.missing(held_later),
@@ -114,6 +116,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "held-norms": held_norms.plane("../docs/held-norms.png", held),
         "held-later": holding_tables.table(held_later),
         "switches": switch_tables.table(switches),
+        "switches-peaks": switch_tables.table(checked),
         "projections": projection_tables.table(projections),
         "rescue": held_norms.rescue(flattened, held),
         **search_tables.sections(searched),

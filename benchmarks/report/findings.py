@@ -160,21 +160,28 @@ def of_attenuation(found: Sequence[Record]) -> Iterator[Finding]:
         )
 
 
-def of_switches(found: problem_tables.OnProblems) -> Iterator[Finding]:
-    """Yield what the automatic switch gains over Adam, beside the best free phase."""
-    if not found:
-        return
-    gains = switch_tables.mean_gains(found)
-    shown = {what: _mean_of(list(of.values())) for what, of in gains.items()}
-    others = [name for name in shown if name != "flattening"]
-    yield Finding(
-        f"gain over Adam, percentage points, mean (least to most) of {len(found)}"
-        " problems: at_flattening",
-        shown["flattening"],
-        "; ".join(f"{switch_tables.FUNCTIONS.get(name, name)}: {shown[name]}" for name in others),
-        str(len(REPORTING_SEEDS)),
-        "Automatic switches",
-    )
+def of_switches(
+    found: problem_tables.OnProblems, checked: problem_tables.OnProblems
+) -> Iterator[Finding]:
+    """Yield what the automatic switch gains over Adam, beside the best free phase.
+
+    Args:
+      found: the problems on which its constants were chosen.
+      checked: those that had no say.
+    """
+    for where, on in (("problems", found), ("others, which did not choose it", checked)):
+        if on:
+            gains = switch_tables.mean_gains(on)
+            shown = {what: _mean_of(list(of.values())) for what, of in gains.items()}
+            others = {n: gain for n, gain in shown.items() if n != "flattening"}
+            yield Finding(
+                f"gain over Adam, percentage points, mean (least to most) of {len(on)} {where}:"
+                " at_flattening",
+                shown["flattening"],
+                "; ".join(f"{switch_tables.FUNCTIONS.get(n, n)}: {x}" for n, x in others.items()),
+                str(len(REPORTING_SEEDS)),
+                "Automatic switches",
+            )
 
 
 def of_projections(found: problem_tables.OnProblems) -> Iterator[Finding]:

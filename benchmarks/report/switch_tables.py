@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.paper.problems import Problem
-from benchmarks.paper.switching import COMPARED, FREE_SHARES, SWITCHING, variants
+from benchmarks.paper.problems import Problem, Problems
+from benchmarks.paper.switching import CHECKING, COMPARED, FREE_SHARES, SWITCHING, variants
 from benchmarks.report import problem_tables
 from benchmarks.report.missing import Missing
 from benchmarks.report.problem_tables import SCORES, OnProblem, OnProblems
@@ -18,9 +18,9 @@ ADAM, BEST = "Adam", "best free phase"
 FUNCTIONS: Mapping[str, str] = {name: switch.make.__name__ for name, switch in SWITCHES.items()}
 
 
-def load() -> OnProblems:
+def load(comparisons: Mapping[str, Problems] = SWITCHING) -> OnProblems:
     """Return the runs by the problem."""
-    return problem_tables.load(SWITCHING, variants)
+    return problem_tables.load(comparisons, variants)
 
 
 def scores(on: OnProblem) -> dict[str, np.ndarray]:
@@ -62,9 +62,12 @@ def mean_gains(found: OnProblems) -> dict[str, dict[Problem, float]]:
     return gains
 
 
-def missing(found: OnProblems) -> list[Missing]:
-    """Return what was not run."""
-    return problem_tables.missing("automatic switches", SWITCHING, found)
+def missing(found: OnProblems, checked: OnProblems) -> list[Missing]:
+    """Return what was not run, of the problems on which constants were chosen and of the others."""
+    return [
+        *problem_tables.missing("automatic switches", SWITCHING, found),
+        *problem_tables.missing("automatic switches at other rates", CHECKING, checked),
+    ]
 
 
 def _constrained(runs: Sequence[Record]) -> str:

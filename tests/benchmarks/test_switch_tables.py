@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from benchmarks.paper import studies
-from benchmarks.paper.switching import FREE_SHARES, SWITCHING
+from benchmarks.paper.switching import CHECKING, FREE_SHARES, SWITCHING
 from benchmarks.report import problem_tables, switch_tables
 
 PROBLEM, BASE = next(iter(SWITCHING["switches"].items()))
@@ -54,7 +54,7 @@ def test_a_problem_is_shown_beside_adam_and_the_best_free_phase(runs):
 def test_a_problem_that_lacks_a_run_is_missing(runs):
     runs.pop()
     assert switch_tables.load() == {}
-    entries = switch_tables.missing({})
-    assert [entry.command.split()[-1] for entry in entries] == list(SWITCHING)
+    entries = switch_tables.missing({}, {})
+    assert [entry.command.split()[-1] for entry in entries] == [*SWITCHING, *CHECKING]
     assert all(problem.name in entries[0].what for problem in SWITCHING["switches"])
     assert switch_tables.table({}) == ""
