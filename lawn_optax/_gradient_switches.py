@@ -175,7 +175,9 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
         begin = (state.mark.at < 0) & (average_loss < FALLEN * highest)
         relative = safe_divide(gradient, average_loss)
         rises, valley = _follow(state.valley, relative, ratio, mark_ratio, begin)
-        mark = _follow_mark(state.mark, count, loss, average_loss, valley, begin, rises)
+        mean = running_average(state.mark.loss, loss, 1 / (count - state.mark.at), seen)
+        goes_on = average_loss < GOES_ON * mean
+        mark = _remark(state.mark._replace(loss=mean), count, valley, begin, rises & ~goes_on)
         constrain = mark.made & valley.risen & (count >= mark.sure_from)
         return constrain, FlatteningState(gradient, average_loss, highest, valley, mark)
 
@@ -324,27 +326,18 @@ def _follow(
     return valley.falling & ~falling, Valley(peak, low, fallen, followed, falling, risen)
 
 
-def _follow_mark(
-    mark: Mark,
-    count: jax.Array,
-    loss: jax.Array,
-    average_loss: jax.Array,
-    valley: Valley,
-    begin: jax.Array,
-    rises: jax.Array,
+def _remark(
+    mark: Mark, count: jax.Array, valley: Valley, begin: jax.Array, taken_back: jax.Array
 ) -> Mark:
     """Return the mark after an update: made, taken back to be made at the next one, or as it was.
 
-    `begin` says that the loss has fallen, `rises` that the course begins to rise from a minimum.
+    `begin` says that the loss has fallen, and not the course into a valley.
     """
-    mean = running_average(mark.loss, loss, 1 / (count - mark.at), jnp.isfinite(loss))
-    taken_back = mark.made & rises & (average_loss >= GOES_ON * mean)
-    made = ~taken_back & (mark.made | ~valley.falling)
+    made = jnp.where(mark.made, ~taken_back, ~valley.falling)
     new = made & ~mark.made
     sure_from = jnp.where(valley.fallen & ~begin, count, PATIENCE * (count + SETTLED))
-    return Mark(
-        made,
-        jnp.where(new, count, mark.at),
-        mean,
-        jnp.where(new, sure_from, mark.sure_from),
+    return mark._replace(
+        made=made,
+        at=jnp.where(new, count, mark.at),
+        sure_from=jnp.where(new, sure_from, mark.sure_from),
     )
