@@ -50,6 +50,16 @@ def shares(layers: Norms, names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.square(layers[name]) / whole for name in names}
 
 
+def last_at(norm: np.ndarray, value: float) -> float | None:
+    """Return the epoch, between whole ones, at which a norm last had a value; None if never."""
+    passed = np.flatnonzero((norm[:-1] - value) * (norm[1:] - value) <= 0)
+    if not len(passed):
+        return None
+    i = int(passed[-1])
+    step = norm[i + 1] - norm[i]
+    return i + 1 + float((value - norm[i]) / step if step else 0)
+
+
 def bounces(norm: np.ndarray) -> list[int]:
     """Return where a norm has fallen and rises next, as indices of `(epochs,)`."""
     found, last, falling = [], 0, False

@@ -41,7 +41,8 @@ LOOK = {
 def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> None:
     """Draw the means over the runs, a row of panels each, a dot where LAWN's switch falls.
 
-    A triangle marks each bounce of the norm of all layers together.
+    A ring marks the earlier epoch whose norms are held, a triangle each bounce of the norm of all
+    layers together.
 
     Args:
       path: the picture to write; its ending says the format.
@@ -61,6 +62,8 @@ def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> Non
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         handles, labels = grid[0, 0].get_legend_handles_labels()
         title = "mean over the seeds; a dot marks the switch"
+        if any(name.startswith(norms.LAYER) for name in panels):
+            title += ", a ring the norm it goes back to"
         if norms.TOTAL in panels:
             title += ", a triangle a bounce"
         _finish(figure, path, handles, labels, min(len(labels), 4), title)
@@ -137,8 +140,11 @@ def _panel(axes: Axes, name: str, runs: Runs) -> None:
         switch = _switch(records)
         if switch is not None:
             # From the switch on a norm stays; anything else is between two epochs.
-            height = y[-1] if name.startswith("norm/") else np.interp(switch, x, y)
-            axes.plot(switch, height, "o", color=color)
+            is_norm = name.startswith(norms.LAYER)
+            axes.plot(switch, y[-1] if is_norm else np.interp(switch, x, y), "o", color=color)
+            marked = norms.last_at(y[: int(switch)], y[-1]) if is_norm else None
+            if marked is not None and marked < switch - 0.5:
+                axes.plot(marked, y[-1], "o", color=color, markerfacecolor="none")
 
 
 def _course(axes: Axes, x: np.ndarray, norm: np.ndarray, style: str = "-", **look: Any) -> None:

@@ -78,3 +78,22 @@ def test_the_pictures_mark_bounces_and_add_up_the_shares(monkeypatch, tmp_path):
     marks = norms.bounces(total.lines[1].get_ydata())
     assert marks
     assert (total.lines[1].get_marker(), total.lines[1].get_markevery()) == ("^", marks)
+
+
+@pytest.mark.parametrize(
+    ("norm", "value", "at"),
+    [([1, 2, 4], 3, 2.5), ([1, 3, 2, 4], 2.5, 3.25), ([1, 2, 4], 5, None), ([2, 2, 3], 2, 2)],
+)
+def test_a_norm_last_had_a_value_between_two_epochs(norm, value, at):
+    assert norms.last_at(np.array(norm, float), value) == at
+
+
+@pytest.mark.parametrize(("held", "rings"), [(2.5, [2.5]), (4.0, []), (4.5, [])])
+def test_a_ring_marks_the_earlier_epoch_whose_norms_are_held(monkeypatch, tmp_path, held, rings):
+    curve = {"train_loss": [0.0] * 6, "norm/a": [1.0, 2.0, 3.0, 4.0, held, held]}
+    run = {"curve": curve, "final": {"constrained_epochs": 2.0}}
+    draw = lambda: plots.draw(tmp_path / "x.png", {"": {"a": [run]}}, {"norm/a": "a"})
+    _, dot, *others = drawn(monkeypatch, draw).axes[0].lines
+    assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (4, held)
+    assert [ring.get_xdata()[0] for ring in others] == rings
+    assert all(ring.get_markerfacecolor() == "none" for ring in others)
