@@ -207,6 +207,7 @@ CIFAR10_SMALL = (
         free_epochs=(1.0, 2.0, 4.0, 6.0, 10.0, 16.0),
         decays=IMAGE_DECAYS,
         tuning={"epochs": 15, "validation_images": 1000},
+        automatic="flattening",
     ),
 )
 CIFAR10 = images("cifar10")
