@@ -1,10 +1,11 @@
 r"""Automatic switches that decide by the norm of the gradient.
 
 Both follow a course that falls into a valley and rises from it. The norms that are held are those
-of the moment when it has begun to rise, or with `at_flattening` of the moment when the loss has
-fallen, if that comes before and goes on.
+of the moment when it has begun to rise, or with `at_flattening` of an earlier one, when the loss
+has fallen, if it goes on falling.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,8 +18,7 @@ from lawn_optax._geometry import safe_divide
 from lawn_optax._switches import Switch, running_average
 
 FALLEN = 0.7  # Of its maximum: the loss at which the first norms are marked.
-GOES_ON = 0.8  # Of its mean since a mark: the loss below which the mark stays.
-PATIENCE, SETTLED = 3, 10  # A mark of update t that no valley confirms waits until 3 (t + 10).
+GOES_ON = 0.8  # Of its mean since a mark: the loss below which it goes on falling.
 
 
 class Valley(NamedTuple):
@@ -26,8 +26,8 @@ class Valley(NamedTuple):
 
     Attributes:
       peak: float32 scalar; its maximum so far.
-      low: float32 scalar; its minimum since the valley is followed.
-      fallen: bool scalar; whether it has fallen far enough from the peak.
+      low: float32 scalar; its minimum since it is followed; before, its last value.
+      fallen: bool scalar; whether it has fallen from the peak by `ratio`.
       followed: bool scalar; whether its minimum is looked for.
       falling: bool scalar; whether it has yet to rise from the minimum by `mark_ratio`.
       risen: bool scalar; whether it has risen from there by `ratio`.
@@ -48,13 +48,13 @@ class Mark(NamedTuple):
       made: bool scalar; whether there is one.
       at: int32 scalar; the updates made before the one that was marked last, -1 without any.
       loss: float32 scalar; the mean loss since then.
-      sure_from: int32 scalar; the number of updates before which it is not held.
+      of_valley: bool scalar; whether a valley has shown it, and not the loss alone.
     """
 
     made: jax.Array
     at: jax.Array
     loss: jax.Array
-    sure_from: jax.Array
+    of_valley: jax.Array
 
 
 class GradientRiseState(NamedTuple):
@@ -103,21 +103,22 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
 
     The norms are marked at the first of two moments:
 
-    - the loss has fallen: :math:`b` is below 0.7 of its maximum. Networks whose initial norms are
-      large enough begin to fit single examples then, or before;
-    - the valley: :math:`a / b` has fallen from its maximum by the factor `ratio`, and then risen
-      from its minimum by `mark_ratio`. So does a recommender, which first learns how frequent a
-      label is and leaves that plateau when its norms have grown.
+    - The loss has fallen: :math:`b` is below 0.7 of its maximum. A network whose initial norms are
+      large enough begins to fit single examples about then.
+    - A valley: :math:`a / b` has fallen from its maximum by the factor `ratio`, and has risen from
+      its minimum by `mark_ratio`. A recommender does this: it first learns how frequent a label is,
+      and leaves that plateau when its norms have grown.
 
-    They are marked anew when :math:`a / b` has risen by `mark_ratio` from a lower minimum, unless
-    the loss has gone on falling: :math:`b` is below 0.8 of the mean :math:`L` since the mark. A
-    descent onto a plateau is told from learning by this.
+    They are marked anew, one update later, when :math:`a / b` falls below that minimum (after a
+    mark by the loss: below its value at the mark) and rises from there by `mark_ratio`; but not if
+    the loss goes on falling: if :math:`b` is below 0.8 of the mean :math:`L` since the mark. So a
+    loss that falls onto a plateau and rests there loses its mark, and one that falls on keeps it.
 
-    Training is constrained when :math:`a / b` has risen by `ratio` from its minimum since the mark.
-    A mark of update :math:`t_m` that does not come from a valley has to wait until
-    :math:`t = 3 (t_m + 10)`. The first constrained update scales the weights to the marked norms.
-    Until then training is free, to the end if need be. A factor on the loss does not matter; a
-    constant added to it does.
+    Training is constrained when :math:`a / b` has risen from the minimum by `ratio`, and, after a
+    mark by the loss, if that goes on falling. The first constrained update scales the weights to
+    the marked norms. Until then training is free, to the end if need be. A factor on the loss does
+    not matter; a constant added to it does. Losses of minibatches that differ by more than a tenth
+    or two for their few examples mark too early.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the valley: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient
@@ -172,13 +173,16 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
         gradient = running_average(state.gradient, norm, weight, seen)
         average_loss = running_average(state.loss, loss, weight, seen)
         highest = jnp.maximum(state.highest_loss, average_loss)
-        begin = (state.mark.at < 0) & (average_loss < FALLEN * highest)
         relative = safe_divide(gradient, average_loss)
+        begin = (state.mark.at < 0) & (average_loss < FALLEN * highest) & (relative > 0)
         rises, valley = _follow(state.valley, relative, ratio, mark_ratio, begin)
         mean = running_average(state.mark.loss, loss, 1 / (count - state.mark.at), seen)
-        goes_on = average_loss < GOES_ON * mean
-        mark = _remark(state.mark._replace(loss=mean), count, valley, begin, rises & ~goes_on)
-        constrain = mark.made & valley.risen & (count >= mark.sure_from)
+        goes_on = lambda mean: average_loss < GOES_ON * mean
+        made = jnp.where(state.mark.made, ~rises | goes_on(mean), ~valley.falling)
+        new = Mark(made, count, average_loss, valley.fallen & ~begin)
+        same = state.mark._replace(made=made, loss=mean)
+        mark = jax.tree.map(functools.partial(jnp.where, made & ~state.mark.made), new, same)
+        constrain = mark.made & valley.risen & (mark.of_valley | goes_on(mark.loss))
         return constrain, FlatteningState(gradient, average_loss, highest, valley, mark)
 
     return _switch(init, update, marked=lambda state: state.mark.made)
@@ -187,8 +191,8 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
 def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     r"""Hold the norms of the moment at which the gradient begins to rise; needs no argument.
 
-    For where the loss is not at hand when weights are updated: `at_flattening`, which is given the
-    loss, also acts where the gradient falls as slowly as it would rise.
+    Use it where the loss is not at hand when weights are updated. With the loss, `at_flattening`
+    also acts where the gradient only falls, but more slowly than the loss.
 
     The norm :math:`x_t` of the gradient, over the constrained leaves, shoots up in the first steps,
     falls while the network learns what is common to all examples, and rises as it begins to tell
@@ -305,13 +309,13 @@ def _unseen() -> Valley:
 
 def _no_mark() -> Mark:
     """Return the mark before there is one, in arrays that may be donated."""
-    return Mark(_no(), jnp.int32(-1), _zero(), jnp.zeros([], jnp.int32))
+    return Mark(_no(), jnp.int32(-1), _zero(), _no())
 
 
 def _follow(
     valley: Valley, x: jax.Array, ratio: float, mark_ratio: float, begin: jax.Array
 ) -> tuple[jax.Array, Valley]:
-    """Return whether a course begins to rise from its valley, and what is known of it with `x`.
+    """Return whether a course has just risen by `mark_ratio` from its minimum, and it with `x`.
 
     `begin` follows it from `x` on, as from a minimum that it has risen from.
     """
@@ -324,20 +328,3 @@ def _follow(
     risen = (valley.risen & ~lowest & ~begin) | above(ratio)
     followed = valley.followed | fallen | begin
     return valley.falling & ~falling, Valley(peak, low, fallen, followed, falling, risen)
-
-
-def _remark(
-    mark: Mark, count: jax.Array, valley: Valley, begin: jax.Array, taken_back: jax.Array
-) -> Mark:
-    """Return the mark after an update: made, taken back to be made at the next one, or as it was.
-
-    `begin` says that the loss has fallen, and not the course into a valley.
-    """
-    made = jnp.where(mark.made, ~taken_back, ~valley.falling)
-    new = made & ~mark.made
-    sure_from = jnp.where(valley.fallen & ~begin, count, PATIENCE * (count + SETTLED))
-    return mark._replace(
-        made=made,
-        at=jnp.where(new, count, mark.at),
-        sure_from=jnp.where(new, sure_from, mark.sure_from),
-    )

@@ -170,8 +170,8 @@ def test_a_ratio_out_of_range_is_refused(make, ratio):
 def reference(norms, losses, ratio=1.25, mark_ratio=1.1):
     """`at_flattening` in float64, step by step: the update marked, and that first constrained."""
     average_norm = average_loss = highest = peak = low = mean = 0.0
-    valley = followed = falling = risen = False
-    mark, at, sure_from = None, None, 0
+    valley = followed = falling = risen = of_valley = False
+    mark, at = None, None
     for t, (norm_now, loss) in enumerate(zip(norms, losses, strict=True)):
         weight = max(1 / (t + 1), min(0.1, 6 / (t + 6)))
         average_norm += weight * (norm_now - average_norm)
@@ -189,13 +189,14 @@ def reference(norms, losses, ratio=1.25, mark_ratio=1.1):
             mean += (loss - mean) / (t - at)
         if at is None and average_loss < 0.7 * highest:
             mark = at = t
-            low, followed, falling, risen, sure_from = x, True, False, False, 3 * (t + 10)
+            low, followed, falling, risen, of_valley = x, True, False, False, False
+            mean = average_loss
         elif mark is not None and was_falling and not falling and average_loss >= 0.8 * mean:
             mark = None
         elif mark is None and followed and not falling:
             mark = at = t
-            sure_from = t if valley else 3 * (t + 10)
-        if mark is not None and risen and t >= sure_from:
+            of_valley, mean = valley, average_loss
+        if mark is not None and risen and (of_valley or average_loss < 0.8 * mean):
             return mark, t
     return mark, None
 
@@ -233,7 +234,8 @@ def test_without_a_valley_the_norms_are_those_of_a_loss_that_has_fallen():
     begun = int(np.argmax(marked))
     assert fallen < begun < fallen + 40
     assert marked[begun:].all()
-    assert first == 3 * (begun + 10)  # what no valley confirms is waited for
+    assert losses[first] < 0.8 * losses[begun + 1 : first + 1].mean()  # it has to go on
+    assert follow(lo.at_flattening(), (relative * losses)[:first], losses[:first])[1] is None
     high = np.maximum(losses, 2.2)
     assert follow(lo.at_flattening(), relative * high, high)[1] is None
 
@@ -251,6 +253,23 @@ def test_a_descent_onto_a_plateau_is_not_learning():
     assert marked[60]  # the loss has fallen to a quarter
     last_without = first - int(np.argmin(marked[:first][::-1]))
     assert 300 < last_without < first < 450
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [[4.0, 1, 1], [1.5, 1, 1], 2.3 + 18 * np.exp(-np.arange(30) / 3)],
+    ids=["one", "slightly", "collapse"],
+)
+def test_first_losses_above_the_others_are_not_learning(losses):
+    course = np.full(3000, float(losses[-1]))
+    course[: len(losses)] = losses
+    assert follow(lo.at_flattening(), np.linspace(1, 1.6, 3000), course)[1] is None
+
+
+def test_a_gradient_of_zero_is_no_minimum():
+    losses = 0.9 ** np.arange(60)
+    norms = np.where(np.arange(60) < 30, 0, 1e-6 * losses)
+    assert follow(lo.at_flattening(), norms, losses)[1] is None
 
 
 def test_a_mark_stays_while_the_loss_goes_on_falling():
