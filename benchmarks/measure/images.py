@@ -109,6 +109,8 @@ def main(config: ImageSpeedConfig) -> None:
 class AsTheyAre(classification.Classification):
     """Leaves out augmentation of the same task."""
 
+    kind: str = training.kind("without augmentation")
+
     def pixels(self, batch: classification.Batch) -> jax.Array:
         """Return the images of a batch: `(batch, size, size, 3)` uint8."""
         return self.images[batch.images]

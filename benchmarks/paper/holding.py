@@ -15,10 +15,10 @@ HELD_SHARES = (0.1, 0.2, 0.4, 0.6)
 
 def variants(base: AnyConfig) -> dict[float, AnyConfig]:
     """Return Adam-LAWN by the share of the epochs after which the norms are held."""
-    from_then: Any = lambda share: dataclasses.replace(
+    held_from: Any = lambda share: dataclasses.replace(
         base, free_epochs=share * base.epochs, norms_of=NORMS_SHARE * base.epochs
     )
-    return {share: from_then(share) for share in HELD_SHARES}
+    return {share: held_from(share) for share in HELD_SHARES}
 
 
 def side_by_side(base: AnyConfig) -> list[list[AnyConfig]]:

@@ -45,8 +45,9 @@ def table(found: OnProblems) -> str:
     text = (
         f"{SCORES}. Best free phase: of"
         f" {', '.join(f'{100 * share:g}' for share in FREE_SHARES)}% of the epochs, the one that is"
-        " best on the test data, which flatters it. Constrained from: where `at_flattening` holds"
-        f" the norms, of each seed; - where it does not. {provenance(every)}."
+        " best on the test data, which flatters it. Constrained from: the epoch from which on"
+        " `at_flattening` holds norms, perhaps those of an earlier one, of each seed; - where it"
+        f" never does. {provenance(every)}."
     )
     return f"{figures}\n\n{text}"
 

@@ -52,7 +52,9 @@ def shares(layers: Norms, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 def last_at(norm: np.ndarray, value: float) -> float | None:
     """Return the epoch, between whole ones, at which a norm last had a value; None if never."""
-    passed = np.flatnonzero((norm[:-1] - value) * (norm[1:] - value) <= 0)
+    above = norm - value
+    above = np.where(np.abs(above) <= ROUNDING * abs(value), 0, above)
+    passed = np.flatnonzero(above[:-1] * above[1:] <= 0)
     if not len(passed):
         return None
     i = int(passed[-1])

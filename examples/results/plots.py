@@ -129,7 +129,7 @@ def _finish(
 
 
 def _panel(axes: Axes, name: str, runs: Runs) -> None:
-    """One line a method, a dot where it switches."""
+    """Draw a line per method, a dot where it switches, a ring where it had the norm it goes to."""
     for (color, style), (method, records) in zip(STYLES, runs.items(), strict=False):
         y = np.mean(np.array([r["curve"][name] for r in records], float), axis=0)
         x = np.arange(1, len(y) + 1)
@@ -142,7 +142,8 @@ def _panel(axes: Axes, name: str, runs: Runs) -> None:
             # From the switch on a norm stays; anything else is between two epochs.
             is_norm = name.startswith(norms.LAYER)
             axes.plot(switch, y[-1] if is_norm else np.interp(switch, x, y), "o", color=color)
-            marked = norms.last_at(y[: int(switch)], y[-1]) if is_norm else None
+            held = is_norm and np.ptp(y[-2:]) <= norms.ROUNDING * y[-1]
+            marked = norms.last_at(y[: int(switch)], y[-1]) if held else None
             if marked is not None and marked < switch - 0.5:
                 axes.plot(marked, y[-1], "o", color=color, markerfacecolor="none")
 

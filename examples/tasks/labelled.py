@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from examples.training.task import Layout
+from examples.training.task import Layout, kind
 from lawn_optax import metrics
 
 Examples = tuple[jax.Array, jax.Array]
@@ -91,6 +91,8 @@ class Labelled:
 @dataclasses.dataclass(frozen=True)
 class PerExample(Labelled):
     """Makes a task that evaluates to which examples are told right."""
+
+    kind: str = kind("per example")
 
     def evaluate(self, model: Perceptron) -> dict[str, jax.Array]:
         """Return whether each example is right, `(n,)` bools: those to choose by, and to report."""

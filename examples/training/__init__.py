@@ -8,7 +8,7 @@ from examples.training.loop import (
     train,
     train_epoch,
 )
-from examples.training.task import DataSource, Layout, Task
+from examples.training.task import DataSource, Layout, Task, kind
 
 __all__ = [
     "DataSource",
@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "evaluate",
     "init",
+    "kind",
     "train",
     "train_epoch",
 ]

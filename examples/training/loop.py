@@ -121,14 +121,9 @@ def train_epoch(
     return sharding.split_state(state), sharding.copy(metrics)
 
 
+@jax.jit
 def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> Any:
     """Return `task.evaluate` of every run, leaves `(runs, ...)`."""
-    return _evaluate_kind(task, params, rest, kind=type(task))
-
-
-@functools.partial(jax.jit, static_argnames="kind")
-def _evaluate_kind(task: Task, params: nnx.State, rest: nnx.State, kind: type) -> Any:
-    """Evaluate; two kinds of tasks with equal fields are one and the same to JAX's cache."""
     structure, task = _structure(task), sharding.split_rows(task)
 
     def one(params: nnx.State, rest: nnx.State) -> Any:

@@ -1,5 +1,6 @@
 """The protocol of a task, and that of a data source for tasks too large for the device."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +22,15 @@ class Layout(NamedTuple):
 
     stacked: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+
+
+def kind(name: str) -> Any:
+    """Return a field for a task with the same fields as another, which tells the two apart.
+
+    JAX takes two registered dataclasses for one if their fields are equal, while their hashes
+    differ: without it, a function that was compiled for the one is now and then run for the other.
+    """
+    return dataclasses.field(default=name, metadata={"static": True})
 
 
 class Task(Protocol):

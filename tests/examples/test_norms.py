@@ -82,7 +82,10 @@ def test_the_pictures_mark_bounces_and_add_up_the_shares(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("norm", "value", "at"),
-    [([1, 2, 4], 3, 2.5), ([1, 3, 2, 4], 2.5, 3.25), ([1, 2, 4], 5, None), ([2, 2, 3], 2, 2)],
+    [
+        *(([1, 2, 4], 3, 2.5), ([1, 3, 2, 4], 2.5, 3.25), ([1, 2, 4], 5, None), ([2, 2, 3], 2, 2)),
+        ([5, 4, 4.5, 5 - 1e-6], 5, pytest.approx(4)),
+    ],
 )
 def test_a_norm_last_had_a_value_between_two_epochs(norm, value, at):
     assert norms.last_at(np.array(norm, float), value) == at

@@ -16,7 +16,7 @@ from flax import nnx
 from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.recommendation import Interactions
 from examples.training import cpu
-from examples.training.task import Layout
+from examples.training.task import Layout, kind
 from lawn_optax import metrics
 
 NEGATIVES = 4  # For each positive.
@@ -188,6 +188,8 @@ class Ranking:
 @dataclasses.dataclass(frozen=True)
 class PerUser(Ranking):
     """Makes a task that evaluates to each user's score."""
+
+    kind: str = kind("per user")
 
     def evaluate(self, model: NCF) -> dict[str, jax.Array]:
         """Return whether each held-out item is among the first ten, `(num_users,)` bools."""

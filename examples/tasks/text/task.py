@@ -19,7 +19,7 @@ from examples.tasks.text.corpus import Corpus
 from examples.tasks.text.transformer import Transformer
 from examples.training import cpu, sharding
 from examples.training.checkpoints import checksum
-from examples.training.task import Layout
+from examples.training.task import Layout, kind
 from lawn_optax import metrics
 
 VOCABULARY = 256  # Of bytes.
@@ -142,6 +142,7 @@ class MaskedText(Text):
     and a seed, `(batch_size, 2)`; an epoch draws new seeds, and an evaluation always has the same.
     """
 
+    kind: str = kind("masked")
     unit = "masked byte"
 
     def model(self, rngs: nnx.Rngs) -> Transformer:
