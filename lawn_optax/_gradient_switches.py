@@ -22,7 +22,7 @@ GOES_ON = 0.8  # Of its mean since a mark: the loss below which it goes on falli
 
 
 class Valley(NamedTuple):
-    """What is known of a course that falls and rises.
+    """Holds what is known of a course that falls and rises.
 
     Attributes:
       peak: float32 scalar; its maximum so far.
@@ -42,7 +42,7 @@ class Valley(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Which update's norms are marked.
+    """Says which update's norms are marked.
 
     Attributes:
       made: bool scalar; whether there is one.
