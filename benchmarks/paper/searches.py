@@ -58,6 +58,12 @@ def with_momentum(base: AnyConfig) -> dict[str, Setting]:
     }
 
 
+def with_lawns_eps(base: AnyConfig, rate: Range) -> dict[str, Setting]:
+    """Return AdamW as above but for Adam-LAWN's `eps`: the paper gives Adam itself 1e-8."""
+    setting: Any = dataclasses.replace(base, optimizer="adamw", adam_eps=1e-6)
+    return {"AdamW, eps 1e-6": tuned(setting, "adamw", rate, weight_decay=DECAY)}
+
+
 MOVIELENS = {size: dataclasses.replace(short(size, 40), validate=True) for size in ("10k", "100k")}
 PEAK = Range(1e-3, 1e-1)
 AS_HARD = tuple(
@@ -65,7 +71,7 @@ AS_HARD = tuple(
         name=f"as-hard-{size}",
         what=f"movielens-100k, batch size {base.batch_size:,}, {base.epochs} epochs",
         base=base,
-        spaces=adamw_and_lawn(base, PEAK),
+        spaces=adamw_and_lawn(base, PEAK) | with_lawns_eps(base, PEAK),
     )
     for size, base in MOVIELENS.items()
 )
