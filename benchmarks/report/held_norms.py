@@ -40,6 +40,8 @@ Runs = Mapping[Norms, Sequence[Record]]
 
 NEVER = Norms(float(HELD.epochs), float(HELD.epochs))
 AUTOMATIC = Norms("flattening", "flattening")
+FREE = "Adam-LAWN, never constrained"
+SCALED = "its norms, scaled to a median margin of 2.5"
 
 
 def load() -> Runs:
@@ -84,19 +86,15 @@ def plane(link: str, runs: Runs) -> str:
 
 def rescue(flattened: Sequence[Record], runs: Runs) -> str:
     """Return what each way from a run that has flattened comes to."""
-    if not flattened:
+    if not flattened or not runs:
         return ""
-    ways: dict[str, Sequence[Record]] = dict(tables.group(flattened, _way))
-    ways |= {
+    ways = dict(tables.group(flattened, _way))
+    fixed = {FREE: runs[NEVER], SCALED: ways.pop(SCALED)}
+    fixed |= {
         f"its norms, times {n.factor:g}": runs[n] for n in _scaled(runs) if n.taken == FLATTENED
     }
-    adam = tables.final(ways["Adam"], "hr_at_10")
-    rows = []
-    for way, of_way in ways.items():
-        gains = 100 * (tables.final(of_way, "hr_at_10") - adam)
-        by_seed = ", ".join(f"{gain:+.2f}" for gain in gains) if gains.any() else ""
-        rows.append((way, _percent(of_way), by_seed, _margin(of_way), str(len(of_way))))
-    columns = (f"from epoch {FLATTENED} on", "HR@10", "to Adam, by seed", "median margin", "n")
+    rows = _beside("Adam", ways) + _beside(FREE, fixed)
+    columns = (f"from epoch {FLATTENED} on", "HR@10", "gain, by seed", "median margin", "n")
     return f"{tables.markdown(columns, rows)}\n\n{provenance(flattened)}."
 
 
@@ -185,9 +183,19 @@ def _scaled(runs: Runs) -> list[Norms]:
 def _way(run: Record) -> str:
     """Say how a run that had flattened went on."""
     if run["config"]["optimizer"] == "adam_lawn":
-        return "its norms, scaled to a median margin of 2.5"
+        return SCALED
     decay = run["config"]["weight_decay"]
     return f"Adam, weight decay {decay:g}" if decay else "Adam"
+
+
+def _beside(base: str, ways: Mapping[str, Sequence[Record]]) -> list[tuple[str, ...]]:
+    """Return a row for each way, with its gain over `base`, which is one of them."""
+    gains = {way: percents(runs) - percents(ways[base]) for way, runs in ways.items()}
+    by_seed = lambda way: "" if way == base else ", ".join(f"{gain:+.2f}" for gain in gains[way])
+    return [
+        (way, _percent(runs), by_seed(way), _margin(runs), str(len(runs)))
+        for way, runs in ways.items()
+    ]
 
 
 def percents(runs: Sequence[Record]) -> np.ndarray:
