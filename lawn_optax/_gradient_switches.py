@@ -18,7 +18,7 @@ from lawn_optax._geometry import safe_divide
 from lawn_optax._switches import Switch, running_average
 
 FALLEN = 0.7  # Of its maximum: the loss at which the first norms are marked.
-GOES_ON = 0.8  # Of its mean since a mark: the loss below which it goes on falling.
+GOES_ON = 0.9  # Of its mean since a mark: the loss below which it goes on falling.
 
 
 class Valley(NamedTuple):
@@ -111,7 +111,7 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
 
     They are marked anew, one update later, when :math:`a / b` falls below that minimum (after a
     mark by the loss: below its value at the mark) and rises from there by `mark_ratio`; but not if
-    the loss goes on falling: if :math:`b` is below 0.8 of the mean :math:`L` since the mark. So a
+    the loss goes on falling: if :math:`b` is below 0.9 of the mean :math:`L` since the mark. So a
     loss that falls onto a plateau and rests there loses its mark, and one that falls on keeps it.
 
     Training is constrained when :math:`a / b` has risen from the minimum by `ratio`, and, after a

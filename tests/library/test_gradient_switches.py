@@ -191,12 +191,12 @@ def reference(norms, losses, ratio=1.25, mark_ratio=1.1):
             mark = at = t
             low, followed, falling, risen, of_valley = x, True, False, False, False
             mean = average_loss
-        elif mark is not None and was_falling and not falling and average_loss >= 0.8 * mean:
+        elif mark is not None and was_falling and not falling and average_loss >= 0.9 * mean:
             mark = None
         elif mark is None and followed and not falling:
             mark = at = t
             of_valley, mean = valley, average_loss
-        if mark is not None and risen and (of_valley or average_loss < 0.8 * mean):
+        if mark is not None and risen and (of_valley or average_loss < 0.9 * mean):
             return mark, t
     return mark, None
 
@@ -234,7 +234,7 @@ def test_without_a_valley_the_norms_are_those_of_a_loss_that_has_fallen():
     begun = int(np.argmax(marked))
     assert fallen < begun < fallen + 40
     assert marked[begun:].all()
-    assert losses[first] < 0.8 * losses[begun + 1 : first + 1].mean()  # it has to go on
+    assert losses[first] < 0.9 * losses[begun + 1 : first + 1].mean()  # it has to go on
     assert follow(lo.at_flattening(), (relative * losses)[:first], losses[:first])[1] is None
     high = np.maximum(losses, 2.2)
     assert follow(lo.at_flattening(), relative * high, high)[1] is None
@@ -257,7 +257,7 @@ def test_a_descent_onto_a_plateau_is_not_learning():
 
 @pytest.mark.parametrize(
     "losses",
-    [[4.0, 1, 1], [1.5, 1, 1], 2.3 + 18 * np.exp(-np.arange(30) / 3)],
+    [[4.0, 1, 1], [1.5, 1, 1], 2.3 + 8 * np.exp(-np.arange(30) / 3)],
     ids=["one", "slightly", "collapse"],
 )
 def test_first_losses_above_the_others_are_not_learning(losses):
