@@ -16,8 +16,9 @@ modules              schedules, baselines, losses, metrics, diagnostics
 Modules, each importing only from lines below its own:
 
     _describe                                        what is constrained, as a table
-    _presets         _hyperball      diagnostics     baselines       _weights
-    _lawn            Algorithm 1
+    _presets         _hyperball_presets              diagnostics     baselines     _weights
+    _lawn            _hyperball      Algorithm 1; norms fixed from the start
+    _orthogonalize   Muon's direction
     _transforms      the links of a chain
     _groups          which leaf goes to which optimizer
     _selection       which leaves, over which axes
@@ -46,7 +47,8 @@ from lawn_optax._gradient_switches import (
     at_flattening,
     at_gradient_rise,
 )
-from lawn_optax._hyperball import adam_h, hyperball, muon_h
+from lawn_optax._hyperball import HyperballState, hyperball
+from lawn_optax._hyperball_presets import adam_h, muon_h
 from lawn_optax._lawn import LawnState, lawn
 from lawn_optax._margin_switches import (
     HoldMedianMarginState,
@@ -72,6 +74,7 @@ __all__ = [
     "GradientRiseState",
     "GroupSummary",
     "HoldMedianMarginState",
+    "HyperballState",
     "LawnState",
     "LeafGroup",
     "LeafSummary",

@@ -316,10 +316,6 @@ def _differing_states(
 ) -> str | None:
     """Explain by its first field that differs why a state is not `name`'s; None if none does."""
     new = jax.eval_shape(init, params)
-    if kind is tuple:
-        needed, found = _outline(new), _outline(state)
-        same = needed == found
-        return None if same else _of_another_optimizer(f"the state of {name}", found, needed)
     for field in kind._fields:
         needed, found = _outline(getattr(new, field)), _outline(getattr(state, field))
         if needed == found:

@@ -9,7 +9,7 @@ import optax
 
 from lawn_optax._groups import LabelsOrFn, sort_leaves
 from lawn_optax._paths import leaves_by_path, replace_leaves
-from lawn_optax._selection import AxesOrFn, Choice, MaskOrFn, StackedOrFn, choose
+from lawn_optax._selection import AxesOrFn, Choice, MaskOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Sphere, Spheres
 from lawn_optax.diagnostics import norms_by_path
 
@@ -164,15 +164,16 @@ def _choices(
     params: optax.Params, held: dict[str, Any] | None, mask: Any, axes: Any, stacked: Any
 ) -> dict[str, Choice]:
     """Return what was chosen for each leaf; with norms in a state, these tell which leaves."""
+    selection = Selection(mask, axes, stacked)
     if mask is not None or held is None:
-        return choose(params, mask, axes, None, stacked)
+        return selection.choices(params)
+    by_default = selection.choices(params)
     mask = replace_leaves(params, {path: path in held for path in leaves_by_path(params)})
-    by_default = choose(params, None, axes, None, stacked)
     return {
         path: choice._replace(reason=by_default[path].reason)
         if bool(choice.sphere) == bool(by_default[path].sphere)
         else choice
-        for path, choice in choose(params, mask, axes, None, stacked).items()
+        for path, choice in selection._replace(mask=mask).choices(params).items()
     }
 
 

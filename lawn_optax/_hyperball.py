@@ -1,15 +1,7 @@
-"""Norms fixed from the first update on, and relative steps: Hyperball, AdamH and MuonH.
+"""Norms fixed from the first update on, with steps relative to them: Hyperball."""
 
-A whole model is sorted as in practice: hidden matrices on spheres; embeddings, heads, biases and
-normalisation scales by Adam.
-"""
-
-import functools
 import math
-import operator
-import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,44 +10,29 @@ from jax.typing import ArrayLike
 
 from lawn_optax import _geometry as geometry
 from lawn_optax._checks import (
-    check_adam,
-    check_decay_rate,
     check_inner,
-    check_not_negative,
     check_radius,
     check_rate,
     check_target_scale,
     check_update,
     plain,
-    steps,
 )
-from lawn_optax._groups import EMBEDDING, HEAD, MATRIX, OTHER, LabelsOrFn, label_leaves
-from lawn_optax._paths import (
-    is_masked,
-    join,
-    leaves_by_path,
-    leaves_with_paths,
-    listed,
-    match_deepest,
-    parameters,
-    replace_leaves,
-)
-from lawn_optax._selection import (
-    AxesOrFn,
-    AxisNameOrFn,
-    MaskOrFn,
-    StackedOrFn,
-    called,
-    select_and_warn,
-    select_spheres,
-    stacked_axes,
-)
+from lawn_optax._paths import leaves_by_path, replace_leaves
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Products, Spheres, upcast
 from lawn_optax._transforms import RescaleToNormsState
 
-Groups = Mapping[str, optax.GradientTransformation]
-Coefficients = tuple[float, float, float] | tuple[tuple[float, float, float], ...]
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+class HyperballState(NamedTuple):
+    """State of `hyperball`.
+
+    Attributes:
+      inner: the inner optimizer's state.
+      rescale: the number of updates, and the norms.
+    """
+
+    inner: optax.OptState
+    rescale: RescaleToNormsState
 
 
 def hyperball(
@@ -121,27 +98,28 @@ def hyperball(
     check_rate("learning_rate", learning_rate)
     check_target_scale(target_scale)
     check_radius(radius, rms)
-    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
+    selection = Selection(mask, axes, stacked, axis_name)
 
-    def init(params: optax.Params) -> tuple[optax.OptState, RescaleToNormsState]:
-        spheres = select_and_warn(params, **where)
-        return inner.init(params), RescaleToNormsState.start(spheres, params)
+    def init(params: optax.Params) -> HyperballState:
+        spheres = selection.spheres_or_warn(params)
+        return HyperballState(inner.init(params), RescaleToNormsState.start(spheres, params))
 
     def update(updates, state, params, **extra_args):
-        w, (inner_state, norms) = params, state
-        spheres = select_spheres(w, **where)
-        u, inner_state = inner.update(updates, inner_state, w, **extra_args)
-        rate = learning_rate(norms.steps) if callable(learning_rate) else learning_rate
+        w, spheres = params, selection.spheres(params)
+        u, inner_state = inner.update(updates, state.inner, w, **extra_args)
+        steps = state.rescale.steps
+        rate = learning_rate(steps) if callable(learning_rate) else learning_rate
+        # Sums of `u`, not of the step: the squares of small steps would underflow.
         ww, wu, uu = spheres.inner_products((w, w), (w, u), (u, u))
         cc = ww if radius is rms is None else _given_squares(spheres, w, ww, radius, rms)
-        c, on_sphere, norms = norms.hold(cc, target_scale)
+        c, on_sphere, rescale = state.rescale.hold(cc, target_scale)
         share = dict.fromkeys(uu, jnp.negative(rate))
         moved = spheres.move(_relative_or_free, w, u, on_sphere, share, c, ww, wu, uu)
         free = optax.tree.cast_like(jax.tree.map(lambda u: -rate * upcast(u), u), u)
-        held = {path: x for path, x in leaves_by_path(moved).items() if path in uu}
-        return replace_leaves(free, held), (inner_state, norms)
+        of_spheres = {path: x for path, x in leaves_by_path(moved).items() if path in uu}
+        return replace_leaves(free, of_spheres), HyperballState(inner_state, rescale)
 
-    checked = check_update("hyperball", update, tuple, init)
+    checked = check_update("hyperball", update, HyperballState, init)
     return optax.GradientTransformationExtraArgs(init, checked)
 
 
@@ -170,376 +148,3 @@ def _given_squares(
         return jnp.where(ww > 0, c**2, 0)
 
     return {path: square(path, x) for path, x in ww.items()}
-
-
-def adam_h(
-    learning_rate: optax.ScalarOrSchedule,
-    adam_learning_rate: optax.ScalarOrSchedule,
-    *,
-    embedding_learning_rate: optax.ScalarOrSchedule | None = None,
-    head_learning_rate: optax.ScalarOrSchedule | None = None,
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.95,
-    eps: ArrayLike = 1e-8,
-    labels: LabelsOrFn = None,
-    groups: Groups | None = None,
-    axes: AxesOrFn = None,
-    stacked: StackedOrFn = None,
-    target_scale: optax.ScalarOrSchedule = 1.0,
-    radius: ArrayLike | None = None,
-    rms: ArrayLike | None = None,
-    axis_name: AxisNameOrFn = None,
-) -> optax.GradientTransformationExtraArgs:
-    """Make AdamH for a whole model: matrices with fixed norms, the rest by Adam.
-
-    An `optax.partition` of four groups. Of the leaves that `lawn` constrains by default, those
-    that are called an embedding or a head, or whose module is (`embed`, `tok_embeddings`, `wte`;
-    `lm_head`, `logits`, `unembed`), are `"embedding"` and `"head"`. All others are `"matrix"`,
-    also the heads of attention (`multi_head`, `attention/head`). Biases, normalisation scales and
-    everything else of one dimension are `"other"`. Names are matched by whole path components.
-    `describe_groups` shows which leaf is in which group, and why. A last layer that is not called
-    a head counts as a matrix: name it in `labels`.
-
-    Args:
-      learning_rate: of the matrices, a float or a schedule: the size of a step, relative to the
-        norm.
-      adam_learning_rate: of everything else. The two are not comparable: tune both.
-      embedding_learning_rate: of embeddings, by default `adam_learning_rate`.
-      head_learning_rate: of heads, by default `adam_learning_rate`.
-      b1: decay of the first moment.
-      b2: decay of the second moment; 0.95 is what AdamH is run with.
-      eps: added to the root of the second moment; in float16 give 1e-6 or more.
-      labels: the groups of leaves that are to go elsewhere: a dict from names, matched as by
-        `only_paths`, to labels, such as `{"router": "other", "out": "head"}`, of which the match
-        with most components counts, an exact one before a wildcard; a tree of labels; or a callable
-        from parameters to either.
-      groups: optimizers of further labels, or in place of those above, such as
-        `{"router": optax.adam(1e-4)}`.
-      axes: which axes a matrix's norm runs over; see `lawn`.
-      stacked: which subtrees hold layers or experts stacked along leading axes; see `lawn`. One
-        norm per expert is `{"blocks": 1, "blocks/experts": 2}`; one over all experts of a layer is
-        `{"blocks": 1}`.
-      target_scale: factor on the norms; see `lawn`.
-      radius: the norm of every matrix, in place of the initial one; see `hyperball`.
-      rms: the same as a root mean square per element; see `hyperball`.
-      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
-
-    Returns:
-      An `optax.GradientTransformationExtraArgs` with an `optax.transforms.PartitionState`.
-
-    Warns:
-      UserWarning: on `init`, if no parameter is a matrix.
-
-    Raises:
-      ValueError: for a constant outside its range; on `init`, for a label without an optimizer.
-      TypeError, ValueError: on `init`, for labels, axes or stacked that do not fit, or a matrix of
-        integers; on `update`, as `hyperball`.
-
-    Examples:
-      A matrix turns by its learning rate and keeps its norm; a bias moves by its own:
-
-      >>> import jax, jax.numpy as jnp, lawn_optax
-      >>> params = {'dense': {'kernel': 3 * jnp.eye(2), 'bias': jnp.zeros(2)}}
-      >>> tx = lawn_optax.adam_h(0.1, adam_learning_rate=1e-3)
-      >>> step, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
-      >>> print(jnp.linalg.norm(params['dense']['kernel'] + step['dense']['kernel']).round(4))
-      4.2426
-      >>> print(step['dense']['bias'])
-      [-0.001 -0.001]
-
-    References:
-      `Hyperball Optimization <https://arxiv.org/abs/2606.16899>`_. The groups and their rates are
-      those of Marin's `AdamH <https://github.com/marin-community/marin>`_ (one rate beside that of
-      the matrices) and of `modded-nanogpt <https://github.com/KellerJordan/modded-nanogpt>`_, track
-      3 (one each for embeddings, head and the rest).
-    """
-    b1, b2, eps = map(plain, (b1, b2, eps))
-    check_adam(learning_rate, b1, b2, eps)
-    return _partition(
-        "adam_h",
-        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        functools.partial(optax.adam, b1=b1, b2=b2, eps=eps),
-        (learning_rate, adam_learning_rate, embedding_learning_rate, head_learning_rate),
-        labels,
-        groups,
-        axes=axes,
-        stacked=stacked,
-        target_scale=target_scale,
-        radius=radius,
-        rms=rms,
-        axis_name=axis_name,
-    )
-
-
-def muon_h(
-    learning_rate: optax.ScalarOrSchedule,
-    adam_learning_rate: optax.ScalarOrSchedule,
-    *,
-    embedding_learning_rate: optax.ScalarOrSchedule | None = None,
-    head_learning_rate: optax.ScalarOrSchedule | None = None,
-    beta: ArrayLike = 0.95,
-    nesterov: bool = True,
-    ns_coeffs: Coefficients = NEWTON_SCHULZ,
-    ns_steps: int = 5,
-    ns_eps: ArrayLike = 1e-8,
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.95,
-    eps: ArrayLike = 1e-8,
-    weight_dimension_numbers: Any = None,
-    labels: LabelsOrFn = None,
-    groups: Groups | None = None,
-    axes: AxesOrFn = None,
-    stacked: StackedOrFn = None,
-    target_scale: optax.ScalarOrSchedule = 1.0,
-    radius: ArrayLike | None = None,
-    rms: ArrayLike | None = None,
-    axis_name: AxisNameOrFn = None,
-) -> optax.GradientTransformationExtraArgs:
-    """Make MuonH for a whole model: matrices on spheres by Muon's direction, the rest by Adam.
-
-    The direction is the momentum `m <- g + beta m`, or with Nesterov's look-ahead `g + beta m`,
-    orthogonalised by Newton-Schulz iterations. (`optax.contrib.muon` corrects the bias of the two
-    terms apart, which changes their proportion in the first updates.) The leaves are sorted as by
-    `adam_h`.
-
-    Args:
-      learning_rate: of the matrices, a float or a schedule: the size of a step, relative to the
-        norm.
-      adam_learning_rate: of all else, by Adam.
-      embedding_learning_rate: of embeddings, by default `adam_learning_rate`.
-      head_learning_rate: of heads, by default `adam_learning_rate`. Marin runs the head by AdamH:
-        `groups={"head": hyperball(optax.scale_by_adam(b2=0.95), learning_rate)}`.
-      beta: decay of the momentum.
-      nesterov: whether to look ahead.
-      ns_coeffs: coefficients of the Newton-Schulz iteration: three, or three for each of its steps.
-      ns_steps: the number of its steps; of coefficients for each step, the last so many.
-      ns_eps: added to the norm that the momentum is divided by before them; in float16 give 1e-6
-        or more.
-      b1: decay of Adam's first moment.
-      b2: decay of Adam's second moment.
-      eps: added to the root of Adam's second moment.
-      weight_dimension_numbers: which axes of a leaf are a matrix's rows and columns, where it has
-        not two per layer: an `optax.contrib.MuonDimensionNumbers` for all, or a dict from names,
-        matched as by `only_paths`, to them; see `optax.contrib.scale_by_muon`. Stacked axes are not
-        counted; an axis in neither is one of several matrices.
-      labels: the groups of leaves that are to go elsewhere; see `adam_h`.
-      groups: optimizers of further labels, or in place of those of `adam_h`.
-      axes: which axes a matrix's norm runs over; see `lawn`. The direction is per matrix all the
-        same: 0 is a norm and a step per column of it.
-      stacked: which subtrees hold layers or experts stacked along leading axes; see `lawn`. Each is
-        a matrix of its own. One norm over all experts of a layer is `{"blocks": 1}` together with
-        `weight_dimension_numbers={"experts": MuonDimensionNumbers(1, 2)}`; one per expert is
-        `{"blocks": 1, "blocks/experts": 2}`.
-      target_scale: factor on the norms; see `lawn`.
-      radius: the norm of every matrix, in place of the initial one; see `hyperball`.
-      rms: the same as a root mean square per element; see `hyperball`.
-      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`. Split whole
-        layers or experts alone, for a device orthogonalises the piece of a matrix that it has.
-
-    Returns:
-      An `optax.GradientTransformationExtraArgs` with an `optax.transforms.PartitionState`.
-
-    Warns:
-      UserWarning: on `init`, if no parameter is a matrix.
-
-    Raises:
-      ValueError: for a constant outside its range; on `init`, for a label without an optimizer, or
-        a leaf that has not two axes per layer and no dimension numbers.
-      TypeError, ValueError: on `init`, for labels, axes or stacked that do not fit, or a matrix of
-        integers; on `update`, as `hyperball`.
-
-    Examples:
-      >>> import jax, jax.numpy as jnp, lawn_optax
-      >>> params = {'dense': {'kernel': 3 * jnp.eye(2), 'bias': jnp.zeros(2)}}
-      >>> tx = lawn_optax.muon_h(0.1, adam_learning_rate=1e-3)
-      >>> step, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
-      >>> print(jnp.linalg.norm(params['dense']['kernel'] + step['dense']['kernel']).round(4))
-      4.2426
-
-    References:
-      `Hyperball Optimization <https://arxiv.org/abs/2606.16899>`_;
-      `Muon <https://kellerjordan.github.io/posts/muon/>`_.
-    """
-    beta, ns_eps, b1, b2, eps = map(plain, (beta, ns_eps, b1, b2, eps))
-    check_adam(learning_rate, b1, b2, eps)
-    check_decay_rate("beta", beta, 0.95)
-    check_not_negative("ns_eps", ns_eps, 1e-8)
-    steps("ns_steps", ns_steps, least=1)
-    direction = optax.chain(
-        optax.trace(beta, nesterov=nesterov),
-        _orthogonalize(
-            functools.partial(_dimension_numbers, given=weight_dimension_numbers, stacked=stacked),
-            ns_coeffs=ns_coeffs,
-            ns_steps=ns_steps,
-            eps=ns_eps,
-        ),
-    )
-    return _partition(
-        "muon_h",
-        direction,
-        functools.partial(optax.adam, b1=b1, b2=b2, eps=eps),
-        (learning_rate, adam_learning_rate, embedding_learning_rate, head_learning_rate),
-        labels,
-        groups,
-        axes=axes,
-        stacked=stacked,
-        target_scale=target_scale,
-        radius=radius,
-        rms=rms,
-        axis_name=axis_name,
-    )
-
-
-def _partition(
-    name: str,
-    direction: optax.GradientTransformation,
-    adam: Callable[[optax.ScalarOrSchedule], optax.GradientTransformation],
-    rates: tuple[Any, Any, Any, Any],
-    labels: LabelsOrFn,
-    groups: Groups | None,
-    *,
-    stacked: StackedOrFn,
-    **options: Any,
-) -> optax.GradientTransformationExtraArgs:
-    """Make the partition: matrices by Hyperball around `direction`, the rest by `adam`."""
-    rate, adam_rate, embedding_rate, head_rate = map(plain, rates)
-    embedding_rate = adam_rate if embedding_rate is None else embedding_rate
-    head_rate = adam_rate if head_rate is None else head_rate
-    check_rate("adam_learning_rate", adam_rate)
-    check_rate("embedding_learning_rate", embedding_rate)
-    check_rate("head_learning_rate", head_rate)
-    if not isinstance(groups, Mapping | None):
-        raise TypeError(
-            f"groups={groups!r} must be a dict from labels to optimizers, such as"
-            " {'router': optax.adam(1e-4)}."
-        )
-    transforms = {
-        MATRIX: hyperball(direction, rate, mask=True, stacked=stacked, **options),
-        EMBEDDING: adam(embedding_rate),
-        HEAD: adam(head_rate),
-        OTHER: adam(adam_rate),
-        **{label: check_inner(tx) for label, tx in (groups or {}).items()},
-    }
-    label = functools.partial(label_leaves, labels=labels, stacked=stacked, known=transforms)
-    tx = optax.partition(transforms, label)
-
-    def init(params: optax.Params) -> optax.OptState:
-        found = set(jax.tree.leaves(label(params)))
-        if labels is None and (unused := (groups or {}).keys() - {MATRIX, EMBEDDING, HEAD, OTHER}):
-            raise ValueError(
-                f"groups has {listed(sorted(unused))}, and labels=None gives it no parameter: name"
-                f" those it trains, such as labels={{'router': {min(unused)!r}}}."
-            )
-        if labels is None and parameters(params) and MATRIX not in found:
-            warnings.warn(
-                f"No leaf is on a sphere: {name} finds no matrix by rank and name, see"
-                " describe_groups. Name them in labels=.",
-                stacklevel=2,
-            )
-        return tx.init(params)
-
-    return optax.GradientTransformationExtraArgs(
-        init, check_update(name, tx.update, optax.transforms.PartitionState, init)
-    )
-
-
-def _orthogonalize(
-    numbers: Callable[[optax.Params], dict[str, Any]], **newton_schulz: Any
-) -> optax.GradientTransformation:
-    """Make a transformation that orthogonalises each matrix: Muon without its momentum."""
-
-    def muon(leaf_numbers: Any) -> optax.GradientTransformation:
-        return optax.contrib.scale_by_muon(
-            beta=0.0, nesterov=False, weight_dimension_numbers=leaf_numbers, **newton_schulz
-        )
-
-    def init(params: optax.Params) -> optax.EmptyState:
-        numbers(params)
-        jax.eval_shape(muon(None).init, params)  # refuses coefficients that do not fit
-        return optax.EmptyState()
-
-    def update(updates, state, params=None):
-        del params
-        leaves = leaves_by_path(updates)
-        turned = {}
-        for path, leaf_numbers in numbers(updates).items():
-            turn = muon(leaf_numbers)
-            direction = lambda x, turn=turn: turn.update(x, turn.init(x))[0]
-            turned[path] = _however_sharded(direction)(leaves[path])
-        return replace_leaves(updates, turned), state
-
-    return optax.GradientTransformation(init, update)
-
-
-def _however_sharded(function: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
-    """Return `function` of an array whose explicit sharding its products would not accept."""
-
-    def call(x: jax.Array) -> jax.Array:
-        sharding: Any = jax.typeof(x).sharding
-        if not sharding.mesh.explicit_axes:
-            return function(x)
-        axes = sharding.mesh.explicit_axes
-        return jax.sharding.auto_axes(function, axes=axes, out_sharding=sharding)(x)
-
-    return call
-
-
-def _dimension_numbers(params: optax.Params, given: Any, stacked: StackedOrFn) -> dict[str, Any]:
-    """Return the rows and columns of each leaf's matrices, counted from its first axis."""
-    leaves = parameters(params)
-    if not leaves:
-        return {}
-    entries = _numbers_by_leaf(params, called(given, params))
-    found = {}
-    for (path, leaf), count, numbers in zip(
-        leaves, stacked_axes(params, stacked), entries, strict=True
-    ):
-        rank = jnp.ndim(leaf) - count
-        if numbers is None and rank != 2:
-            raise ValueError(
-                f"parameter {join(path)!r} has {rank} axes per layer, and muon_h turns matrices:"
-                " give weight_dimension_numbers= an optax.contrib.MuonDimensionNumbers for it,"
-                " stacked= the number of its leading axes that count layers, or labels= another"
-                " group, such as 'other'."
-            )
-        rows_and_columns = _sides(join(path), numbers or optax.contrib.MuonDimensionNumbers(), rank)
-        found[join(path)] = optax.contrib.MuonDimensionNumbers(
-            *(tuple(count + axis for axis in axes) for axes in rows_and_columns)
-        )
-    return found
-
-
-def _sides(path: str, numbers: Any, rank: int) -> list[tuple[int, ...]]:
-    """Return the axes of a matrix's two sides among those of a layer, none of them negative."""
-    try:
-        sides = [tuple(map(operator.index, _as_tuple(axes))) for axes in numbers]
-    except TypeError:
-        sides = [()]
-    axes = [axis for side in sides for axis in side]
-    inside = all(-rank <= axis < rank for axis in axes)
-    if not inside or not all(sides) or len({axis % rank for axis in axes}) < len(axes):
-        raise ValueError(
-            f"weight_dimension_numbers={numbers!r} for parameter {path!r}: each side must have one"
-            f" or more of the {rank} axes of a layer, from {-rank} to {rank - 1}, none of them"
-            " twice."
-        )
-    return [tuple(axis % rank for axis in side) for side in sides]
-
-
-def _numbers_by_leaf(params: optax.Params, given: Any) -> list[Any]:
-    """Return the dimension numbers that the user gives each parameter; None for none."""
-    are_numbers = lambda x: isinstance(x, optax.contrib.MuonDimensionNumbers)
-    if given is None or are_numbers(given):
-        return [given] * len(parameters(params))
-    rows = [(p, x) for p, x in leaves_with_paths(given, are_numbers) if not is_masked(x)]
-    if not all(path and are_numbers(x) for path, x in rows):
-        raise TypeError(
-            f"weight_dimension_numbers={given!r} must be an optax.contrib.MuonDimensionNumbers, or"
-            " a dict from names to them."
-        )
-    return match_deepest({join(path): x for path, x in rows}, params)
-
-
-def _as_tuple(axes: Any) -> tuple[int, ...]:
-    """Return one axis or several as a tuple."""
-    return tuple(axes) if isinstance(axes, (tuple, list)) else (axes,)

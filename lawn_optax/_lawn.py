@@ -12,9 +12,8 @@ from lawn_optax._selection import (
     AxesOrFn,
     AxisNameOrFn,
     MaskOrFn,
+    Selection,
     StackedOrFn,
-    select_and_warn,
-    select_spheres,
 )
 from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms
 from lawn_optax._switches import Switch, as_switch
@@ -165,31 +164,30 @@ def lawn(
             "keep_length=True with project=False: only a projected step is given another length;"
             " leave one of them out."
         )
-    marked = switch.marked or (lambda state: jnp.bool_(False))
     sees_gradient = "gradient_norm" in switch.extra_args and axis_name is None
     onto_sphere = geometry.turn if keep_length else geometry.retract
-    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
+    selection = Selection(mask, axes, stacked, axis_name)
 
     def init(params: optax.Params) -> LawnState:
         return LawnState(
             steps=jnp.zeros([], jnp.int32),
             constrained_steps=jnp.zeros([], jnp.int32),
-            norms=select_and_warn(params, **where).zero_norms(params),
+            norms=selection.spheres_or_warn(params).zero_norms(params),
             switch=switch.init(),
             inner=inner.init(params),
         )
 
     def update(updates, state, params, **extra_args):
         g, w = updates, params
-        spheres = select_spheres(w, **where)
+        spheres = selection.spheres(w)
 
         # The switch says whether to constrain, and whether to take the norms of this update.
         seen = _with_gradient_norm(extra_args, spheres, g) if sees_gradient else extra_args
         constrain, switch_state = switch.update(state.steps, state.switch, seen)
         was_constrained = state.constrained_steps > 0
         constrained = constrain | was_constrained
-        had_norms = was_constrained | marked(state.switch)
-        wants_norms = constrained | marked(switch_state)
+        had_norms = was_constrained | switch.marked(state.switch)
+        wants_norms = constrained | switch.marked(switch_state)
         switching = constrained & ~was_constrained
         inner_state = _reset(inner, w, state.inner, when=switching) if reset_inner else state.inner
         for_inner = {k: x for k, x in extra_args.items() if k not in switch.extra_args}
@@ -197,8 +195,7 @@ def lawn(
         def hold(ww: Products) -> tuple[Norms, Norms, Products]:
             """Return the norms to remember, those to end on, and where: equation (1)."""
             norms = capture(ww, state.norms, had_norms, wants_norms)
-            if switch.factor is not None:
-                norms = scale_norms(norms, switch.factor(switch_state), state.constrained_steps)
+            norms = scale_norms(norms, switch.factor(switch_state), state.constrained_steps)
             on_sphere = {path: constrained & (norms[path] > 0) for path in spheres}
             return norms, scale_norms(norms, target_scale, state.constrained_steps), on_sphere
 

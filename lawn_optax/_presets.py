@@ -145,11 +145,11 @@ def lamb_lawn(
     """
     learning_rate, b1, b2, eps = map(plain, (learning_rate, b1, b2, eps))
     check_adam(learning_rate, b1, b2, eps)
-    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
+    selection = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
     return lawn(
         optax.chain(
             optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-            scale_by_capped_trust_ratio(math.inf, **where),
+            scale_by_capped_trust_ratio(math.inf, **selection),
             optax.scale_by_learning_rate(learning_rate),
         ),
         switch,
@@ -157,7 +157,7 @@ def lamb_lawn(
         project=project,
         keep_length=project,
         reset_inner=reset_inner,
-        **where,
+        **selection,
     )
 
 

@@ -45,65 +45,61 @@ class Choice(NamedTuple):
     reason: str
 
 
-def select_spheres(
-    params: optax.Params,
-    mask: MaskOrFn = None,
-    axes: AxesOrFn = None,
-    axis_name: AxisNameOrFn = None,
-    stacked: StackedOrFn = None,
-) -> Spheres:
-    """Return the sphere of each constrained parameter, by its path.
+class Selection(NamedTuple):
+    """Says which leaves are constrained, and over which axes: the arguments of `lawn`."""
 
-    Raises:
-      ValueError: for a `mask`, `axes`, `axis_name` or `stacked` that does not fit `params`, or a
-        `mask` that constrains nothing.
-      TypeError: for an entry of the wrong type, or a constrained leaf that is not inexact.
-    """
-    choices = choose(params, mask, axes, axis_name, stacked)
-    return Spheres({path: choice.sphere for path, choice in choices.items() if choice.sphere})
+    mask: MaskOrFn = None
+    axes: AxesOrFn = None
+    stacked: StackedOrFn = None
+    axis_name: AxisNameOrFn = None
 
+    def spheres(self, params: optax.Params) -> Spheres:
+        """Return the sphere of each constrained parameter, by its path.
 
-def choose(
-    params: optax.Params,
-    mask: MaskOrFn = None,
-    axes: AxesOrFn = None,
-    axis_name: AxisNameOrFn = None,
-    stacked: StackedOrFn = None,
-) -> dict[str, Choice]:
-    """Return what is chosen for each parameter, and why; raise as `select_spheres` does."""
-    leaves = parameters(params)
-    if not leaves:
-        return {}
-    for path, leaf in leaves:
-        check_array(join(path), leaf)
-    paths = [path for path, _ in leaves]
-    counts = stacked_axes(params, stacked)
-    constrained = _constrained(params, leaves, counts, mask)
-    axes_entries = _axes_by_leaf(params, paths, called(axes, params))
-    names = match_tree("axis_name", called(axis_name, params), params, paths, is_leaf=_is_axis_name)
-    choices = {}
-    for (path, leaf), (chosen, reason), count, entry, name in zip(
-        leaves, constrained, counts, axes_entries, names, strict=True
-    ):
-        sphere = None
-        if chosen:
-            norm_axes = _resolve_axes(path, leaf, entry, count)
-            sphere = Sphere(norm_axes, _resolve_axis_name(path, norm_axes, name))
-        choices[join(path)] = Choice(sphere, reason)
-    return choices
+        Raises:
+          ValueError: for a `mask`, `axes`, `axis_name` or `stacked` that does not fit `params`, or
+            a `mask` that constrains nothing.
+          TypeError: for an entry of the wrong type, or a constrained leaf that is not inexact.
+        """
+        choices = self.choices(params)
+        return Spheres({path: choice.sphere for path, choice in choices.items() if choice.sphere})
 
+    def spheres_or_warn(self, params: optax.Params) -> Spheres:
+        """Return the spheres, and warn where the default rule constrains nothing."""
+        spheres = self.spheres(params)
+        paths = [join(path) for path, _ in parameters(params)]
+        if self.mask is None and not spheres and paths:
+            warnings.warn(
+                f"No leaf is constrained: none of the {len(paths)} parameters is a kernel or an"
+                f" embedding by rank and name. They are {listed(paths)}. Training stays free; pass"
+                " mask= with True at the leaves to constrain.",
+                stacklevel=4,
+            )
+        return spheres
 
-def select_and_warn(params: optax.Params, mask: MaskOrFn = None, **where: Any) -> Spheres:
-    """Return what `select_spheres` does, and warn where the default rule constrains nothing."""
-    spheres = select_spheres(params, mask, **where)
-    if mask is None and not spheres and (paths := [path for path, _ in parameters(params)]):
-        warnings.warn(
-            f"No leaf is constrained: none of the {len(paths)} parameters is a kernel or an"
-            f" embedding by rank and name. They are {listed(map(join, paths))}. Training stays"
-            " free; pass mask= with True at the leaves to constrain.",
-            stacklevel=4,
-        )
-    return spheres
+    def choices(self, params: optax.Params) -> dict[str, Choice]:
+        """Return what is chosen for each parameter, and why; raise as `spheres` does."""
+        leaves = parameters(params)
+        if not leaves:
+            return {}
+        for path, leaf in leaves:
+            check_array(join(path), leaf)
+        paths = [path for path, _ in leaves]
+        counts = stacked_axes(params, self.stacked)
+        constrained = _constrained(params, leaves, counts, self.mask)
+        axes = _axes_by_leaf(params, paths, called(self.axes, params))
+        given = called(self.axis_name, params)
+        names = match_tree("axis_name", given, params, paths, is_leaf=_is_axis_name)
+        choices = {}
+        for (path, leaf), (chosen, reason), count, entry, name in zip(
+            leaves, constrained, counts, axes, names, strict=True
+        ):
+            sphere = None
+            if chosen:
+                norm_axes = _resolve_axes(path, leaf, entry, count)
+                sphere = Sphere(norm_axes, _resolve_axis_name(path, norm_axes, name))
+            choices[join(path)] = Choice(sphere, reason)
+        return choices
 
 
 def only_paths(*patterns: str) -> Callable[[optax.Params], Any]:

@@ -28,16 +28,15 @@ class Switch(NamedTuple):
         the constrained leaves, which `lawn` computes.
       marked: `marked(state) -> bool scalar`, whether the norms of an earlier update are to be held.
         They are those of the update at which it became true; if it becomes false before the switch,
-        they are forgotten. None holds the norms of the first constrained update.
+        they are forgotten. By default never: the norms are those of the first constrained update.
       factor: `factor(state) -> float scalar`; each constrained update multiplies the norms by it.
-        None leaves them as they are.
     """
 
     init: Callable[[], Any]
     update: Callable[[jax.Array, Any, Mapping[str, Any]], tuple[jax.Array, Any]]
     extra_args: tuple[str, ...] = ()
-    marked: Callable[[Any], jax.Array] | None = None
-    factor: Callable[[Any], jax.Array] | None = None
+    marked: Callable[[Any], jax.Array] = lambda state: jnp.bool_(False)
+    factor: Callable[[Any], jax.Array | float] = lambda state: 1.0
 
 
 def at_step(n: int | jax.Array, *, norms_of: "Switch | int | jax.Array | None" = None) -> Switch:
@@ -148,7 +147,7 @@ def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
     ) -> tuple[jax.Array, NormsOfState]:
         constrain, marker_state = marker.update(count, state.norms_of, extra_args)
         sure = state.sure | constrain
-        marked = sure if marker.marked is None else sure | marker.marked(marker_state)
+        marked = sure | marker.marked(marker_state)
         return count >= first, NormsOfState(marked, sure, marker_state)
 
     return Switch(

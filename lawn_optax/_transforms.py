@@ -26,9 +26,8 @@ from lawn_optax._selection import (
     AxesOrFn,
     AxisNameOrFn,
     MaskOrFn,
+    Selection,
     StackedOrFn,
-    select_and_warn,
-    select_spheres,
 )
 from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms
 
@@ -74,15 +73,15 @@ def project_to_tangent(
       Algorithm 1, lines 4 and 9, and equation (3) of
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
+    selection = Selection(mask, axes, stacked, axis_name)
 
     def init(params: optax.Params) -> optax.EmptyState:
-        select_and_warn(params, **where)
+        selection.spheres_or_warn(params)
         return optax.EmptyState()
 
     def update(updates, state, params, **extra_args):
         del extra_args
-        spheres = select_spheres(params, **where)
+        spheres = selection.spheres(params)
         ww, wd = spheres.inner_products((params, params), (params, updates))
         return spheres.move(project, params, updates, ww, wd), state
 
@@ -167,14 +166,14 @@ def rescale_to_norms(
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
     check_target_scale(target_scale)
-    where = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
+    selection = Selection(mask, axes, stacked, axis_name)
 
     def init(params: optax.Params) -> RescaleToNormsState:
-        return RescaleToNormsState.start(select_and_warn(params, **where), params)
+        return RescaleToNormsState.start(selection.spheres_or_warn(params), params)
 
     def update(updates, state, params, **extra_args):
         del extra_args
-        spheres = select_spheres(params, **where)
+        spheres = selection.spheres(params)
         x = spheres.add(params, updates)
         ww, xx = spheres.inner_products((params, params), (x, x))
         c, on_sphere, state = state.hold(ww, target_scale)
@@ -229,13 +228,14 @@ def scale_by_capped_trust_ratio(
       `Large Batch Optimization for Deep Learning <https://arxiv.org/abs/1904.00962>`_.
     """
     check_positive("max_ratio", max_ratio, "1.0; jnp.inf means no cap")
+    selection = Selection(mask, axes, stacked, axis_name)
 
     def spheres_of(params: optax.Params) -> Spheres:
         # A free leaf, too, has a ratio: one, or one per layer.
-        whole = select_spheres(params, True, stacked=stacked, axis_name=axis_name)
+        whole = selection._replace(mask=True, axes=None).spheres(params)
         if axes is None:
             return whole
-        return Spheres(whole | select_spheres(params, mask, axes, axis_name, stacked))
+        return Spheres(whole | selection.spheres(params))
 
     def init(params: optax.Params) -> optax.EmptyState:
         spheres_of(params)

@@ -12,7 +12,7 @@ import optax
 
 from lawn_optax._checks import check_positive, steps
 from lawn_optax._geometry import resize
-from lawn_optax._selection import AxesOrFn, MaskOrFn, StackedOrFn, select_spheres
+from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
 
 
 def scale_to_norms(
@@ -48,7 +48,7 @@ def scale_to_norms(
       >>> lawn_optax.scale_to_norms(average, {'kernel': jnp.float32(5.0)})['kernel']
       Array([[3., 4.]], dtype=float32)
     """
-    spheres = select_spheres(params, mask, axes, stacked=stacked)
+    spheres = Selection(mask, axes, stacked).spheres(params)
     if unknown := [path for path in norms if path not in spheres]:
         raise ValueError(
             f"norms has one of {unknown[0]!r}, which is not constrained: give the mask=, axes= and"
@@ -106,7 +106,7 @@ def scale_to_margin(
     """
     check_positive("threshold", threshold, "2.5")
     steps("iterations", iterations, least=1)
-    norms = select_spheres(params, mask, axes, stacked=stacked).norms(params)
+    norms = Selection(mask, axes, stacked).spheres(params).norms(params)
 
     def scaled(log_factor: jax.Array) -> optax.Params:
         smaller = {path: jnp.exp(log_factor) * c for path, c in norms.items()}

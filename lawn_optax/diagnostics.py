@@ -14,7 +14,7 @@ import optax
 
 from lawn_optax._geometry import project, safe_divide, safe_sqrt
 from lawn_optax._lawn import LawnState
-from lawn_optax._selection import AxesOrFn, MaskOrFn, StackedOrFn, select_spheres
+from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import upcast
 from lawn_optax._transforms import RescaleToNormsState
 
@@ -75,7 +75,7 @@ def weight_norms(
       >>> lawn_optax.diagnostics.weight_norms({'kernel': jnp.array([[3., 4.]])})
       {'kernel': Array(5., dtype=float32)}
     """
-    return select_spheres(params, mask, axes, stacked=stacked).norms(params)
+    return Selection(mask, axes, stacked).spheres(params).norms(params)
 
 
 def norm_drift(
@@ -148,7 +148,7 @@ def gradient_cosine(
     Returns:
       A dict from paths to cosines; 0 where either is 0.
     """
-    spheres = select_spheres(params, mask, axes, stacked=stacked)
+    spheres = Selection(mask, axes, stacked).spheres(params)
     ww, wg, gg = spheres.inner_products((params, params), (params, grads), (grads, grads))
     return {
         path: safe_divide(wg[path], safe_sqrt(ww[path]) * safe_sqrt(gg[path])) for path in spheres
@@ -182,7 +182,7 @@ def angular_step(
       >>> print(f"{jnp.degrees(angle):.1f}")
       90.0
     """
-    spheres = select_spheres(params, mask, axes, stacked=stacked)
+    spheres = Selection(mask, axes, stacked).spheres(params)
     u = jax.tree.map(upcast, updates)
     ww, wu = spheres.inner_products((params, params), (params, u))
     tangent = spheres.norms(spheres.move(project, params, u, ww, wu))
@@ -237,16 +237,16 @@ def step_report(
     References:
       (S2) in the supplement of `How to decay your learning rate <https://arxiv.org/abs/2103.12682>`_.
     """
-    where: dict[str, Any] = {"mask": mask, "axes": axes, "stacked": stacked}
+    selection = Selection(mask, axes, stacked)
     u = jax.tree.map(upcast, updates)
-    spheres = select_spheres(params, **where)
+    spheres = selection.spheres(params)
     ww, wu, uu = spheres.inner_products((params, params), (params, u), (u, u))
     total = sum(jnp.sum(x) for x in ww.values())
     per_leaf = {
         "norm": {path: safe_sqrt(x) for path, x in ww.items()},
         "share": {path: x / total for path, x in ww.items()},
-        "cos_wg": gradient_cosine(params, grads, **where),
-        "angle": angular_step(params, updates, **where),
+        "cos_wg": gradient_cosine(params, grads, mask=mask, axes=axes, stacked=stacked),
+        "angle": angular_step(params, updates, mask=mask, axes=axes, stacked=stacked),
         "relative_step": {
             path: safe_divide(safe_sqrt(uu[path]), safe_sqrt(x)) for path, x in ww.items()
         },

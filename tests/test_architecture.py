@@ -16,7 +16,7 @@ import lawn_optax as lo
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lawn_optax"
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+MODULES = sorted(module.name for module in pkgutil.iter_modules([str(PACKAGE)]))
 
 
 def imported(path: Path) -> set[str]:
@@ -30,11 +30,17 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def imported_by(module: str) -> set[str]:
+    """Dotted names of all that a module imports, or the modules of a package."""
+    file = PACKAGE / f"{module}.py"
+    return set().union(*map(imported, [file] if file.exists() else (PACKAGE / module).glob("*.py")))
+
+
 def lines_of_modules() -> dict[str, int]:
-    """The line of each module in the docstring of the package, which itself stands above all."""
+    """The line of each module in the docstring of the package."""
     _, order = lo.__doc__.split("only from lines below its own:")
     rows = [(name, i) for i, line in enumerate(order.splitlines(), 1) for name in line.split()]
-    return {"__init__": 0} | {name: i for name, i in rows if name in MODULES}
+    return {name: i for name, i in rows if name in MODULES}
 
 
 def test_the_docstring_of_the_package_orders_all_modules():
@@ -44,16 +50,17 @@ def test_the_docstring_of_the_package_orders_all_modules():
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_lower_ones_only(module):
     line = lines_of_modules()
-    for name in imported(PACKAGE / f"{module}.py"):
-        parts = name.split(".")
-        if parts[0] == "lawn_optax" and len(parts) > 1 and parts[1] in MODULES:
-            assert line[parts[1]] > line[module], f"{module} imports {name}"
+    for name in imported_by(module):
+        package, _, rest = name.partition(".")
+        other = rest.split(".")[0]
+        if package == "lawn_optax" and other in MODULES and other != module:
+            assert line[other] > line[module], f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_library_imports_jax_and_optax_alone(module):
     own = {"lawn_optax", "jax", "optax", "numpy"}  # NumPy comes with JAX
-    names = {name.split(".")[0] for name in imported(PACKAGE / f"{module}.py")}
+    names = {name.split(".")[0] for name in imported_by(module)}
     assert names <= own | set(sys.stdlib_module_names)
 
 
@@ -109,7 +116,8 @@ def public_objects():
             yield name, value
             continue
         for inner, member in vars(value).items():
-            if not inner.startswith("_") and getattr(member, "__module__", "") == value.__name__:
+            of_ours = getattr(member, "__module__", "").startswith(value.__name__)
+            if not inner.startswith("_") and of_ours:
                 yield f"{name}.{inner}", member
 
 

@@ -617,10 +617,10 @@ def test_a_rate_of_zero_takes_no_step(largest):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda state: None, TypeError, "state is a NoneType, and hyperball needs its own tuple"),
-        (lambda state: (), ValueError, "the state of hyperball is .* it needs"),
-        (lambda state: [s._asdict() for s in state], TypeError, "restored without a template"),
-        (lambda state: tuple(s._asdict() for s in state), ValueError, "the state of hyperball is"),
+        (lambda state: None, TypeError, "a NoneType, and hyperball needs its own HyperballState"),
+        (lambda state: state._asdict(), TypeError, "restored without a template"),
+        (lambda state: state._replace(inner=()), ValueError, "hyperball's inner is .* it needs"),
+        (lambda state: state._replace(rescale={}), ValueError, "hyperball's rescale is"),
     ],
 )
 def test_a_state_that_is_not_its_own_is_named(change, error, message):
@@ -628,5 +628,5 @@ def test_a_state_that_is_not_its_own_is_named(change, error, message):
     tx = lo.hyperball(optax.scale_by_adam(), 0.1)
     with pytest.raises(error, match=message):
         tx.update(w, change(tx.init(w)), w)
-    with pytest.raises(ValueError, match=r"the state of hyperball is .* the parameters"):
+    with pytest.raises(ValueError, match=r"the state of hyperball's \w+ is .* the parameters"):
         tx.update({"v": w}, tx.init({"w": w}), {"v": w})

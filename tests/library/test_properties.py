@@ -11,7 +11,7 @@ import pytest
 
 import lawn_optax as lo
 from lawn_optax._geometry import project
-from lawn_optax._selection import select_spheres
+from lawn_optax._selection import Selection
 from lawn_optax._spheres import upcast
 from tests.helpers import norm
 
@@ -97,7 +97,7 @@ def test_every_constrained_step_ends_on_the_captured_norms(problem, inner, switc
 @hypothesis.given(problems(), st.integers(0, 9))
 def test_directions_are_tangent(problem, seed):
     params, mask, axes = problem
-    spheres = select_spheres(params, mask, axes, None)
+    spheres = Selection(mask, axes).spheres(params)
     drawn = jax.tree.map(lambda w: normal(seed, w), params)
     tangents = tangent(spheres, params, drawn)
     (radial,) = spheres.inner_products((params, tangents))
@@ -135,7 +135,7 @@ def test_gradient_flow_keeps_the_norms_and_lowers_the_loss(seed, x64):
         "right": jax.random.normal(keys[1], (2, 3)),
         "bias": jnp.zeros(3),
     }
-    spheres = select_spheres(params)
+    spheres = Selection().spheres(params)
     velocity = lambda w: jax.tree.map(
         jnp.negative, tangent(spheres, w, jax.grad(matrix_factorization)(w))
     )

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import lawn_optax as lo
-from lawn_optax._selection import select_spheres
+from lawn_optax._selection import Selection
 from lawn_optax._spheres import Sphere
 from tests.helpers import norm, train
 
@@ -191,7 +191,7 @@ def test_an_empty_tree_is_no_mistake():
 
 
 def test_spheres_carry_the_mesh_axis():
-    spheres = select_spheres(PARAMS, None, None, "model")
+    spheres = Selection(axis_name="model").spheres(PARAMS)
     assert spheres["head/kernel"] == Sphere((0, 1), ("model",))
 
 
