@@ -156,7 +156,6 @@ MOVIELENS_1M_SHORT = tuple(
         learning_rates=learning_rates,
         free_epochs=(2.0, 5.0, 10.0, 20.0),
         decays={SOME: (0.0, 0.1), WIDE: (0.0, 0.1, 1.0, 3.0)},
-        automatic="flattening",
         paper=reported.TABLE_10[f"movielens-1m-{size}"],
     )
     for size, learning_rates in (("10k", LOW), ("100k", MIDDLE), ("1m", HIGH))
@@ -207,7 +206,6 @@ CIFAR10_SMALL = (
         free_epochs=(1.0, 2.0, 4.0, 6.0, 10.0, 16.0),
         decays=IMAGE_DECAYS,
         tuning={"epochs": 15, "validation_images": 1000},
-        automatic="flattening",
     ),
 )
 CIFAR10 = images("cifar10")

@@ -41,7 +41,7 @@ BITS_OF_A_GUESS = 8.0  # Per byte, all bytes being as likely.
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
 REPORTING_SEEDS = (0, 1, 2)
 FREE = "free epochs"  # What LAWN chooses from, beside the peak alone with an automatic switch.
-AUTOMATIC: SwitchName = "auto"  # At the median margin, as in the records.
+AUTOMATIC: SwitchName = "flattening"  # LAWN's switch that leaves nothing but the peak to choose.
 
 StudyConfig = ncf.Config | cifar.Config | imagenet.Config
 AnyConfig = StudyConfig | small.Config | lm.Config
@@ -160,7 +160,6 @@ class Study:
       sgd_decays: the same for SGD, to whose gradient decay is added; None for the same ones.
       tuning: what else the base is while settings are tried, such as fewer epochs, of which
         warm-up and free phase are then the same share.
-      automatic: LAWN's switch that leaves nothing but the peak to choose.
       paper: what the paper reports of its optimizers, where it does.
     """
 
@@ -171,7 +170,6 @@ class Study:
     decays: Mapping[str, Sequence[float]]
     sgd_decays: Mapping[str, Sequence[float]] | None = None
     tuning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    automatic: SwitchName = AUTOMATIC
     paper: Mapping[OptimizerName, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -182,7 +180,7 @@ class Study:
     @property
     def switch(self) -> str:
         """Return the library's name for the automatic switch."""
-        return SWITCHES[self.automatic].make.__name__
+        return SWITCHES[AUTOMATIC].make.__name__
 
     def grids(self, optimizer: OptimizerName) -> dict[str, list[StudyConfig]]:
         """Return the settings by what an optimizer may choose from."""
@@ -193,7 +191,7 @@ class Study:
             }
         return {
             FREE: self._settings(optimizer, "free_epochs", self.free_epochs),
-            self.switch: self._settings(optimizer, "free_epochs", [self.automatic]),
+            self.switch: self._settings(optimizer, "free_epochs", [AUTOMATIC]),
         }
 
     def to_try(self, optimizer: OptimizerName) -> list[list[StudyConfig]]:

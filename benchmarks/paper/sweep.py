@@ -48,7 +48,11 @@ COMPARISONS = {
     **projections.COMPARISONS,
     **holding.COMPARISONS,
 }
-SEARCHES = {**searches.SEARCHES, **rivals.SEARCHES}
+SEARCHES = {
+    **searches.SEARCHES,
+    searches.LAWNS_EPS.name: searches.LAWNS_EPS,
+    **rivals.SEARCHES,
+}
 ON_ACCELERATOR = 12  # Runs side by side; half of the points of a grid, or all of a short one.
 
 

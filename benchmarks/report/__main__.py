@@ -20,6 +20,7 @@ from benchmarks.paper.switching import CHECKING
 from benchmarks.report import (
     bounce_tables,
     cost_tables,
+    eps_table,
     figures,
     findings,
     goals,
@@ -76,6 +77,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     costs, photographs = cost_tables.load(), records_of("imagenet")
     parted = attenuation.of_defaults(records_of("attenuation"))
     searched = search_tables.load()
+    tunings = search_tables.simulate_all(searched)
     switches, checked = switch_tables.load(), switch_tables.load(CHECKING)
     projections = projection_tables.load()
     held, flattened = held_norms.load(), held_norms.load_rescue()
@@ -87,14 +89,12 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
             [
                 *findings.of_studies(found),
                 *findings.of_first_run(first_run),
-                *findings.of_attenuation(parted),
                 *findings.of_switches(switches, checked),
                 *findings.of_projections(projections),
                 *findings.of_held_norms(held),
-                *findings.of_searches(searched),
+                *findings.of_searches(tunings),
             ]
         ),
-        "findings-of-costs": findings.table([*findings.of_costs(costs)]),
         "missing": missing.table(
             [
                 *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
@@ -104,6 +104,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
                 *held_norms.missing(held, flattened),
                 *holding_tables.missing(held_later),
                 *search_tables.missing(searched),
+                *eps_table.missing(searched),
                 *rival_tables.missing(searched),
                 *transfer_tables.missing(transfers),
                 *bounce_tables.missing(bouncing),
@@ -119,7 +120,8 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "switches-peaks": switch_tables.table(checked),
         "projections": projection_tables.table(projections),
         "rescue": held_norms.rescue(flattened, held),
-        **search_tables.sections(searched),
+        **search_tables.sections(tunings),
+        "adamw-eps": eps_table.text(searched),
         **rival_tables.sections(searched),
         **transfer_tables.sections(transfers),
         **bounce_tables.sections(bouncing),
@@ -127,7 +129,7 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     if draw:
         figures.draw_branches(DOCS / "attenuation.png", parted)
         held_norms.draw(DOCS / "held-norms.png", held)
-        search_tables.draw(DOCS, searched)
+        search_tables.draw(DOCS, tunings, searched)
         rival_tables.draw(DOCS, searched)
         transfer_tables.draw(DOCS, transfers)
         bounce_tables.draw(DOCS, bouncing)

@@ -1,17 +1,15 @@
 """Makes the first page of RESULTS.md: what was found, each with its spread and its table."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.measure import optimizer_step
-from benchmarks.paper import attenuation, catalog, searches
+from benchmarks.paper import catalog, searches
 from benchmarks.paper.comparisons import CROSSING, FLATTENED
-from benchmarks.paper.studies import FREE, REPORTING_SEEDS, Search, Study
+from benchmarks.paper.studies import FREE, REPORTING_SEEDS, Study
 from benchmarks.report import (
-    goals,
     held_norms,
     problem_tables,
     projection_tables,
@@ -142,24 +140,6 @@ def tuned_anew(epochs: int = 60) -> str:
     )
 
 
-def of_attenuation(found: Sequence[Record]) -> Iterator[Finding]:
-    """Yield where smaller logits on fixed norms end, at each peak learning rate."""
-    adam, attenuated = next(iter(attenuation.BRANCHES)), "logits times 0.2, norms fixed"
-    by_rate = tables.group(found, lambda run: run["config"]["learning_rate"])
-    for rate, runs in by_rate.items():
-        of = tables.group(runs, lambda run: run["config"]["branch"])
-        ended = {
-            name: tables.mean_and_error(100 * tables.final(of[name], "hr_at_10"), digits=2)
-            for name in (adam, attenuated)
-        }
-        yield Finding(
-            f"HR@10 in percent after the logits are attenuated at the onset, peak {rate:g}:"
-            f" {attenuated}",
-            *(ended[attenuated], f"{adam}: {ended[adam]}", str(len(of[attenuated]))),
-            "Logit attenuation: the paper's Figure 1",
-        )
-
-
 def of_switches(
     found: problem_tables.OnProblems, checked: problem_tables.OnProblems
 ) -> Iterator[Finding]:
@@ -167,9 +147,9 @@ def of_switches(
 
     Args:
       found: the problems on which its constants were chosen.
-      checked: those that had no say.
+      checked: the same at other learning rates.
     """
-    for where, on in (("problems", found), ("others, which did not choose it", checked)):
+    for where, on in (("problems", found), ("at other learning rates", checked)):
         if on:
             gains = switch_tables.mean_gains(on)
             shown = {what: _mean_of(list(of.values())) for what, of in gains.items()}
@@ -219,55 +199,20 @@ def of_held_norms(runs: held_norms.Runs) -> Iterator[Finding]:
     )
 
 
-def of_searches(found: Found) -> Iterator[Finding]:
+def of_searches(tunings: Mapping[str, search_tables.Tunings]) -> Iterator[Finding]:
     """Yield what a tuning with all trials comes to, LAWN's beside that of weight decay."""
     for search in searches.AS_HARD:
-        if ended := search_tables.ends(search, found):
-            first, *others = ended
+        if search.name in tunings:
+            first, *others = (ended := search_tables.ends(tunings[search.name]))
+            count = len(tunings[search.name].part.searches)
             for space in others:
                 yield Finding(
                     f"{ended[space].what}, {search.what}: {space}, {search.trials} trials",
                     ended[space].score,
                     f"{first}: {ended[first].score}; {space} ends ahead in {ended[space].ahead}",
-                    _searches(search, found),
+                    f"{count} search{'es' if count > 1 else ''}",
                     "Tuned as hard",
                 )
-    for search in searches.ALL:
-        if ended := search_tables.ends(search, found):
-            automatic = "Adam-LAWN, automatic"
-            ranks = [f"{space}: {end.rank}" for space, end in ended.items() if space != automatic]
-            yield Finding(
-                f"rank of {len(ended)} optimizers, {search.trials} trials each, {search.what}:"
-                f" {automatic}",
-                ended[automatic].rank,
-                "; ".join(ranks),
-                _searches(search, found),
-                "All optimizers, tuned alike",
-            )
-
-
-def _searches(search: Search, found: Found) -> str:
-    count = len(search_tables.done(search, found).searches)
-    return f"{count} search{'es' if count > 1 else ''}"
-
-
-def of_costs(found: Sequence[Record]) -> Iterator[Finding]:
-    """Yield what a constrained step takes beside Adam's, where that was measured."""
-    for goal in goals.GOALS:
-        if measured := goal.measured(found):
-            what = f"{goal.what}, on {goal.device.name}"
-            yield Finding(what, measured, f"to reach: {goal.reach}", "", "What was to be reached")
-    runs = goals.index([record for record in found if goals.CPU.has(record)])
-    for (name, batch_size), run in runs.items():
-        if batch_size and "adam_lawn" in run:
-            lawn, bare = run["adam_lawn"], run.get("adam_lawn, not projected")
-            yield Finding(
-                f"time of a training step to Adam's, {name} at batch {batch_size:,}, on a CPU",
-                optimizer_step.ratio(lawn),
-                f"without projections {optimizer_step.ratio(bare)}" if bare else "",
-                f"{lawn['windows']} windows",
-                "What a step costs",
-            )
 
 
 def _anchor(heading: str) -> str:

@@ -105,10 +105,14 @@ def _worst(
     return worst
 
 
-def _beyond_adam(lawn: Record, adam: Record) -> float:
+def _beyond_adam(temporary: str) -> Callable[[Record, Record], float]:
     """Return the temporary memory beyond Adam's, in largest leaves of float32."""
-    more = (lawn["temporary"] - adam["temporary"]) * lawn["parameters"]
-    return float(more / (4 * lawn["largest_leaf"]))
+
+    def beyond_adam(lawn: Record, adam: Record) -> float:
+        more = (lawn[temporary] - adam[temporary]) * lawn["parameters"]
+        return float(more / (4 * lawn["largest_leaf"]))
+
+    return beyond_adam
 
 
 def _time(name: str, batch_size: int = 0) -> Callable[[Sequence[Record]], str | None]:
@@ -199,13 +203,17 @@ def _of_images(
 _BYTES = _worst(lambda lawn, adam: lawn["bytes"] / adam["bytes"])
 _WORST_BYTES = "bytes of a step to Adam's, on the worst tree"
 _WORST_MEMORY = "temporary memory beyond Adam's, in largest leaves, on the worst tree"
+_MEMORY = _worst(_beyond_adam("temporary"))
+_IN_LOOP, _LOOP_MEMORY = f"{_WORST_MEMORY}, in a loop", _worst(_beyond_adam("temporary_in_loop"))
 _ONE = {10_000: 300}
 
 GOALS = (
     Goal(_WORST_BYTES, CPU, "2.00 or less", _BYTES, _OVERHEAD),
     Goal(_WORST_BYTES, COMPILED, "1.75 or less", _BYTES, _COMPILE),
-    Goal(_WORST_MEMORY, CPU, "1.00 or less", _worst(_beyond_adam), _OVERHEAD),
-    Goal(_WORST_MEMORY, COMPILED, "1.00 or less", _worst(_beyond_adam), _COMPILE),
+    Goal(_WORST_MEMORY, CPU, "1.00 or less", _MEMORY, _OVERHEAD),
+    Goal(_IN_LOOP, CPU, "1.00 or less", _LOOP_MEMORY, _OVERHEAD),
+    Goal(_WORST_MEMORY, COMPILED, "1.00 or less", _MEMORY, _COMPILE),
+    Goal(_IN_LOOP, GPU, "1.00 or less", _LOOP_MEMORY, _OVERHEAD),
     Goal("time of a step to Adam's: block", CPU, "2.50 or less", _time("block"), _OVERHEAD),
     Goal("time of a step to Adam's: block", GPU, "1.75 or less", _time("block"), _OVERHEAD),
     Goal("a step's share of copy bandwidth: block", GPU, "85% or more", _of_copy, _OVERHEAD),

@@ -65,13 +65,11 @@ class End(NamedTuple):
       what: the score in words.
       score: how much, with its range.
       ahead: how often it ends above the first space's.
-      rank: among all spaces, 1 is best.
     """
 
     what: str
     score: str
     ahead: str
-    rank: str
 
 
 def load() -> Found:
@@ -155,66 +153,75 @@ def ranks(simulated: Mapping[str, Simulated]) -> np.ndarray:
     return stats.rankdata(-ends, axis=0)
 
 
-def sections(found: Found) -> dict[str, str]:
+class Tunings(NamedTuple):
+    """Holds the simulated tunings of a search.
+
+    Attributes:
+      part: what of the search was run to its end.
+      runs: by space, those of each of the searches.
+      simulated: by space.
+    """
+
+    part: Done
+    runs: Mapping[str, list[list[Record]]]
+    simulated: Mapping[str, Simulated]
+
+
+def simulate_all(found: Found) -> dict[str, Tunings]:
+    """Return the tunings by the name of the search, of those that were run to their end."""
+    parts = {name: done(search, found) for name, search in SEARCHES.items()}
+    tunings = {}
+    for name, part in parts.items():
+        if part.searches:
+            runs, detail = runs_of(part, found), _detail(part.search)
+            tunings[name] = Tunings(part, runs, simulate(_scores(runs, detail), detail.near))
+    return tunings
+
+
+def sections(tunings: Mapping[str, Tunings]) -> dict[str, str]:
     """Return the tables by search, "" where none was run to its end."""
-    return {name: page(search, found) for name, search in SEARCHES.items()}
+    return {name: page(tunings[name]) if name in tunings else "" for name in SEARCHES}
 
 
-def page(search: Search, found: Found) -> str:
+def page(tunings: Tunings) -> str:
     """Return the pictures of a search, what they show, and its figures."""
-    part, detail = done(search, found), _detail(search)
-    if not part.searches:
-        return ""
-    runs = [run for trials in runs_of(part, found).values() for run in itertools.chain(*trials)]
-    simulated = simulate(_scores(part, found), detail.near)
+    search, detail, simulated = tunings.part.search, _detail(tunings.part.search), tunings.simulated
+    runs = [run for trials in tunings.runs.values() for run in itertools.chain(*trials)]
     budgets = [2**i for i in range(int(np.log2(search.trials)) + 1)]
     first, *_ = simulated
     rows = []
     for (space, of_space), rank in zip(simulated.items(), ranks(simulated), strict=True):
         shown = [_score(of_space, budget, detail) for budget in budgets]
         beside = "" if space == first else _ahead(of_space, simulated[first])
-        near = _range(100 * of_space.near, digits=0)
-        rows.append((space, *shown, _range(rank, digits=0), beside, near))
+        near, rank = _range(100 * of_space.near, digits=0), _range(rank, digits=0)
+        _, ranges = search.spaces[space]
+        rows.append((space, *shown, rank, beside, near, _ranges(ranges)))
     columns = (
         "tuned",
         *(f"{budget} trials" if budget > 1 else "1 trial" for budget in budgets),
         "rank",
         f"ahead of {first}",
         "settings near the best, %",
+        "drawn from",
     )
-    spaces = "; ".join(map(_space, part.search.spaces.items()))
     text = (
-        f"{detail.what} on test data, {search.what}, of the setting that is best on validation"
-        f" data: median of simulated tunings, with the range of the middle {BAND[1] - BAND[0]}%."
-        f" Searches: {len(part.searches)}, of {search.trials} settings each. {spaces}."
-        f" Rank: after all trials; 1 is best. Ahead: the share of tunings with all trials that end"
-        f" better than {first}'s. Near the best: within {detail.near:g} on test data."
-        f" {len(runs)} runs, {origin(runs)}."
+        f"{detail.what}, {search.what}. Searches: {len(tunings.part.searches)}, of {search.trials}"
+        f" settings each. Near the best: within {detail.near:g}. {len(runs)} runs, {origin(runs)}."
     )
-    slices = (
-        f"![{detail.what} by what is tuned](../docs/{search.name}-slices.png)\n\nEvery setting of"
-        " all searches, after the last epoch on test data, by each of its hyperparameters; the line"
-        " joins the best of each eighth of a range."
+    pictures = (
+        f"![{detail.what} by the number of trials](../docs/{search.name}.png)",
+        f"![{detail.what} by what is tuned](../docs/{search.name}-slices.png)",
     )
-    picture = f"![{detail.what} by the number of trials](../docs/{search.name}.png)"
-    return "\n\n".join([picture, text, tables.markdown(columns, rows), slices])
+    return "\n\n".join([text, tables.markdown(columns, rows), *pictures])
 
 
-def ends(search: Search, found: Found) -> dict[str, End]:
-    """Return what a tuning with all trials comes to, by space; nothing where none was run."""
-    part, detail = done(search, found), _detail(search)
-    if not part.searches:
-        return {}
-    simulated = simulate(_scores(part, found), detail.near)
+def ends(tunings: Tunings) -> dict[str, End]:
+    """Return what a tuning with all trials comes to, by space."""
+    search, detail, simulated = tunings.part.search, _detail(tunings.part.search), tunings.simulated
     first = next(iter(simulated.values()))
     return {
-        space: End(
-            detail.what,
-            _score(of_space, search.trials, detail),
-            _ahead(of_space, first),
-            _range(rank, digits=0),
-        )
-        for (space, of_space), rank in zip(simulated.items(), ranks(simulated), strict=True)
+        space: End(detail.what, _score(of, search.trials, detail), _ahead(of, first))
+        for space, of in simulated.items()
     }
 
 
@@ -225,9 +232,10 @@ def missing(found: Found) -> list[Missing]:
         lacking = done(search, found).lacking
         for count, spaces in tables.group(lacking, lacking.__getitem__).items():
             who = f"all {len(spaces)}" if len(spaces) == len(search.spaces) else ", ".join(spaces)
+            lacks = f"{count} of {search.searches} searches missing"
             entries.append(
                 Missing(
-                    f"tuned alike, {search.what}: {who}, {count} of {search.searches} searches",
+                    f"tuned alike, {search.what}: {who}, {lacks}",
                     "",
                     f"python -m benchmarks.paper.sweep --study {name} --data-dir DIR",
                 )
@@ -235,17 +243,13 @@ def missing(found: Found) -> list[Missing]:
     return entries
 
 
-def draw(folder: Path, found: Found) -> None:
+def draw(folder: Path, tunings: Mapping[str, Tunings], found: Found) -> None:
     """Draw the score of the chosen setting against the number of trials, and by what is tuned."""
-    for name, search in SEARCHES.items():
-        part = done(search, found)
-        if not part.searches:
-            continue
+    for name, (part, _, simulated) in tunings.items():
+        search, detail = part.search, _detail(part.search)
         with mpl.rc_context(LOOK):
             figure = Figure(figsize=(4.8, 4), layout="constrained")
             axes = figure.subplots()
-            detail = _detail(search)
-            simulated = simulate(_scores(part, found), detail.near)
             looks = zip(styles(len(simulated)), simulated.items(), strict=True)
             for (color, style), (space, of_space) in looks:
                 x, best = np.arange(1, search.trials + 1), detail.sign * of_space.best
@@ -258,7 +262,7 @@ def draw(folder: Path, found: Found) -> None:
             axes.set(xlabel="settings tried", ylabel=f"{detail.what}, test data")
             figure.legend(loc="outside lower center", ncols=3, frameon=False)
             figure.savefig(folder / f"{name}.png", dpi=160)
-        by_space = search_slices.slices(part.search, found, test_score(search))
+        by_space = search_slices.slices(search, found, test_score(search))
         search_slices.draw_slices(folder / f"{name}-slices.png", by_space, detail.what)
 
 
@@ -270,12 +274,11 @@ def runs_of(part: Done, found: Found) -> dict[str, list[list[Record]]]:
     return {space: [trials(space, i) for i in part.searches] for space in part.search.spaces}
 
 
-def _scores(part: Done, found: Found) -> dict[str, Scores]:
+def _scores(runs: Mapping[str, list[list[Record]]], detail: studies.Detail) -> dict[str, Scores]:
     """Return what the trials of each space score."""
-    read = _detail(part.search).read
     scores = {}
-    for space, searches in runs_of(part, found).items():
-        pairs = [[read(run) for run in trials] for trials in searches]
+    for space, searches in runs.items():
+        pairs = [[detail.read(run) for run in trials] for trials in searches]
         halves = ([[pair[half] for pair in trials] for trials in pairs] for half in (0, 1))
         scores[space] = Scores(*map(np.array, halves))
     return scores
@@ -314,10 +317,8 @@ def _range(values: np.ndarray, digits: int = 1) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _space(item: tuple[str, tuple]) -> str:
+def _ranges(ranges: studies.Space) -> str:
     """Say what is drawn from where."""
-    space, (_, ranges) = item
-    drawn = ", ".join(
+    return ", ".join(
         f"{name.replace('_', ' ')} {low:g} to {high:g}" for name, (low, high) in ranges.items()
     )
-    return f"{space}: {drawn}"

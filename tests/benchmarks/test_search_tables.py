@@ -85,8 +85,8 @@ def test_an_optimizer_that_is_yet_to_be_run_hides_none_of_the_others():
     assert part.searches == (0, 1)
     assert {*search.spaces} - {*part.search.spaces} == {"AdamP", "CPR"}
     entries = [entry.what for entry in search_tables.missing(found) if search.what in entry.what]
-    assert entries[0].endswith("AdamP, 1 of 2 searches")
-    assert entries[1].endswith("CPR, 2 of 2 searches")
+    assert entries[0].endswith("AdamP, 1 of 2 searches missing")
+    assert entries[1].endswith("CPR, 2 of 2 searches missing")
     assert search_tables.done(search, {}).searches == ()
 
 

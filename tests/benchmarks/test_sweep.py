@@ -308,13 +308,17 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
     of_tuning = [
         100 * r["final"]["hr_at_10"]
         for r in found.values()
-        if r["seed"] > 3 and r["config"]["free_epochs"] != "auto"
+        if r["seed"] > 3 and r["config"]["free_epochs"] != studies.AUTOMATIC
     ]
     assert tuning == f"{max(of_tuning):.2f}"
-    assert automatic[:2] == ("Adam-LAWN", "at_median_margin, 2 settings")
+    assert automatic[:2] == ("Adam-LAWN", "at_flattening, 2 settings")
     assert automatic[5].startswith("peak 0.0")
     assert "," not in automatic[5]
-    of_fixed = [r for r in found.values() if r["seed"] < 3 and r["config"]["free_epochs"] != "auto"]
+    of_fixed = [
+        r
+        for r in found.values()
+        if r["seed"] < 3 and r["config"]["free_epochs"] != studies.AUTOMATIC
+    ]
     final = 100 * np.array([r["final"]["hr_at_10"] for r in of_fixed])
     assert last.startswith(f"{final.mean():.2f} ± ")
     assert float(best.split()[0]) >= float(last.split()[0])
@@ -354,7 +358,7 @@ def test_fewer_epochs_to_tune_cut_warm_up_and_free_phase_alike():
             share = getattr(run, name) / run.epochs
             assert share == pytest.approx(getattr(setting, name) / setting.epochs)
     (adam, *_) = study.grids("adam")["the wide set"]
-    assert study.tried(adam).free_epochs == "auto"
+    assert study.tried(adam).free_epochs == studies.AUTOMATIC
 
 
 @pytest.mark.slow
@@ -383,7 +387,7 @@ def test_images_are_tuned_on_training_images_that_are_held_out(tmp_path, monkeyp
     )
     sweep.main(config)
     tuned, automatic = records.read_records(config.records / "tuning.jsonl")
-    assert automatic["config"]["free_epochs"] == "auto"
+    assert automatic["config"]["free_epochs"] == "flattening"
     reported = records.read_records(config.records / "reported.jsonl")
     assert (tuned["config"]["epochs"], tuned["config"]["validation_images"]) == (1, 60)
     for record in reported:

@@ -1,0 +1,43 @@
+"""Compares AdamW with Adam's eps and with Adam-LAWN's, setting by setting."""
+
+import dataclasses
+
+import numpy as np
+
+from benchmarks.paper.searches import LAWNS_EPS
+from benchmarks.paper.studies import identity
+from benchmarks.report.missing import Missing
+from benchmarks.report.provenance import provenance
+from benchmarks.report.search_tables import done, test_score
+from benchmarks.report.study_tables import Found
+from examples.results import tables
+
+
+def text(found: Found) -> str:
+    """Say by how much the scores of AdamW change; "" where they are not known."""
+    part = done(LAWNS_EPS, found)
+    score = test_score(LAWNS_EPS)
+    runs, differences = [], []
+    for search in part.searches:
+        for space in part.search.spaces:
+            for setting in LAWNS_EPS.settings(space, search):
+                with_adams = dataclasses.replace(setting, adam_eps=1e-8)
+                pair = [found[identity(run.config())] for run in (setting, with_adams)]
+                lawns, adams = map(score, pair)
+                runs += pair
+                differences.append(lawns - adams)
+    if not runs:
+        return ""
+    return (
+        f"With an eps of 1e-6 in place of 1e-8 AdamW's HR@10 changes by"
+        f" {tables.mean_and_error(np.array(differences), digits=2)} points: mean ± standard error"
+        f" of {len(differences)} settings, {LAWNS_EPS.what}. {provenance(runs)}."
+    )
+
+
+def missing(found: Found) -> list[Missing]:
+    """Return what was not run."""
+    if done(LAWNS_EPS, found).searches:
+        return []
+    command = f"python -m benchmarks.paper.sweep --study {LAWNS_EPS.name} --data-dir DIR"
+    return [Missing(f"what eps does: {LAWNS_EPS.what}", "", command)]
