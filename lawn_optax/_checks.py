@@ -84,7 +84,7 @@ def check_rate(name: str, value: optax.ScalarOrSchedule) -> None:
     _check_constant(name, value, math.isfinite, "must be finite, such as 1e-3")
 
 
-def plain(value: Any) -> Any:
+def to_python(value: Any) -> Any:
     """Return a number of NumPy's as a Python one, which leaves the dtypes of updates alone."""
     scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
     return value.item() if scalar else value
@@ -127,8 +127,8 @@ def check_adam(learning_rate: optax.ScalarOrSchedule, b1: Any, b2: Any, eps: Any
     check_not_negative("eps", eps, 1e-6)
 
 
-def steps(name: str, value: Any, least: int = 0) -> int | jax.Array:
-    """Return a number of steps: an integer of at least `least`, or a traced int32 scalar."""
+def check_steps(name: str, value: Any, least: int = 0) -> int | jax.Array:
+    """Return an integer of at least `least`, or a traced int32 scalar; refuse what is neither."""
     if getattr(value, "ndim", 0):
         raise ValueError(f"{name} has shape {value.shape}: give a scalar; jax.vmap runs a grid.")
     if isinstance(value, jax.core.Tracer):
@@ -149,8 +149,8 @@ def steps(name: str, value: Any, least: int = 0) -> int | jax.Array:
     return min(value, jnp.iinfo(jnp.int32).max)
 
 
-def number(name: str, value: Any) -> float:
-    """Return a real number as a Python float."""
+def check_number(name: str, value: Any) -> float:
+    """Return a real number as a Python float, or refuse what is none."""
     try:
         if isinstance(value, (bool, str)):
             raise TypeError

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lawn_optax._checks import check_scalar, number
+from lawn_optax._checks import check_number, check_scalar
 from lawn_optax._geometry import safe_divide
 from lawn_optax._switches import Switch, running_average
 
@@ -264,7 +264,7 @@ def _switch(init: Callable, update: Callable, marked: Callable[[Any], jax.Array]
 
 def _check_ratios(ratio: float, mark_ratio: float) -> tuple[float, float]:
     """Return both as numbers, or refuse them."""
-    ratio, mark_ratio = number("ratio", ratio), number("mark_ratio", mark_ratio)
+    ratio, mark_ratio = check_number("ratio", ratio), check_number("mark_ratio", mark_ratio)
     if not 1 < ratio < math.inf:
         raise ValueError(f"ratio={ratio} must be above 1 and finite, such as 1.25.")
     if not 1 <= mark_ratio <= ratio:

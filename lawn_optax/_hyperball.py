@@ -15,7 +15,7 @@ from lawn_optax._checks import (
     check_rate,
     check_target_scale,
     check_update,
-    plain,
+    to_python,
 )
 from lawn_optax._paths import leaves_by_path, replace_leaves
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, Selection, StackedOrFn
@@ -92,7 +92,7 @@ def hyperball(
     References:
       `Hyperball Optimization <https://arxiv.org/abs/2606.16899>`_.
     """
-    learning_rate = plain(learning_rate)
+    learning_rate = to_python(learning_rate)
     inner = check_inner(inner, "optax.scale_by_adam(), without a learning rate")
     inner = optax.with_extra_args_support(inner)
     check_rate("learning_rate", learning_rate)

@@ -19,9 +19,9 @@ from lawn_optax._checks import (
     check_inner,
     check_not_negative,
     check_rate,
+    check_steps,
     check_update,
-    plain,
-    steps,
+    to_python,
 )
 from lawn_optax._groups import EMBEDDING, HEAD, MATRIX, OTHER, LabelsOrFn, label_leaves
 from lawn_optax._hyperball import hyperball
@@ -115,7 +115,7 @@ def adam_h(
       the matrices) and of `modded-nanogpt <https://github.com/KellerJordan/modded-nanogpt>`_, track
       3 (one each for embeddings, head and the rest).
     """
-    b1, b2, eps = map(plain, (b1, b2, eps))
+    b1, b2, eps = map(to_python, (b1, b2, eps))
     check_adam(learning_rate, b1, b2, eps)
     return _partition(
         "adam_h",
@@ -222,11 +222,11 @@ def muon_h(
       `Hyperball Optimization <https://arxiv.org/abs/2606.16899>`_;
       `Muon <https://kellerjordan.github.io/posts/muon/>`_.
     """
-    beta, ns_eps, b1, b2, eps = map(plain, (beta, ns_eps, b1, b2, eps))
+    beta, ns_eps, b1, b2, eps = map(to_python, (beta, ns_eps, b1, b2, eps))
     check_adam(learning_rate, b1, b2, eps)
     check_decay_rate("beta", beta, 0.95)
     check_not_negative("ns_eps", ns_eps, 1e-8)
-    steps("ns_steps", ns_steps, least=1)
+    check_steps("ns_steps", ns_steps, least=1)
     direction = optax.chain(
         optax.trace(beta, nesterov=nesterov),
         orthogonalize(
@@ -264,7 +264,7 @@ def _partition(
     **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Make the partition: matrices by Hyperball around `direction`, the rest by `adam`."""
-    rate, adam_rate, embedding_rate, head_rate = map(plain, rates)
+    rate, adam_rate, embedding_rate, head_rate = map(to_python, rates)
     embedding_rate = adam_rate if embedding_rate is None else embedding_rate
     head_rate = adam_rate if head_rate is None else head_rate
     check_rate("adam_learning_rate", adam_rate)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._checks import check_decay_rate, number, steps
+from lawn_optax._checks import check_decay_rate, check_number, check_steps
 from lawn_optax._switches import Switch, running_average
 
 
@@ -73,11 +73,11 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, which proposes
       such a switch as future work.
     """
-    threshold, decay = number("threshold", threshold), number("decay", decay)
+    threshold, decay = check_number("threshold", threshold), check_number("decay", decay)
     if not math.isfinite(threshold):
         raise ValueError(f"threshold={threshold} must be finite: a margin in logits, such as 2.5.")
     check_decay_rate("decay", decay)
-    free_steps = steps("min_steps", min_steps)
+    free_steps = check_steps("min_steps", min_steps)
 
     def init() -> MedianMarginState:
         return MedianMarginState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32))
@@ -164,7 +164,7 @@ def hold_median_margin(
       3.00
     """
     threshold, decay, rate, least_scale = map(
-        number,
+        check_number,
         ("threshold", "decay", "rate", "least_scale"),
         (threshold, decay, rate, least_scale),
     )

@@ -14,7 +14,7 @@ from lawn_optax._checks import (
     check_decay_rate,
     check_not_negative,
     check_rate,
-    plain,
+    to_python,
 )
 from lawn_optax._lawn import lawn
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, StackedOrFn
@@ -70,7 +70,7 @@ def adam_lawn(
     References:
       Algorithm 1 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    learning_rate, b1, b2, eps = map(plain, (learning_rate, b1, b2, eps))
+    learning_rate, b1, b2, eps = map(to_python, (learning_rate, b1, b2, eps))
     check_adam(learning_rate, b1, b2, eps)
     return lawn(
         optax.adam(learning_rate, b1=b1, b2=b2, eps=eps),
@@ -143,7 +143,7 @@ def lamb_lawn(
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, section 4;
       `Large Batch Optimization for Deep Learning <https://arxiv.org/abs/1904.00962>`_.
     """
-    learning_rate, b1, b2, eps = map(plain, (learning_rate, b1, b2, eps))
+    learning_rate, b1, b2, eps = map(to_python, (learning_rate, b1, b2, eps))
     check_adam(learning_rate, b1, b2, eps)
     selection = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
     return lawn(
@@ -209,7 +209,7 @@ def sgd_lawn(
     References:
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, section 3.
     """
-    learning_rate, momentum = plain(learning_rate), plain(momentum)
+    learning_rate, momentum = to_python(learning_rate), to_python(momentum)
     check_rate("learning_rate", learning_rate)
     if momentum is not None:
         check_decay_rate("momentum", momentum)
@@ -270,12 +270,12 @@ def lamb_plus(
       Appendix B.3.3 of
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    learning_rate, b1, b2, eps = map(plain, (learning_rate, b1, b2, eps))
+    learning_rate, b1, b2, eps = map(to_python, (learning_rate, b1, b2, eps))
     check_adam(learning_rate, b1, b2, eps)
     check_not_negative("weight_decay", weight_decay)
     return optax.chain(
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        optax.add_decayed_weights(plain(weight_decay), mask),
+        optax.add_decayed_weights(to_python(weight_decay), mask),
         scale_by_capped_trust_ratio(max_ratio, stacked=stacked),
         optax.scale_by_learning_rate(learning_rate),
     )

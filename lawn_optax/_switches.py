@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lawn_optax._checks import number, steps
+from lawn_optax._checks import check_number, check_steps
 
 
 class Switch(NamedTuple):
@@ -102,7 +102,7 @@ def at_epoch(
     References:
       Section 3 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    per_epoch = steps("steps_per_epoch", steps_per_epoch, least=1)
+    per_epoch = check_steps("steps_per_epoch", steps_per_epoch, least=1)
     if norms_of is not None and not isinstance(norms_of, Switch):
         norms_of = _to_steps("norms_of", norms_of, per_epoch)
     return _at_step("epochs", _to_steps("epochs", epochs, per_epoch), norms_of)
@@ -112,7 +112,7 @@ def _to_steps(name: str, epochs: Any, per_epoch: int | jax.Array) -> int | jax.A
     """Return a number of epochs as the nearest number of steps."""
     if isinstance(epochs, jax.core.Tracer) or isinstance(per_epoch, jax.core.Tracer):
         return jnp.round(epochs * per_epoch).astype(jnp.int32)
-    epochs = number(name, epochs)
+    epochs = check_number(name, epochs)
     if not 0 <= epochs < math.inf:
         raise ValueError(
             f"{name}={epochs} must be finite and at least 0; 0 constrains from the initial weights."
@@ -136,7 +136,7 @@ class NormsOfState(NamedTuple):
 
 def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
     """Constrain from update `n` on; `name` is what messages call it."""
-    first = steps(name, n)
+    first = check_steps(name, n)
     if norms_of is None:
         return Switch(lambda: (), lambda count, state, extra_args: (count >= first, state))
     _check_order(name, first, norms_of)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._checks import check_positive, steps
+from lawn_optax._checks import check_positive, check_steps
 from lawn_optax._geometry import resize
 from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
 
@@ -105,7 +105,7 @@ def scale_to_margin(
       so with a factor of 0.2, set by hand.
     """
     check_positive("threshold", threshold, "2.5")
-    steps("iterations", iterations, least=1)
+    check_steps("iterations", iterations, least=1)
     norms = Selection(mask, axes, stacked).spheres(params).norms(params)
 
     def scaled(log_factor: jax.Array) -> optax.Params:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._checks import check_update, number, steps
+from lawn_optax._checks import check_number, check_steps, check_update
 from lawn_optax._spheres import upcast
 
 ROUNDING = 1e-6  # Relative, of a sum of squares in float32: what has changed by less has not.
@@ -79,12 +79,12 @@ def abel(
       `How to decay your learning rate <https://arxiv.org/abs/2103.12682>`_, section 3; appendix A
       for the averages.
     """
-    steps("steps_per_epoch", steps_per_epoch, least=1)
-    steps("average_epochs", average_epochs, least=1)
-    if not 0 < number("decay_factor", decay_factor) < 1:
+    check_steps("steps_per_epoch", steps_per_epoch, least=1)
+    check_steps("average_epochs", average_epochs, least=1)
+    if not 0 < check_number("decay_factor", decay_factor) < 1:
         raise ValueError(f"decay_factor={decay_factor} must be between 0 and 1, such as 0.1.")
     if last_decay_step is not None:
-        steps("last_decay_step", last_decay_step)
+        check_steps("last_decay_step", last_decay_step)
 
     def init(params: optax.Params) -> AbelState:
         del params

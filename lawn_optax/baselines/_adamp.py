@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from lawn_optax._checks import check_adam, check_not_negative, check_update, plain
+from lawn_optax._checks import check_adam, check_not_negative, check_update, to_python
 from lawn_optax._geometry import decay, project, safe_divide, safe_sqrt
 from lawn_optax._paths import leaves_by_path, replace_leaves
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, Selection, StackedOrFn
@@ -75,7 +75,7 @@ def adamp(
     References:
       Algorithm 2 and section 3 of `AdamP <https://arxiv.org/abs/2006.08217>`_.
     """
-    b1, b2, eps = map(plain, (b1, b2, eps))
+    b1, b2, eps = map(to_python, (b1, b2, eps))
     check_adam(learning_rate, b1, b2, eps)
     constants = {"weight_decay": weight_decay, "delta": delta, "wd_ratio": wd_ratio}
     for name, constant in constants.items():
@@ -115,7 +115,7 @@ def adamp(
     checked = check_update("adamp", update)
     return optax.chain(
         optax.GradientTransformationExtraArgs(init, checked),
-        optax.scale_by_learning_rate(plain(learning_rate)),
+        optax.scale_by_learning_rate(to_python(learning_rate)),
     )
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from lawn_optax._checks import check_positive, check_update, steps
+from lawn_optax._checks import check_positive, check_steps, check_update
 from lawn_optax._geometry import shrink
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Norms, Products
@@ -91,8 +91,8 @@ def cpr(
       :math:`\mu / n` as its authors' `code <https://github.com/automl/CPR>`_ has them.
     """
     if start is not None:
-        steps("start", start)
-    steps("measure_every", measure_every, least=1)
+        check_steps("start", start)
+    check_steps("measure_every", measure_every, least=1)
     check_positive("factor", factor)
     check_positive("update_rate", update_rate)
     selection = Selection(mask, axes, stacked, axis_name)
