@@ -44,7 +44,7 @@ def test_the_guide_explains_every_name_of_a_report():
 
 def test_a_newcomer_reads_the_readme_in_minutes():
     prose = re.sub(
-        r"```.*?```|<!-- (\w+) -->.*?<!-- /\1 -->",
+        r"```.*?```|<!-- ([\w-]+) -->.*?<!-- /\1 -->",
         "",
         (ROOT / "README.md").read_text(encoding="utf-8"),
         flags=re.DOTALL,
