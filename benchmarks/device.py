@@ -291,7 +291,7 @@ def load(run: Any) -> Any:
         return ncf.load(run)
     split = read_cifar10(run.data_dir or Path())
     return classification.make_task(
-        split, batch_size=run.batch_size, degrees=run.degrees, **run.network()
+        split, batch_size=run.batch_size, degrees=run.degrees, **run.of_task()
     )
 
 

@@ -90,7 +90,7 @@ def make_task(config: Config) -> classification.Classification:
         images,
         batch_size=config.batch_size,
         degrees=config.degrees,
-        **config.network(),
+        **config.of_task(),
     )
 
 

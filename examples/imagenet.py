@@ -136,7 +136,7 @@ def make_source(config: Config) -> tuple[streamed.Streamed, stream.Stream | stre
     updates = count // config.batch_size
     steps = updates * config.accumulate
     rounds = files.cut(steps, config.images_in_step, config.steps_at_once, held_out)
-    task = streamed.make_task(classes=classes, steps_per_epoch=updates, **config.network())
+    task = streamed.Streamed(classes=classes, steps_per_epoch=updates, **config.of_task())
     if dataset is None:
         return task, stream.Generated(task, rounds, size=config.image_size)
     return task, stream.Stream(

@@ -14,15 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from examples import training
 from examples.results import plots, records, tables
 from examples.tasks import identifiers
 from examples.training import command, distributed
-from examples.training.options import Options, RunOptions, in_order_of_use
+from examples.training.options import Hyperparameters, Options, RunOptions, in_order_of_use
 
 GRID = ("epochs", "learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
@@ -138,9 +136,7 @@ def try_out(
     # As many at once as there are seeds to report, so that both share one compiled program.
     for done in range(0, len(runs), config.seeds):
         options, of_runs = zip(*runs[done : done + config.seeds], strict=True)
-        hyperparameters = jax.tree.map(
-            lambda *x: jnp.array(x), *(o.hyperparameters() for o in options)
-        )
+        hyperparameters = Hyperparameters.stack(option.hyperparameters() for option in options)
         title = f"tuning {options[0].optimizer}, {done} of {len(runs)} runs done"
         result = training.train(
             task,

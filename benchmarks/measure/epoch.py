@@ -38,7 +38,7 @@ from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command
 from examples.training.optimizers import make_optimizer
-from examples.training.options import WITH_SWITCH, Hyperparameters, OptimizerName
+from examples.training.options import WITH_SWITCH, OptimizerName
 
 COLUMNS = (
     *("dataset", "batch size", "optimizer", "seeds", "s an epoch", "of CPU time", "first epoch"),
@@ -118,7 +118,7 @@ class Epochs:
     def __init__(self, task: ranking.Ranking, run: ncf.Config):
         static, hyperparameters = (
             run.static_options(task.steps_per_epoch),
-            _spread(run.hyperparameters(), run.seeds),
+            run.hyperparameters().per_run(run.seeds),
         )
         self._train = lambda state: training.train_epoch(task, static, hyperparameters, state)
         self._evaluate = lambda state: training.evaluate(task, state.params, state.rest)
@@ -225,11 +225,6 @@ def table(found: Sequence[records.Record]) -> str:
 
 def _of_tables(path: Sequence[Any], _: Any) -> bool:
     return path[0] in ("users", "items")
-
-
-def _spread(hyperparameters: Hyperparameters, runs: int) -> Hyperparameters:
-    """Return arrays `(runs,)` of them."""
-    return jax.tree.map(lambda x: jnp.full(runs, x, jnp.float32), hyperparameters)
 
 
 def _seconds(step: Callable[[], Any]) -> float:

@@ -34,7 +34,7 @@ from benchmarks.tools.timing import interleave, machine
 from examples import cifar, training
 from examples.results import records, tables
 from examples.tasks.images import ModelName, classification, data
-from examples.tasks.images.models import MODELS
+from examples.tasks.images.models import MODELS, Network
 from examples.training import command
 from examples.training.options import OptimizerName
 
@@ -121,7 +121,7 @@ class EpochProgram:
 
     def __init__(self, task: classification.Classification, run: cifar.Config):
         static = run.static_options(task.steps_per_epoch)
-        hyperparameters = jax.tree.map(lambda x: jnp.full(1, x, jnp.float32), run.hyperparameters())
+        hyperparameters = run.hyperparameters().per_run(1)
         self.state = training.init(task, static, hyperparameters, jnp.zeros(1, jnp.int32))
         begun = time.perf_counter()
         compiled = training.train_epoch.lower(task, static, hyperparameters, self.state).compile()
@@ -195,12 +195,7 @@ def make_task(
         data.Split(images, held_out, work.classes),
         batch_size=batch_size,
         degrees=0.0,
-        model=model,
-        width=config.width,
-        dtype=config.dtype,
-        gamma=0.0,
-        label_smoothing=0.0,
-        bounded_weight_norm=False,
+        network=Network(model=model, width=config.width, dtype=config.dtype),
     )
 
 

@@ -88,7 +88,7 @@ def experiment(task: Any, base: ncf.Config, epoch: int) -> list[tuple[ncf.Config
 
 def factor_to_margin(task: Any, state: training.State, seed: int) -> float:
     """Return the factor on all norms that makes the median margin of some batches `THRESHOLD`."""
-    structure = nnx.graphdef(nnx.eval_shape(lambda: task.model(nnx.Rngs(0))))
+    structure = training.model_structure(task)
     params, rest = jax.tree.map(lambda x: x[0], (state.params, state.rest))
     batches = jax.tree.map(lambda x: x[:BATCHES], task.batches(jax.random.key(seed)))
 

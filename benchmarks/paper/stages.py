@@ -9,7 +9,6 @@ import numpy as np
 import tqdm
 
 from examples import ncf, training
-from examples.training.options import Hyperparameters
 
 CURVES = ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50")
 
@@ -17,7 +16,8 @@ CURVES = ("hr_at_10", "ndcg_at_10", "train_loss", "margin_p50")
 def begin(task: training.Task, run: ncf.Config, epochs: int, title: str) -> training.Result:
     """Train the first epochs of a run."""
     static = run.static_options(task.steps_per_epoch)
-    state = training.init(task, static, _per_run(run), jnp.asarray(run.all_seeds))
+    hyperparameters = run.hyperparameters().per_run(run.seeds)
+    state = training.init(task, static, hyperparameters, jnp.asarray(run.all_seeds))
     return _train(task, run, state, range(epochs), title)
 
 
@@ -45,14 +45,10 @@ def _train(
 ) -> training.Result:
     """Train from a state, which is used up, for some epochs."""
     static = run.static_options(task.steps_per_epoch)
+    hyperparameters = run.hyperparameters().per_run(run.seeds)
     start, rows = time.perf_counter(), []
     for _ in tqdm.tqdm(epochs, desc=title, leave=False):
-        state, metrics = training.train_epoch(task, static, _per_run(run), state)
+        state, metrics = training.train_epoch(task, static, hyperparameters, state)
         rows.append(jax.device_get(metrics | training.evaluate(task, state.params, state.rest)))
     curve = {name: np.stack([row[name] for row in rows], axis=1) for name in CURVES}
     return training.Result(state, curve, time.perf_counter() - start)
-
-
-def _per_run(run: ncf.Config) -> Hyperparameters:
-    """Return the hyperparameters of the run's seeds, as arrays."""
-    return jax.tree.map(lambda x: jnp.full(run.seeds, x, jnp.float32), run.hyperparameters())

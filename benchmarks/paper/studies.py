@@ -25,7 +25,7 @@ from benchmarks.tools.records import read_bits
 from examples import cifar, imagenet, lm, ncf, small, training
 from examples.results import records
 from examples.tasks import labelled
-from examples.tasks.images import classification, data
+from examples.tasks.images import data
 from examples.tasks.recommendation import ranking
 from examples.tasks.text import task as text
 from examples.training.options import (
@@ -135,7 +135,7 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
         "accuracy",
         ("nll", -1),
         IMAGE_CURVES,
-        of_run=lambda task, run: (classification.with_network(task, **run.network()), None),
+        of_run=lambda task, run: (dataclasses.replace(task, **run.of_task()), None),
     ),
     imagenet.Config: Example(
         lambda config: imagenet.make_source(config)[0],
@@ -289,6 +289,10 @@ class Range(NamedTuple):
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """Return the range in words."""
+        return f"{self.low:g} to {self.high:g}"
+
     def at(self, share: float) -> float:
         """Return the number that a share of the range lies below, to three digits."""
         return self._rounded(self.low * (self.high / self.low) ** share)
@@ -309,6 +313,10 @@ class Choice(NamedTuple):
     """Says which values a hyperparameter is drawn from, each as often."""
 
     values: tuple[float, ...]
+
+    def __str__(self) -> str:
+        """Return the values in words."""
+        return " or ".join(f"{value:g}" for value in self.values)
 
     def at(self, share: float) -> float:
         """Return the value that a share of them lies before."""

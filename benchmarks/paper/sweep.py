@@ -19,7 +19,6 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optuna
 from optuna.storages import journal
@@ -40,7 +39,7 @@ from examples import training
 from examples.results import norms, records, tables
 from examples.training import command
 from examples.training.checkpoints import checksum
-from examples.training.options import OptimizerName
+from examples.training.options import Hyperparameters, OptimizerName
 
 COMPARISONS = {
     **comparisons.COMPARISONS,
@@ -215,9 +214,7 @@ def train(
     data_dir: Path | None = None,
 ) -> None:
     """Do runs side by side, and append those that no other process has done meanwhile."""
-    hyperparameters = jax.tree.map(
-        lambda *x: jnp.array(x), *(run.hyperparameters() for run in runs)
-    )
+    hyperparameters = Hyperparameters.stack(run.hyperparameters() for run in runs)
     seeds = [run.first_seed for run in runs]
     title = f"{path.stem}: {describe(runs)}"
     task, source = study.example.of_run(task, studies.with_files(runs[0], data_dir))

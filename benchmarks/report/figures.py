@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from benchmarks.paper import attenuation, studies
 from benchmarks.paper.catalog import WIDE
@@ -21,7 +19,7 @@ from benchmarks.report.provenance import provenance
 from benchmarks.report.study_tables import PAPERS_FIVE, SECTIONS, Found, Section, Table
 from benchmarks.tools.records import NOT_YET_RUN
 from examples.results import records, tables
-from examples.results.plots import LOOK, STYLES
+from examples.results.plots import STYLES, legend_below, picture
 from examples.training.options import OptimizerName
 
 SCORES = {"hr_at_10": "HR@10", "accuracy": "Test accuracy"}
@@ -157,8 +155,7 @@ def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> N
         return
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(max(3.2 * columns, 6), 3 * rows + 0.5), layout="constrained")
+    with picture(path, max(3.2 * columns, 6), 3 * rows + 0.5) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         legend: dict[str, Any] = {}
         for axes in grid.flat[len(panels) :]:
@@ -176,7 +173,7 @@ def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> N
             _crop(axes, within)
         for axes in grid[:, 0]:
             axes.set_ylabel(f"{ylabel} (%)")
-        _finish(figure, path, legend)
+        legend_below(figure, legend, len(legend))
 
 
 def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
@@ -186,8 +183,7 @@ def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
     rate_of = lambda run: run["config"]["learning_rate"]
     by_rate = tables.group(sorted(runs, key=rate_of), rate_of)
     names = {"hr_at_10": "HR@10 (%)", "margin_p50": "median training margin"}
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(max(3.6 * len(by_rate), 5), 5), layout="constrained")
+    with picture(path, max(3.6 * len(by_rate), 5), 5) as figure:
         grid = figure.subplots(2, len(by_rate), squeeze=False, sharex=True, sharey="row")
         legend: dict[str, Any] = {}
         for column, (rate, found) in zip(grid.T, by_rate.items(), strict=True):
@@ -197,7 +193,7 @@ def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
             column[-1].set_xlabel("epoch")
         for axes, label in zip(grid[:, 0], names.values(), strict=True):
             axes.set_ylabel(label)
-        _finish(figure, path, legend)
+        legend_below(figure, legend, len(legend))
 
 
 def caption_batch_sizes(
@@ -348,12 +344,3 @@ def _errors(values: np.ndarray) -> np.ndarray:
     if len(values) < 2:
         return np.zeros(values.shape[1:])
     return values.std(axis=0, ddof=1) / np.sqrt(len(values))
-
-
-def _finish(figure: Figure, path: Path, legend: Mapping[str, Any]) -> None:
-    """Put the legend below, then write the file."""
-    columns = min(len(legend), int(figure.get_figwidth() // 2.7))
-    place: Any = {"loc": "outside lower center", "ncols": columns, "frameon": False}
-    figure.legend(legend.values(), legend.keys(), **place)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160)

@@ -18,7 +18,7 @@ from benchmarks.report.missing import Missing
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import tables
-from examples.results.plots import LOOK
+from examples.results.plots import picture
 from examples.results.records import Record
 
 
@@ -114,13 +114,10 @@ def draw(path: Path, runs: Runs) -> None:
     """Draw the plane as a heat map, and the score against the factor on the norms."""
     if not runs:
         return
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(8, 3.6), layout="constrained")
+    with picture(path, 8, 3.6) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
         _heat_map(figure, left, runs)
         _by_factor(right, runs)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=160)
 
 
 def _heat_map(figure: Figure, axes: Axes, runs: Runs) -> None:

@@ -9,15 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from benchmarks.paper import studies
 from benchmarks.paper.studies import Choice, Linear, Range, Search
-from examples.results.plots import LOOK, styles
+from examples.results.plots import labelled, legend_below, picture, styles
 from examples.results.records import Record
 
 BUCKETS = 8
@@ -96,8 +94,7 @@ def draw_slices(path: Path, by_space: Mapping[str, Sequence[Slice]], label: str)
       label: what the score is called; losses are drawn turned round, and written as they are.
     """
     columns = max(map(len, by_space.values()))
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(2.2 * columns, 2.2 * len(by_space)), layout="constrained")
+    with picture(path, 2.2 * columns, 2.2 * len(by_space)) as figure:
         grid = figure.subplots(len(by_space), columns, squeeze=False, sharey=True)
         for (space, panels), row in zip(by_space.items(), grid, strict=True):
             for axes, of in zip(row, panels, strict=False):
@@ -106,22 +103,19 @@ def draw_slices(path: Path, by_space: Mapping[str, Sequence[Slice]], label: str)
                 axes.set_visible(False)
             row[0].set(title=space, ylabel=label)
             row[0].yaxis.set_major_formatter(lambda y, _: f"{abs(y):g}")
-        _save(figure, path)
 
 
 def draw_share_reaching(path: Path, by_space: Mapping[str, Sequence[Slice]], label: str) -> None:
     """Draw the share of settings that reach a score, a line for each space; see `draw_slices`."""
     scores = {space: panels[0].y for space, panels in by_space.items()}
     targets = np.unique(np.concatenate([y[np.isfinite(y)] for y in scores.values()]))
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+    with picture(path, 4.6, 3.6) as figure:
         axes = figure.subplots()
         for (color, style), (space, y) in zip(styles(len(scores)), scores.items(), strict=True):
             axes.step(targets, 100 * share_reaching(y, targets), style, color=color, label=space)
         axes.set(xlabel=f"target: {label}", ylabel="settings that reach it (%)", ylim=(0, None))
         axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
-        figure.legend(loc="outside lower center", ncols=2, frameon=False)
-        _save(figure, path)
+        legend_below(figure, labelled(axes), 2)
 
 
 def _panel(axes: Axes, of: Slice) -> None:
@@ -135,8 +129,3 @@ def _panel(axes: Axes, of: Slice) -> None:
         axes.xaxis.set_major_formatter(FormatStrFormatter("%.2g"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(of.name.replace("_", " "))
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160)

@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 from scipy import stats
 
@@ -28,7 +26,7 @@ from benchmarks.report.provenance import origin
 from benchmarks.report.study_tables import Found
 from benchmarks.tools.records import records_of
 from examples.results import tables
-from examples.results.plots import LOOK, styles
+from examples.results.plots import labelled, legend_below, picture, styles
 from examples.results.records import Record
 
 REPLICATES = 2000
@@ -193,9 +191,10 @@ def page(tunings: Tunings) -> str:
     for (space, of_space), rank in zip(simulated.items(), ranks(simulated), strict=True):
         shown = [_score(of_space, budget, detail) for budget in budgets]
         beside = "" if space == first else _ahead(of_space, simulated[first])
-        near, rank = _range(100 * of_space.near, digits=0), _range(rank, digits=0)
+        near = _range(100 * of_space.near, digits=0)
         _, ranges = search.spaces[space]
-        rows.append((space, *shown, rank, beside, near, _ranges(ranges)))
+        drawn = ", ".join(f"{name.replace('_', ' ')} {of}" for name, of in ranges.items())
+        rows.append((space, *shown, _range(rank, digits=0), beside, near, drawn))
     columns = (
         "tuned",
         *(f"{budget} trials" if budget > 1 else "1 trial" for budget in budgets),
@@ -247,8 +246,7 @@ def draw(folder: Path, tunings: Mapping[str, Tunings], found: Found) -> None:
     """Draw the score of the chosen setting against the number of trials, and by what is tuned."""
     for name, (part, _, simulated) in tunings.items():
         search, detail = part.search, _detail(part.search)
-        with mpl.rc_context(LOOK):
-            figure = Figure(figsize=(4.8, 4), layout="constrained")
+        with picture(folder / f"{name}.png", 4.8, 4) as figure:
             axes = figure.subplots()
             looks = zip(styles(len(simulated)), simulated.items(), strict=True)
             for (color, style), (space, of_space) in looks:
@@ -260,8 +258,7 @@ def draw(folder: Path, tunings: Mapping[str, Tunings], found: Found) -> None:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
             axes.set(xlabel="settings tried", ylabel=f"{detail.what}, test data")
-            figure.legend(loc="outside lower center", ncols=3, frameon=False)
-            figure.savefig(folder / f"{name}.png", dpi=160)
+            legend_below(figure, labelled(axes), 3)
         by_space = search_slices.slices(search, found, test_score(search))
         search_slices.draw_slices(folder / f"{name}-slices.png", by_space, detail.what)
 
@@ -315,10 +312,3 @@ def _range(values: np.ndarray, digits: int = 1) -> str:
     """Write the median, with the range of the band."""
     low, middle, high = np.percentile(values, (BAND[0], 50, BAND[1]))
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def _ranges(ranges: studies.Space) -> str:
-    """Say what is drawn from where."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {low:g} to {high:g}" for name, (low, high) in ranges.items()
-    )

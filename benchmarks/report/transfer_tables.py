@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import TRANSFERS
@@ -20,7 +18,7 @@ from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples import lm
 from examples.results import tables
-from examples.results.plots import LOOK, STYLES
+from examples.results.plots import STYLES, labelled, legend_below, picture
 from examples.results.records import Record
 
 LOSS, LABEL = "bits_per_byte", "bits per byte"
@@ -154,8 +152,8 @@ def draw(folder: Path, loaded: Mapping[str, tuple[Transfer, list[Record]]]) -> N
     """Draw the loss against the rate: a row of panels per batch size, a panel per optimizer."""
     for name, (found, _) in loaded.items():
         batches = sorted({batch for by_batch in found.values() for batch in by_batch})
-        with mpl.rc_context(LOOK):
-            figure = Figure(figsize=(2.2 * len(found), 2.2 * len(batches)), layout="constrained")
+        size = 2.2 * len(found), 2.2 * len(batches)
+        with picture(folder / f"{name}.png", *size) as figure:
             grid = figure.subplots(len(batches), len(found), squeeze=False, sharey=True)
             for row, batch in zip(grid, batches, strict=True):
                 for axes, (optimizer, by_batch) in zip(row, found.items(), strict=True):
@@ -169,10 +167,7 @@ def draw(folder: Path, loaded: Mapping[str, tuple[Transfer, list[Record]]]) -> N
                 row[0].set_ylabel(f"batch size {batch}\n{LABEL}")
             for axes in grid[-1]:
                 axes.set_xlabel("peak learning rate")
-            handles, labels = grid[0, 0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / f"{name}.png", dpi=160)
+            legend_below(figure, labelled(grid[0, 0]), 4)
 
 
 def widths_of(comparison: Comparison) -> list[int]:

@@ -1,6 +1,7 @@
 """Pictures of training: the loss, the median margin and the norms of the layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,37 @@ LOOK = {
 }
 
 
+@contextmanager
+def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """Yield a figure of so many inches in the look of all pictures, then write it."""
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160)
+
+
+def legend_below(figure: Figure, lines: Mapping[str, Any], columns: int, title: str = "") -> None:
+    """Put a legend below, in at most so many columns and no wider than the figure.
+
+    Args:
+      figure: where to.
+      lines: what is drawn, by what it is called.
+      columns: at most.
+      title: of the legend.
+    """
+    widest = 0.6 + 0.075 * max(map(len, lines))  # In inches, handle included.
+    fitting = max(1, min(columns, int(figure.get_figwidth() / widest)))
+    place: Any = {"loc": "outside lower center", "ncols": fitting, "frameon": False}
+    figure.legend(lines.values(), lines.keys(), title=title or None, **place)
+
+
+def labelled(axes: Axes) -> dict[str, Any]:
+    """Return what is drawn by what it is called."""
+    handles, labels = axes.get_legend_handles_labels()
+    return dict(zip(labels, handles, strict=True))
+
+
 def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> None:
     """Draw the means over the runs, a row of panels each, a dot where LAWN's switch falls.
 
@@ -49,8 +81,7 @@ def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> Non
       rows: by what the row is called, then by method, at most seven: the records of its runs.
       panels: by what a curve is called in a record: its title.
     """
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(2.4 * len(panels), 2.5 * len(rows)), layout="constrained")
+    with picture(path, 2.4 * len(panels), 2.5 * len(rows)) as figure:
         grid = figure.subplots(len(rows), len(panels), squeeze=False, sharex=True)
         for (title, runs), row in zip(rows.items(), grid, strict=True):
             for axes, (name, label) in zip(row, panels.items(), strict=True):
@@ -60,13 +91,12 @@ def draw(path: Path, rows: Mapping[str, Runs], panels: Mapping[str, str]) -> Non
         for axes in grid[-1]:
             axes.set(xlabel="epoch", xlim=(0, None))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        handles, labels = grid[0, 0].get_legend_handles_labels()
         title = "mean over the seeds; a dot marks the switch"
         if any(name.startswith(norms.LAYER) for name in panels):
             title += ", a ring the norm it goes back to"
         if norms.TOTAL in panels:
             title += ", a triangle a bounce"
-        _finish(figure, path, handles, labels, min(len(labels), 4), title)
+        legend_below(figure, labelled(grid[0, 0]), 4, title)
 
 
 def draw_layers(path: Path, runs: Runs) -> None:
@@ -89,8 +119,7 @@ def draw_layers(path: Path, runs: Runs) -> None:
     colors = dict(
         zip(names, mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names))), strict=True)
     )
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(3.6 * max(len(runs), 2), 6), layout="constrained")
+    with picture(path, 3.6 * max(len(runs), 2), 6) as figure:
         grid = figure.subplots(2, len(runs), squeeze=False, sharex=True, sharey="row")
         for (above, below), (method, layers) in zip(grid.T, by_method.items(), strict=True):
             x = np.arange(1, len(norms.total(layers)) + 1)
@@ -106,26 +135,8 @@ def draw_layers(path: Path, runs: Runs) -> None:
         grid[1, 0].yaxis.set_major_formatter("{x:g}")
         grid[0, 0].set_ylabel("share of the squared norm")
         grid[1, 0].set_ylabel("norm, first epoch = 1")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
         title = "mean over the seeds; a triangle marks a bounce"
-        _finish(figure, path, handles, labels, max(len(runs), 2), title)
-
-
-def _finish(
-    figure: Figure,
-    path: Path,
-    handles: Sequence[Any],
-    labels: Sequence[str],
-    ncols: int,
-    title: str,
-) -> None:
-    """Put the legend below, in at most `ncols` columns and no wider than the figure; write it."""
-    widest = 0.6 + 0.075 * max(map(len, labels))  # In inches, handle included.
-    fitting = max(1, min(ncols, int(figure.get_figwidth() / widest)))
-    place = {"loc": "outside lower center", "ncols": fitting, "frameon": False}
-    figure.legend(handles, labels, title=title, **place)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160)
+        legend_below(figure, labelled(grid[0, 0]), max(len(runs), 2), title)
 
 
 def _panel(axes: Axes, name: str, runs: Runs) -> None:

@@ -5,6 +5,7 @@ from examples.training.loop import (
     State,
     evaluate,
     init,
+    model_structure,
     train,
     train_epoch,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "evaluate",
     "init",
     "kind",
+    "model_structure",
     "train",
     "train_epoch",
 ]

@@ -20,7 +20,8 @@ import tqdm
 from flax import nnx
 
 from examples.training import cpu, distributed, sharding, switching
-from examples.training.checkpoints import Checkpoints, Progress
+from examples.training.autosave import Autosave
+from examples.training.checkpoints import Progress
 from examples.training.metrics import EpochMetrics
 from examples.training.optimizers import make_optimizer
 from examples.training.options import Hyperparameters, Options, StaticOptions
@@ -80,7 +81,7 @@ def train_epoch(
     task: Task, static: StaticOptions, hyperparameters: Hyperparameters, state: State
 ) -> tuple[State, dict[str, jax.Array]]:
     """Train every run on an epoch, or a chunk of one; returns `(runs,)` metrics by name, too."""
-    structure = _structure(task)
+    structure = model_structure(task)
 
     def one(hyperparameters: Hyperparameters, state: State) -> tuple[State, dict[str, jax.Array]]:
         tx = make_optimizer(static, hyperparameters, task.layout)
@@ -124,7 +125,7 @@ def train_epoch(
 @jax.jit
 def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> Any:
     """Return `task.evaluate` of every run, leaves `(runs, ...)`."""
-    structure, task = _structure(task), sharding.split_rows(task)
+    structure, task = model_structure(task), sharding.split_rows(task)
 
     def one(params: nnx.State, rest: nnx.State) -> Any:
         model = nnx.merge(structure, params, rest)
@@ -164,33 +165,31 @@ def train(
     start = time.perf_counter()
     seeds = options.all_seeds if seeds is None else seeds
     static = options.static_options(task.steps_per_epoch)
-    hyperparameters = _per_run(hyperparameters or options.hyperparameters(), len(seeds))
+    hyperparameters = (hyperparameters or options.hyperparameters()).per_run(len(seeds))
     with ExitStack() as stack:
         stack.enter_context(options.mesh.use())
         switching.warn_before(options, hyperparameters)
         task, hyperparameters, of_runs = sharding.put((task, hyperparameters, jnp.asarray(seeds)))
         source = source or OnDevice(task)
-        checkpoints = _Checkpointing(
-            options, _describe(source, options, hyperparameters, seeds), stack
-        )
+        run = _describe(source, options, hyperparameters, seeds)
+        autosave = stack.enter_context(Autosave(options, run))
         begin = Progress(0, init(task, static, hyperparameters, of_runs), {}, 0.0)
-        done = checkpoints.latest(begin)
+        done = autosave.latest(begin)
         state, curve, metrics = done.state, done.curve, EpochMetrics(done.chunks, done.sums)
         loggers = _loggers(options, seeds, done.epoch, stack)
         elapsed = lambda: done.wall_s + time.perf_counter() - start
         seconds: list[float] = []
         bar = stack.enter_context(_progress_bar(title, done.epoch, options.epochs))
         for epoch in bar:
-            trained = _train_chunks(
-                source.chunks(epoch, metrics.done), static, hyperparameters, state
-            )
+            chunks = source.chunks(epoch, metrics.done)
+            trained = _train_chunks(chunks, static, hyperparameters, state)
             for state, of_chunk in trained:
-                if metrics.done + 1 == source.chunks_per_epoch:
-                    break  # Read with the scores, so that the device need not wait.
-                metrics.add(jax.device_get(of_chunk))
-                bar.set_postfix_str(f"chunk {metrics.done} of {source.chunks_per_epoch}")
-                within = (metrics.done, metrics.sums)
-                checkpoints.save_if_due(Progress(epoch - 1, state, curve, elapsed(), *within))
+                # The last is read with the scores, so that the device need not wait.
+                if metrics.done + 1 < source.chunks_per_epoch:
+                    metrics.add(jax.device_get(of_chunk))
+                    bar.set_postfix_str(f"chunk {metrics.done} of {source.chunks_per_epoch}")
+                    within = (metrics.done, metrics.sums)
+                    autosave.save_if_due(Progress(epoch - 1, state, curve, elapsed(), *within))
             evaluated = every_epoch or epoch == options.epochs
             scores = _evaluate(source, epoch, state) if evaluated else {}
             of_chunk, scores = jax.device_get((of_chunk, scores))
@@ -202,45 +201,10 @@ def train(
             _show(bar, task, row)
             for logger in loggers:
                 logger.write(epoch, row)
-            checkpoints.save_if_due(Progress(epoch, state, curve, elapsed()))
+            autosave.save_if_due(Progress(epoch, state, curve, elapsed()))
     curves = {name: np.stack(rows, axis=1) for name, rows in curve.items()}
     switching.warn_after(options, curves)
     return Result(state, curves, elapsed(), done.epoch, tuple(seconds))
-
-
-class _Checkpointing:
-    """Saves when it is due, if there is a folder to save to, and stops when SIGTERM asks for it."""
-
-    def __init__(self, options: Options, run: dict[str, Any], stack: ExitStack):
-        self._options = options
-        self._checkpoints: Checkpoints | None = None
-        if options.checkpoint_dir:
-            checkpoints = Checkpoints(options.checkpoint_dir, run)
-            self._checkpoints = stack.enter_context(closing(checkpoints))
-            self._stop_asked = stack.enter_context(distributed.stop_signals())
-
-    def latest(self, begin: Progress) -> Progress:
-        """Return what the last checkpoint holds; `begin` without one."""
-        return self._checkpoints.latest(begin) if self._checkpoints else begin
-
-    def save_if_due(self, progress: Progress) -> None:
-        """Save after every so many epochs, after the last, and before it stops the run.
-
-        Raises:
-          StoppedError: if SIGTERM came before the end of the last epoch.
-        """
-        if self._checkpoints is None:
-            return
-        options, stop = self._options, self._stop_asked()
-        last = progress.epoch == options.epochs
-        due = not progress.chunks and (progress.epoch % options.checkpoint_every == 0 or last)
-        if due or stop:
-            self._checkpoints.save(progress)
-        if stop and not last:
-            raise distributed.StoppedError(
-                f"Stopped after {progress.where()} of {options.epochs}, which"
-                f" {options.checkpoint_dir} keeps: the same command goes on from there."
-            )
 
 
 def _loggers(
@@ -286,12 +250,6 @@ def _evaluate(source: DataSource, epoch: int, state: State) -> dict[str, jax.Arr
         # So that no more than two chunks are in the memory of the device.
         jax.block_until_ready(evaluated[-2:-1])
     return source.aggregate(evaluated)
-
-
-def _per_run(hyperparameters: Hyperparameters, runs: int) -> Hyperparameters:
-    """Return float32 arrays `(runs,)`."""
-    spread = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), runs)
-    return jax.tree.map(spread, hyperparameters)
 
 
 def _describe(
@@ -353,6 +311,6 @@ def _over_runs(task: Task, function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.vmap(function)
 
 
-def _structure(task: Task) -> nnx.GraphDef:
+def model_structure(task: Task) -> nnx.GraphDef:
     """Return the model without its arrays, made without computing them."""
     return nnx.graphdef(nnx.eval_shape(lambda: task.model(nnx.Rngs(jax.random.key(0)))))

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
+import jax
+import jax.numpy as jnp
 import tyro
 
 from examples.training.distributed import Cluster
@@ -223,6 +225,15 @@ class Hyperparameters(NamedTuple):
     norms_scale: Scalar | None = None
     rest_learning_rate: Scalar | None = None
 
+    def per_run(self, runs: int) -> "Hyperparameters":
+        """Return float32 arrays `(runs,)`, of numbers or of such arrays."""
+        return jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), runs), self)
+
+    @classmethod
+    def stack(cls, runs: Iterable["Hyperparameters"]) -> "Hyperparameters":
+        """Return arrays `(runs,)` of the numbers of each run."""
+        return jax.tree.map(lambda *numbers: jnp.array(numbers), *runs)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -327,8 +338,9 @@ class Options(RunOptions):
     """Schedule abel: epochs over which weight norms are averaged; more where they are noisy."""
     free_epochs: float | SwitchName = "flattening"
     """LAWN's switch: how many epochs to train freely before norms are fixed, or an automatic rule.
-    flattening: when the gradient rises relative to the loss; fixes the norms of the moment at
-    which the rise began. rise: the same of the gradient alone.
+    flattening: remembers the norms when the loss has fallen by 30% or, after a plateau, when the
+    gradient begins to rise relative to it; fixes them when that rise is 25%.
+    rise: the rise of the gradient alone.
     hold: when the median margin reaches 3; then adjusts the norms to keep it there.
     auto: when the running average of the median margin reaches 2.5."""
     norms_of: float | None = None

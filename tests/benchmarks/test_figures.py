@@ -36,7 +36,7 @@ def panels(monkeypatch):
 
 def score(run):
     """Best at the higher peak, with decay 1 or half a free epoch; less at the larger batch."""
-    free = 2.0 if run.free_epochs == "auto" else run.free_epochs
+    free = 2.0 if run.free_epochs == studies.AUTOMATIC else run.free_epochs
     knob = run.weight_decay if run.optimizer == "adam" else 1 - free
     return run.learning_rate + 0.1 * knob - run.batch_size / 1e4 + run.first_seed % 10 / 100
 
@@ -64,7 +64,7 @@ def all_runs():
 
 def test_scores_against_batch_size(panels):
     lines = {line.label: line for line in figures.by_batch(panels, found_of(all_runs()))}
-    auto = "Adam-LAWN, at_median_margin"
+    auto = "Adam-LAWN, at_flattening"
     assert lines.keys() == {f"Adam, {PAPER}", f"Adam, {WIDE}", "Adam-LAWN", auto}
     np.testing.assert_array_equal(lines["Adam-LAWN"].x, [50, 500])
     # The best of each set, by the three seeds that did not choose it.

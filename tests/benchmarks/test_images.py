@@ -93,7 +93,7 @@ def test_it_prints_and_records(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(images.WORKLOADS, "vgg5", images.ImageWorkload(8, 5, 4096, True))
     rngs = lambda: nnx.Rngs(jax.random.key(0, impl="rbg"))  # As make_model: it compiles faster.
     small = lambda name, classes, *_, **__: Small(classes, rngs())
-    monkeypatch.setattr("examples.tasks.images.task.make_model", small)
+    monkeypatch.setattr("examples.tasks.images.models.make_model", small)
     config = images.ImageSpeedConfig(
         models=("vgg5",),
         batch_size=4,

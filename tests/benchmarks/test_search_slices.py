@@ -1,6 +1,7 @@
 """Slices of a search: each score beside what was drawn, the best of each bucket, the shares."""
 
 import dataclasses
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -71,8 +72,15 @@ def test_shares_by_hand():
 
 
 def test_there_is_a_panel_for_each_hyperparameter(found, tmp_path, monkeypatch):
-    drawn, save = [], search_slices._save
-    monkeypatch.setattr(search_slices, "_save", lambda f, path: drawn.append(f) or save(f, path))
+    drawn, picture = [], search_slices.picture
+
+    @contextmanager
+    def kept(*args):
+        with picture(*args) as figure:
+            drawn.append(figure)
+            yield figure
+
+    monkeypatch.setattr(search_slices, "picture", kept)
     by_space = search_slices.slices(SEARCH, found, hit_rate)
     search_slices.draw_slices(tmp_path / "slices.png", by_space, "HR@10")
     search_slices.draw_share_reaching(tmp_path / "share.png", by_space, "HR@10")

@@ -1,6 +1,7 @@
 """The image task, and the command: batches, losses, metrics, and that a stopped run goes on."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -15,6 +16,7 @@ from examples import cifar, training
 from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.images import classification, data
 from examples.tasks.images.layers import batch_norm
+from examples.tasks.images.models import Network
 from tests.examples.stopping import StoppedError, assert_same, stop_after
 
 ARGUMENTS = (
@@ -35,9 +37,8 @@ def batch(images):
 
 
 def make_task(images, **others):
-    arguments = {"batch_size": 16, "degrees": 0.0, "model": "vgg5", "width": 1.0}
-    arguments |= {"dtype": "float32", "gamma": 0.0, "label_smoothing": 0.0}
-    arguments["bounded_weight_norm"] = False
+    network = Network(model="vgg5", dtype="float32")
+    arguments = {"batch_size": 16, "degrees": 0.0, "network": network}
     return classification.make_task(images, **(arguments | others))
 
 
@@ -88,7 +89,9 @@ class TestLoss:
 
     def test_images_are_centred_by_the_mean_of_each_colour(self, images, batch):
         shown = []
-        make_task(images, dtype="bfloat16").loss(lambda x: shown.append(x) or linear(x), batch)
+        make_task(images, network=Network(model="vgg5")).loss(
+            lambda x: shown.append(x) or linear(x), batch
+        )
         mean = images.train.pixels.mean(axis=(0, 1, 2)) / 255
         assert shown[0].dtype == jnp.bfloat16
         # Black, which comes in from outside, is less than the mean by the mean.
@@ -191,15 +194,11 @@ def test_options_that_do_not_fit_are_named(options, message):
 
 
 def test_all_initial_weights_are_scaled(images):
-    options = {"model": "vgg5", "width": 1 / 16, "dtype": "float32", "gamma": 0.0}
-    options |= {"label_smoothing": 0.0, "bounded_weight_norm": False}
+    of_scale = functools.partial(Network, model="vgg5", width=1 / 16, dtype="float32")
 
     @jax.jit
     def weights():
-        tasks = (
-            classification.make_task(images, batch_size=5, degrees=0.0, init_scale=scale, **options)
-            for scale in (1.0, 0.25)
-        )
+        tasks = (make_task(images, network=of_scale(init_scale=scale)) for scale in (1.0, 0.25))
         return [nnx.as_pure(nnx.state(task.model(nnx.Rngs(0)), nnx.Param)) for task in tasks]
 
     first, scaled = weights()

@@ -28,6 +28,7 @@ from PIL import Image
 from examples import imagenet, training
 from examples.results import records
 from examples.tasks.images import crops, files, recipes, stream, streamed
+from examples.tasks.images.models import Network
 from examples.training import checkpoints, distributed
 from examples.training.sharding import MeshConfig
 from tests.examples.stopping import assert_same
@@ -215,12 +216,7 @@ def dataset(folder):
 def source(dataset, workers=0):
     """Two epochs of 6 steps of 8 images in chunks of 3, and 13 held-out images in two batches."""
     rounds = files.cut(6, 8, 4, dataset.held_out_images)
-    task = streamed.make_task(
-        classes=1000,
-        steps_per_epoch=6,
-        **dict.fromkeys(("model", "width", "dtype", "gamma", "label_smoothing"), 0),
-        bounded_weight_norm=False,
-    )
+    task = streamed.Streamed(classes=1000, steps_per_epoch=6, network=Network(model="resnet50"))
     settings = {"epochs": 2, "size": 32, "seed": 5, "workers": workers}
     return contextlib.closing(stream.Stream(task, dataset, rounds, **settings))
 
@@ -477,9 +473,8 @@ def test_without_batch_statistics_accumulated_steps_are_one_large_one(optimizer)
     task = Linear(
         classes=4,
         steps_per_epoch=4,
-        **{"model_name": "none", "width": 1.0, "dtype": "float32", "gamma": 0.0},
+        network=Network(model="none", dtype="float32"),
         label_smoothing=0.1,
-        bounded_weight_norm=False,
     )
     options = {"optimizer": optimizer, "learning_rate": 0.1, "clip_norm": 0.5, "epochs": 3}
     options |= {"warmup_epochs": 0.5, "batch_size": 8, "dataset": "generated"}
@@ -511,7 +506,8 @@ def test_images_are_normalised_by_the_usual_numbers(dataset):
     with source(dataset) as it:
         task = next(it.chunks(1, 0))
         batch = jax.tree.map(lambda x: x[0], task.batches(None))
-        task = dataclasses.replace(task, dtype="float32")
+        network = Network(model="resnet50", dtype="float32")
+        task = dataclasses.replace(task, network=network)
         task.loss(lambda x: shown.append(x) or jnp.zeros((8, 1000)), batch)
     scaled = np.asarray(batch[0]) / 255
     # To three digits as published with the first networks of torchvision.

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from examples import lm, training
 from examples.tasks import small
+from examples.tasks.images.models import Network
 from examples.tasks.images.task import ImageTask
 from examples.tasks.recommendation import ranking
 from examples.tasks.text.corpus import Corpus
@@ -121,13 +122,7 @@ def test_the_places_that_a_task_names_are_in_its_model(name):
     tasks = {
         "digits": lambda: small.load("digits", 250),
         "images": lambda: ImageTask(
-            classes=10,
-            model_name="vgg5",
-            width=0.25,
-            dtype="float32",
-            gamma=0.0,
-            label_smoothing=0.0,
-            bounded_weight_norm=False,
+            classes=10, network=Network(model="vgg5", width=0.25, dtype="float32")
         ),
         "recommendation": lambda: ranking.make_task(toy_interactions(), 20, (8, 4), None),
         "text": lambda: lm.make_task(lm.Config(), Corpus(bytes(600_000), bytes(900), 1, "")),

@@ -10,7 +10,6 @@ from flax import nnx
 
 from examples.tasks.images.augmentation import Draws, augment, draw
 from examples.tasks.images.data import Split
-from examples.tasks.images.models import ModelName
 from examples.tasks.images.task import ImageTask
 from lawn_optax import metrics
 
@@ -78,7 +77,7 @@ class Classification(ImageTask):
 
     def _centred(self, pixels: jax.Array) -> jax.Array:
         """From 0 to 1, less the mean."""
-        return (pixels.astype(jnp.float32) / 255 - self.mean).astype(self.dtype)
+        return (pixels.astype(jnp.float32) / 255 - self.mean).astype(self.network.dtype)
 
     def _held_out_logits(self, model: nnx.Module) -> jax.Array:
         """`(m, classes)`, some images at a time."""
@@ -90,19 +89,7 @@ class Classification(ImageTask):
         return logits.reshape(-1, self.classes)[:m]
 
 
-def with_network(task: Classification, *, model: ModelName, **network: Any) -> Classification:
-    """Return a task on the same images with another network; see `ImageTask`."""
-    return dataclasses.replace(task, model_name=model, **network)
-
-
-def make_task(
-    data: Split,
-    *,
-    batch_size: int,
-    degrees: float,
-    model: ModelName,
-    **network: Any,
-) -> Classification:
+def make_task(data: Split, *, batch_size: int, degrees: float, **of_task: Any) -> Classification:
     """Put images on the device; for the arguments see `Classification` and `ImageTask`."""
     n = len(data.train.labels)
     if batch_size > n:
@@ -117,6 +104,5 @@ def make_task(
         classes=data.classes,
         batch_size=batch_size,
         degrees=degrees,
-        model_name=model,
-        **network,
+        **of_task,
     )

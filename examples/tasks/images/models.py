@@ -1,5 +1,6 @@
 """The networks by name, all made in one way."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.images import resnet, vgg, wide_resnet
 
 ModelName = Literal["vgg5", "vgg16", "vgg19", "resnet18", "wrn16-8", "wrn28-10", "resnet50"]
@@ -20,6 +22,51 @@ MODELS: Mapping[str, Callable[..., nnx.Module]] = {
     "wrn28-10": wide_resnet.wrn28_10,
     "resnet50": resnet.resnet50,
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """Names a network, and says how it is made.
+
+    Attributes:
+      model: which one.
+      width: factor on its channels.
+      dtype: of the computation.
+      init_scale: factor on all initial weights.
+      bounded_weight_norm: whether it is `BoundedWeightNorm`.
+      virtual_batch_size: images that are normalised together; None for the whole batch.
+      bn_momentum: of the running averages of batch normalisation.
+      bn_epsilon: what batch normalisation adds to variances.
+      last_bn_scale: what the last scale of each block of a ResNet starts with.
+    """
+
+    model: ModelName
+    width: float = 1.0
+    dtype: str = "bfloat16"
+    init_scale: float = 1.0
+    bounded_weight_norm: bool = False
+    virtual_batch_size: int | None = None
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-5
+    last_bn_scale: float = 0.0
+
+    def make(self, classes: int, rngs: nnx.Rngs) -> nnx.Module:
+        """Make it for so many classes."""
+        model = make_model(
+            self.model,
+            classes,
+            self.dtype,
+            rngs,
+            width=self.width,
+            virtual_batch_size=self.virtual_batch_size,
+            bn_momentum=self.bn_momentum,
+            bn_epsilon=self.bn_epsilon,
+            last_bn_scale=self.last_bn_scale,
+        )
+        if self.init_scale != 1:
+            scaled = jax.tree.map(lambda w: self.init_scale * w, nnx.state(model, nnx.Param))
+            nnx.update(model, scaled)
+        return BoundedWeightNorm(model) if self.bounded_weight_norm else model
 
 
 def make_model(

@@ -5,7 +5,7 @@ import math
 from typing import Any, Literal
 
 from examples.tasks.images.layers import check_virtual_batch_size
-from examples.tasks.images.models import RESNETS, ModelName, check_width
+from examples.tasks.images.models import RESNETS, ModelName, Network, check_width
 from examples.training.options import Options
 
 
@@ -72,18 +72,11 @@ class ImageOptions(Options):
         if self.virtual_batch_size is not None:
             check_virtual_batch_size(self.virtual_batch_size, self.images_in_step)
 
-    def network(self) -> dict[str, Any]:
+    def of_task(self) -> dict[str, Any]:
         """Return what of these options an image task is made from."""
+        network = {field.name: getattr(self, field.name) for field in dataclasses.fields(Network)}
         return {
-            "model": self.model,
-            "width": self.width,
-            "dtype": self.dtype,
+            "network": Network(**network),
             "gamma": self.gamma if self.loss == "focal" else 0.0,
             "label_smoothing": self.label_smoothing,
-            "init_scale": self.init_scale,
-            "bounded_weight_norm": self.bounded_weight_norm,
-            "virtual_batch_size": self.virtual_batch_size,
-            "bn_momentum": self.bn_momentum,
-            "bn_epsilon": self.bn_epsilon,
-            "last_bn_scale": self.last_bn_scale,
         }

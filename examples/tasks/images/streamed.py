@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.tasks.images.models import ModelName
 from examples.tasks.images.task import ImageTask
 from lawn_optax import metrics
 
@@ -53,7 +52,7 @@ class Streamed(ImageTask):
     def _normalised(self, pixels: jax.Array) -> jax.Array:
         """Of mean 0 and standard deviation 1 over ImageNet, each colour for itself."""
         mean, deviation = jnp.array(MEAN), jnp.array(STANDARD_DEVIATION)
-        return ((pixels.astype(jnp.float32) / 255 - mean) / deviation).astype(self.dtype)
+        return ((pixels.astype(jnp.float32) / 255 - mean) / deviation).astype(self.network.dtype)
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -71,8 +70,3 @@ def aggregate(
         jnp.concatenate(arrays, axis=1)[:, :count] for arrays in zip(*evaluated, strict=True)
     )
     return jax.lax.map(lambda run: task.scores(*run), (logits, labels))
-
-
-def make_task(*, classes: int, steps_per_epoch: int, model: ModelName, **network: Any) -> Streamed:
-    """Make the task as a whole; for the arguments see `Streamed` and `ImageTask`."""
-    return Streamed(classes=classes, steps_per_epoch=steps_per_epoch, model_name=model, **network)

@@ -8,8 +8,7 @@ import optax
 from flax import nnx
 
 from examples.results.reports import Shown
-from examples.tasks.bounded_weight_norm import BoundedWeightNorm
-from examples.tasks.images.models import ModelName, make_model
+from examples.tasks.images.models import Network
 from examples.training.task import Layout
 from lawn_optax import diagnostics, losses, metrics
 
@@ -29,52 +28,22 @@ class ImageTask:
 
     Attributes:
       classes: how many to tell apart.
-      model_name: which network.
-      width: factor on its channels.
-      dtype: of the computation.
+      network: which one, and how it is made.
       gamma: of the focal loss; 0 for cross-entropy.
       label_smoothing: the share of each label that is spread over all classes.
-      bounded_weight_norm: whether the network is `BoundedWeightNorm`.
-      virtual_batch_size: images that are normalised together; None for the whole batch.
-      init_scale: factor on all initial weights.
-      bn_momentum: of the running averages of batch normalisation.
-      bn_epsilon: what batch normalisation adds to variances.
-      last_bn_scale: what the last scale of each block of a ResNet starts with.
     """
 
     classes: int = dataclasses.field(metadata={"static": True})
-    model_name: ModelName = dataclasses.field(metadata={"static": True})
-    width: float = dataclasses.field(metadata={"static": True})
-    dtype: str = dataclasses.field(metadata={"static": True})
-    gamma: float = dataclasses.field(metadata={"static": True})
-    label_smoothing: float = dataclasses.field(metadata={"static": True})
-    bounded_weight_norm: bool = dataclasses.field(metadata={"static": True})
-    virtual_batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
-    init_scale: float = dataclasses.field(default=1.0, metadata={"static": True})
-    bn_momentum: float = dataclasses.field(default=0.9, metadata={"static": True})
-    bn_epsilon: float = dataclasses.field(default=1e-5, metadata={"static": True})
-    last_bn_scale: float = dataclasses.field(default=0.0, metadata={"static": True})
+    network: Network = dataclasses.field(metadata={"static": True})
+    gamma: float = dataclasses.field(default=0.0, metadata={"static": True})
+    label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
     score = "accuracy"
     vmaps_runs = False
     layout = Layout(ends=("fc",))
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         """Return the network."""
-        model = make_model(
-            self.model_name,
-            self.classes,
-            self.dtype,
-            rngs,
-            width=self.width,
-            virtual_batch_size=self.virtual_batch_size,
-            bn_momentum=self.bn_momentum,
-            bn_epsilon=self.bn_epsilon,
-            last_bn_scale=self.last_bn_scale,
-        )
-        if self.init_scale != 1:
-            scaled = jax.tree.map(lambda w: self.init_scale * w, nnx.state(model, nnx.Param))
-            nnx.update(model, scaled)
-        return BoundedWeightNorm(model) if self.bounded_weight_norm else model
+        return self.network.make(self.classes, rngs)
 
     def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """To train on: `(batch,)` from `(batch, classes)` and `(batch,)`."""
