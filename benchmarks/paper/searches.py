@@ -74,7 +74,7 @@ AS_HARD = tuple(
 # The paper gives Adam an eps of 1e-8 and all other adaptive optimizers 1e-6, as do the runs here.
 LAWNS_EPS = Search(
     name="adamw-eps",
-    what=f"{AS_HARD[0].what}, AdamW with Adam-LAWN's eps",
+    what=AS_HARD[0].what,
     base=AS_HARD[0].base,
     spaces={
         "AdamW, eps 1e-6": (
@@ -82,7 +82,7 @@ LAWNS_EPS = Search(
             AS_HARD[0].spaces["AdamW"][1],
         )
     },
-    searches=2,
+    searches=1,
 )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.paper.searches import LAWNS_EPS
 from benchmarks.paper.studies import identity
 from benchmarks.report.missing import Missing
-from benchmarks.report.provenance import provenance
+from benchmarks.report.provenance import origin
 from benchmarks.report.search_tables import done, test_score
 from benchmarks.report.study_tables import Found
 from examples.results import tables
@@ -29,9 +29,10 @@ def text(found: Found) -> str:
     if not runs:
         return ""
     return (
-        f"With an eps of 1e-6 in place of 1e-8 AdamW's HR@10 changes by"
+        "With 1e-6 in place of 1e-8 its HR@10 changes by"
         f" {tables.mean_and_error(np.array(differences), digits=2)} points: mean ± standard error"
-        f" of {len(differences)} settings, {LAWNS_EPS.what}. {provenance(runs)}."
+        f" of {len(differences)} settings of AdamW, {LAWNS_EPS.what}. {len(runs)} runs,"
+        f" {origin(runs)}."
     )
 
 
@@ -40,4 +41,4 @@ def missing(found: Found) -> list[Missing]:
     if done(LAWNS_EPS, found).searches:
         return []
     command = f"python -m benchmarks.paper.sweep --study {LAWNS_EPS.name} --data-dir DIR"
-    return [Missing(f"what eps does: {LAWNS_EPS.what}", "", command)]
+    return [Missing(f"AdamW with Adam-LAWN's eps, {LAWNS_EPS.what}", "", command)]

@@ -161,7 +161,7 @@ def _trust_ratio(coefficient: float, layout: Layout) -> optax.GradientTransforma
 
 
 def _kernels(layout: Layout) -> Callable[[optax.Params], optax.Params]:
-    """Return a mask of the leaves that LAWN would constrain: kernels and embeddings."""
+    """Return a mask of the leaves with two axes or more per layer: kernels and embeddings."""
     return lambda params: jax.tree.map_with_path(
         lambda path, w: _rank(path, w, layout) >= 2, params
     )
