@@ -106,8 +106,8 @@ def describe(
       dense/bias    (2,)    free         -     0      -         rank 1
       dense/kernel  (2, 2)  yes          (0,)  3 (2)  not yet   rank 2
     """
-    held = norms_by_path(state) if state is not None else {}
-    choices = _choices(params, held if state is not None else None, mask, axes, stacked)
+    captured = norms_by_path(state) if state is not None else {}
+    choices = _choices(params, captured if state is not None else None, mask, axes, stacked)
     leaves = leaves_by_path(params)
     whole = {path: Sphere(tuple(range(jnp.ndim(leaf)))) for path, leaf in leaves.items()}
     norms = Spheres({path: choices[path].sphere or whole[path] for path in leaves}).norms(params)
@@ -116,11 +116,12 @@ def describe(
         sphere, reason = choices[path]
         norm = np.asarray(norms[path])
         if state is not None:
-            _check_agreement(path, norm if sphere else None, held.get(path))
-        captured = np.asarray(held[path][0]) if path in held and held[path][1] else None
+            _check_agreement(path, norm if sphere else None, captured.get(path))
+        known = path in captured and captured[path][1]
+        norm_captured = np.asarray(captured[path][0]) if known else None
         axes_of = sphere.axes if sphere else None
         summary.append(
-            LeafSummary(path, jnp.shape(leaf), bool(sphere), axes_of, norm, captured, reason)
+            LeafSummary(path, jnp.shape(leaf), bool(sphere), axes_of, norm, norm_captured, reason)
         )
     return Summary(summary)
 
@@ -161,14 +162,14 @@ def describe_groups(
 
 
 def _choices(
-    params: optax.Params, held: dict[str, Any] | None, mask: Any, axes: Any, stacked: Any
+    params: optax.Params, captured: dict[str, Any] | None, mask: Any, axes: Any, stacked: Any
 ) -> dict[str, Choice]:
     """Return what was chosen for each leaf; with norms in a state, these tell which leaves."""
     selection = Selection(mask, axes, stacked)
-    if mask is not None or held is None:
+    if mask is not None or captured is None:
         return selection.choices(params)
     by_default = selection.choices(params)
-    mask = replace_leaves(params, {path: path in held for path in leaves_by_path(params)})
+    mask = replace_leaves(params, {path: path in captured for path in leaves_by_path(params)})
     return {
         path: choice._replace(reason=by_default[path].reason)
         if bool(choice.sphere) == bool(by_default[path].sphere)
@@ -177,10 +178,10 @@ def _choices(
     }
 
 
-def _check_agreement(path: str, norm: np.ndarray | None, held: tuple[Any, bool] | None) -> None:
+def _check_agreement(path: str, norm: np.ndarray | None, captured: tuple[Any, bool] | None) -> None:
     """Refuse a leaf that the arguments describe otherwise than the optimizer's state does."""
     ours = None if norm is None else norm.shape
-    theirs = None if held is None else jnp.shape(held[0])
+    theirs = None if captured is None else jnp.shape(captured[0])
     if ours != theirs:
         shown = lambda shape: "is free" if shape is None else f"has norms of shape {shape}"
         raise ValueError(

@@ -173,8 +173,8 @@ def capture(
     check_norms(norms, ww)
     found = map_norms(functools.partial(_apply, safe_sqrt, False), ww)
     # Beside the roots, for then a GPU writes all of them in one kernel.
-    held = {path: jnp.where(captured, norms[path], x) for path, x in found.items()}
-    return {path: jnp.where(wanted, c, 0) for path, c in held.items()}
+    kept = {path: jnp.where(captured, norms[path], x) for path, x in found.items()}
+    return {path: jnp.where(wanted, c, 0) for path, c in kept.items()}
 
 
 def scale_norms(norms: Norms, target_scale: optax.ScalarOrSchedule, count: jax.Array) -> Norms:

@@ -254,8 +254,8 @@ def step_report(
         "squared_step": uu,
     }
     if state is not None:
-        held = {path: c for found in _states(state) for path, c in found.norms.items()}
-        per_leaf["held"] = {path: _array(c) for path, c in held.items()}
+        captured = {path: c for found in _states(state) for path, c in found.norms.items()}
+        per_leaf["held"] = {path: _array(c) for path, c in captured.items()}
     report = {f"{name}/{path}": x for name, xs in per_leaf.items() for path, x in xs.items()}
     report["gradient_norm"] = optax.tree.norm(grads)
     if margins is not None:

@@ -18,7 +18,7 @@ Limits = Mapping[str, range]
 
 @dataclasses.dataclass(frozen=True)
 class Remote:
-    """A public file: its address, and its SHA-256 or Git blob id (``"kind:hex"``)."""
+    """A public file: its address, and its SHA-256 or Git blob id (`"kind:hex"`)."""
 
     url: str
     checksum: str
@@ -35,7 +35,7 @@ class Remote:
 
 @dataclasses.dataclass(frozen=True)
 class RatingLog:
-    """Describes GroupLens's file of ratings with timestamps, ``archive/name`` in ``archive.zip``.
+    """Describes GroupLens's file of ratings with timestamps, `archive/name` in `archive.zip`.
 
     Attributes:
       archive: the name of the zip archive, without its suffix, and of the folder in it.
@@ -68,7 +68,7 @@ class PublishedSplit:
     """Describes the split that the authors of neural collaborative filtering (NCF) published.
 
     Attributes:
-      prefix: the part of the files' names before ``.train.rating`` and the like.
+      prefix: the part of the files' names before `.train.rating` and the like.
       limits: the values that each column may have.
       blobs: the Git blob id of each file, by role.
     """
@@ -79,7 +79,7 @@ class PublishedSplit:
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
-        """The names that a file may have, by role; ``.train.pairs`` lacks ratings and times."""
+        """The names that a file may have, by role; `.train.pairs` lacks ratings and times."""
         return {
             "train": (f"{self.prefix}.train.rating", f"{self.prefix}.train.pairs"),
             "test": (f"{self.prefix}.test.rating",),
@@ -166,7 +166,7 @@ DATASETS = {
 
 
 def checksum(path: Path, kind: str = "sha256") -> str:
-    """Return ``"kind:hex"`` of a file, for the kinds ``sha256`` and ``git-blob``."""
+    """Return `"kind:hex"` of a file, for the kinds `sha256` and `git-blob`."""
     content = path.read_bytes()
     if kind == "sha256":
         return f"sha256:{hashlib.sha256(content).hexdigest()}"

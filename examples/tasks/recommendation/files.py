@@ -51,11 +51,11 @@ def find(dataset: str, data_dir: str) -> dict[str, File]:
     """Find a dataset's files in a folder, or in a subfolder named after the dataset.
 
     Args:
-      dataset: a key of ``DATASETS``.
+      dataset: a key of `DATASETS`.
       data_dir: the folder.
 
     Returns:
-      The files by role: ``ratings``, or ``train``, ``test`` and perhaps ``negatives``.
+      The files by role: `ratings`, or `train`, `test` and perhaps `negatives`.
 
     Raises:
       FileNotFoundError: if a needed file is missing.
@@ -84,11 +84,11 @@ def download(dataset: str, fetch: Callable[[dict[str, str]], Mapping[str, str]])
     """Download a dataset's public files and checks them.
 
     Args:
-      dataset: a key of ``DATASETS``.
-      fetch: takes ``{role: url}``, returns ``{role: path}``.
+      dataset: a key of `DATASETS`.
+      fetch: takes `{role: url}`, returns `{role: path}`.
 
     Returns:
-      The files by role: ``ratings``, or ``train``, ``test`` and ``negatives``.
+      The files by role: `ratings`, or `train`, `test` and `negatives`.
 
     Raises:
       ValueError: if a file does not have the expected checksum.

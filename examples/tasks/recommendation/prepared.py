@@ -39,7 +39,7 @@ def load(
     Users with fewer than 20 interactions are removed, every rating counts as an interaction
     whatever its stars, and each user's latest interaction is held out; among several at the same
     time, the last in the file. MovieLens-1M is read from the split that the authors of neural
-    collaborative filtering published, or if that is missing from ``ratings.dat``; Pinterest exists
+    collaborative filtering published, or if that is missing from `ratings.dat`; Pinterest exists
     only as such a split. A published split is kept as it is, except that users are removed as
     above and that a pair is trained on once, and not if it is held out.
 
@@ -49,15 +49,15 @@ def load(
     Args:
       dataset: which one.
       data_dir: a folder with the files, or with a folder of the dataset's name that has them:
-        ``u.data``, ``ratings.dat`` or GroupLens's zip archive of either; or ``PREFIX.train.rating``
-        (or ``PREFIX.train.pairs``), ``PREFIX.test.rating`` and ``PREFIX.test.negative``, PREFIX
-        being ``ml-1m`` or ``pinterest-20``. Each text file may be compressed as ``.xz``, ``.gz`` or
-        ``.bz2``, and its first line may name the columns. None downloads the files.
+        `u.data`, `ratings.dat` or GroupLens's zip archive of either; or `PREFIX.train.rating`
+        (or `PREFIX.train.pairs`), `PREFIX.test.rating` and `PREFIX.test.negative`, PREFIX
+        being `ml-1m` or `pinterest-20`. Each text file may be compressed as `.xz`, `.gz` or
+        `.bz2`, and its first line may name the columns. None downloads the files.
       negatives_seed: fixes the 99 negatives of each user where none are published, 0 to 2**32 - 1.
       validate: whether to hold out the interaction before each user's latest as well, to choose
         settings by, as He et al. do; only of a log of ratings, for a split has no order.
       cache_dir: where prepared and downloaded files are kept; by default where TensorFlow Datasets
-        keeps them, ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
+        keeps them, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
 
     Returns:
       The arrays, read-only.
@@ -65,7 +65,7 @@ def load(
     Raises:
       ValueError: if a file is empty, truncated or malformed, or has values that cannot be, with
         its name and line; if `validate` is true and the files are a published split.
-      FileNotFoundError: if ``data_dir`` lacks a file.
+      FileNotFoundError: if `data_dir` lacks a file.
       ConnectionError: if a file cannot be downloaded.
     """
     if dataset not in DATASETS:
@@ -153,10 +153,10 @@ def _log_remarks(data: Interactions) -> None:
 
 # Not registered: `tfds.load` could not give it the files.
 class InteractionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Writes the arrays of ``Interactions`` as one record, so that to read them is one copy.
+    """Writes the arrays of `Interactions` as one record, so that to read them is one copy.
 
     Args:
-      dataset: a key of ``DATASETS``.
+      dataset: a key of `DATASETS`.
       files: the files by role, or None to download them.
       negatives_seed: fixes the sampled negatives.
       validate: whether to hold out a second interaction.

@@ -19,11 +19,11 @@ MIN_INTERACTIONS = 20
 class Interactions:
     """Holds who interacted with what, and what each user is tested on.
 
-    Negatives to train on are to be drawn from the items that are not in ``train``, as He et al.
+    Negatives to train on are to be drawn from the items that are not in `train`, as He et al.
     do, so the held-out item may be among them: to spare it would tell the model which item it is.
-    The draw needs no rejection. For user u let s be ``offsets[u]:offsets[u + 1]``; then the r-th
-    item that is not observed, r from 0, is ``r + sum(unobserved_below[s] <= r)``, a binary search.
-    A table of all pairs would take ``num_users * num_items`` bits; this takes 32 per interaction.
+    The draw needs no rejection. For user u let s be `offsets[u]:offsets[u + 1]`; then the r-th
+    item that is not observed, r from 0, is `r + sum(unobserved_below[s] <= r)`, a binary search.
+    A table of all pairs would take `num_users * num_items` bits; this takes 32 per interaction.
 
     Attributes:
       dataset: its name.
@@ -67,7 +67,7 @@ class Interactions:
 
     @functools.cached_property
     def offsets(self) -> np.ndarray:
-        """(num_users + 1,) int32: user u has the rows ``offsets[u]:offsets[u + 1]`` of train."""
+        """(num_users + 1,) int32: user u has the rows `offsets[u]:offsets[u + 1]` of train."""
         users = np.arange(self.num_users + 1)
         return np.searchsorted(self.train[:, 0], users).astype(np.int32)
 

@@ -24,7 +24,6 @@ TOP = 10  # Length of the recommended list.
 VALIDATION = "validation_"  # Begins the names of scores that settings may be chosen by.
 
 Batch = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
-Digits = tuple[jax.Array, jax.Array]
 
 
 class NCF(nnx.Module):

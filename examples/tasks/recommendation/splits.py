@@ -22,13 +22,13 @@ class Split:
     """Holds interactions in the ids of the files.
 
     Attributes:
-      train: ``(n, 2)`` int64, user and item; pairs may repeat, or be the held-out one.
-      test: ``(users, 2)`` int64, the held-out pair of each user, users ascending.
-      previous: ``(users, 2)`` int64, the pair before it, of a user with one pair that pair itself;
+      train: `(n, 2)` int64, user and item; pairs may repeat, or be the held-out one.
+      test: `(users, 2)` int64, the held-out pair of each user, users ascending.
+      previous: `(users, 2)` int64, the pair before it, of a user with one pair that pair itself;
         None where the files do not say when.
-      negatives: ``(users, 99)`` int64, the published negatives, or None.
+      negatives: `(users, 99)` int64, the published negatives, or None.
       source: the table that the held-out pairs come from.
-      rows: ``(users,)`` int64, the row of ``source`` that each held-out pair comes from.
+      rows: `(users,)` int64, the row of `source` that each held-out pair comes from.
       remarks: what is odd about the files, though not wrong enough to refuse them.
     """
 
@@ -51,12 +51,12 @@ def read_split(dataset: str, files: Mapping[str, File]) -> Split:
 
 
 def pack(pairs: np.ndarray) -> np.ndarray:
-    """Make one number of each pair, ``(n, 2)`` to ``(n,)``, in the order of user and then item."""
+    """Make one number of each pair, `(n, 2)` to `(n,)`, in the order of user and then item."""
     return (pairs[:, 0] << _SHIFT) | pairs[:, 1]
 
 
 def unpack(keys: np.ndarray) -> np.ndarray:
-    """Undo ``pack``: ``(n,)`` to ``(n, 2)``."""
+    """Undo `pack`: `(n,)` to `(n, 2)`."""
     return np.stack([keys >> _SHIFT, keys & ((1 << _SHIFT) - 1)], axis=1)
 
 

@@ -36,7 +36,7 @@ class Layout:
 
     Attributes:
       columns: what each number of a row is.
-      template: a row with ``#`` in place of each number.
+      template: a row with `#` in place of each number.
       separators: a pattern for what stands between two numbers.
       words: what is expected, for an error message.
     """
@@ -71,7 +71,7 @@ class Table:
     Attributes:
       file: where they come from.
       columns: what each column is.
-      values: ``(rows, columns)`` int64.
+      values: `(rows, columns)` int64.
       first_line: the line of the first row, counted from 1.
     """
 
