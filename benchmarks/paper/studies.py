@@ -24,10 +24,7 @@ from scipy.stats import qmc
 from benchmarks.tools.records import read_bits
 from examples import cifar, imagenet, lm, ncf, small, training
 from examples.results import records
-from examples.tasks import labelled
 from examples.tasks.images import data
-from examples.tasks.recommendation import ranking
-from examples.tasks.text import task as text
 from examples.training.options import (
     SHAPES_NOTHING,
     WITH_DECAY,
@@ -50,8 +47,9 @@ AnyConfig = StudyConfig | small.Config | lm.Config
 class Detail(NamedTuple):
     """Says what each held-out example scores, for searches: one half to choose by, one to report.
 
+    The task's `score_examples` says it.
+
     Attributes:
-      task: from a task to one that evaluates to the scores.
       read: from a record to the scores to choose by and those to report, `(n,)` each; more is
         better.
       what: the mean of the scores in words.
@@ -59,7 +57,6 @@ class Detail(NamedTuple):
       near: a difference of means that hardly matters.
     """
 
-    task: Callable[[Any], training.Task]
     read: Callable[[records.Record], tuple[np.ndarray, np.ndarray]]
     what: str
     sign: int
@@ -109,18 +106,14 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
         "hr_at_10",
         ("ndcg_at_10", 1),
         ("hr_at_10", "ndcg_at_10", "validation_hr_at_10", "train_loss", "margin_p50"),
-        Detail(ranking.per_user, _of_hits, "HR@10 (%)", 1, 1.0),
+        Detail(_of_hits, "HR@10 (%)", 1, 1.0),
     ),
     lm.Config: Example(
         lm.load,
         "bits_per_byte",
         ("held_out_loss", -1),
         ("held_out_loss", "bits_per_byte", "train_loss", "margin_p50"),
-        Detail(
-            text.in_pieces,
-            _of_pieces,
-            *("bits per byte", -1, 0.02),
-        ),
+        Detail(_of_pieces, "bits per byte", -1, 0.02),
         of_run=lambda task, run: (task, lm.lengthening(run, task)),
     ),
     small.Config: Example(
@@ -128,7 +121,7 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
         "accuracy",
         ("validation_loss", -1),
         ("accuracy", "validation_accuracy", "nll", "train_loss", "margin_p50"),
-        Detail(labelled.per_example, _of_hits, "accuracy (%)", 1, 1.0),
+        Detail(_of_hits, "accuracy (%)", 1, 1.0),
     ),
     cifar.Config: Example(
         cifar.make_task,

@@ -231,7 +231,7 @@ def train(
     if isinstance(study, Search) and study.example.detail:
         state = result.state
         (last,) = source.held_out(runs[0].epochs) if source else (task,)
-        detail = training.evaluate(study.example.detail.task(last), state.params, state.rest)
+        detail = training.evaluate(last, state.params, state.rest, "score_examples")
     with_norms = isinstance(study, Comparison) and study.norms
     kept = [
         name

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from examples.training.task import Layout, kind
+from examples.training.task import Layout
 from lawn_optax import metrics
 
 Examples = tuple[jax.Array, jax.Array]
@@ -86,23 +86,10 @@ class Labelled:
             "ece": metrics.expected_calibration_error(jax.nn.softmax(test_logits), test_labels),
         }
 
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PerExample(Labelled):
-    """Makes a task that evaluates to which examples are told right."""
-
-    kind: str = kind("per example")
-
-    def evaluate(self, model: Perceptron) -> dict[str, jax.Array]:
+    def score_examples(self, model: Perceptron) -> dict[str, jax.Array]:
         """Return whether each example is right, `(n,)` bools: those to choose by, and to report."""
         parts = {"validation_hits": self.validation, "hits": self.test}
         return {name: _hits(model(x), labels) for name, (x, labels) in parts.items()}
-
-
-def per_example(task: Labelled) -> PerExample:
-    """Return the task that evaluates to which examples are told right."""
-    return PerExample(**vars(task))
 
 
 def _losses(logits: jax.Array, labels: jax.Array) -> jax.Array:

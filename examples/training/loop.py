@@ -122,15 +122,15 @@ def train_epoch(
     return sharding.split_state(state), sharding.copy(metrics)
 
 
-@jax.jit
-def evaluate(task: Task, params: nnx.State, rest: nnx.State) -> Any:
-    """Return `task.evaluate` of every run, leaves `(runs, ...)`."""
+@functools.partial(jax.jit, static_argnames="method")
+def evaluate(task: Task, params: nnx.State, rest: nnx.State, method: str = "evaluate") -> Any:
+    """Return what a method of the task makes of the model of every run, leaves `(runs, ...)`."""
     structure, task = model_structure(task), sharding.split_rows(task)
 
     def one(params: nnx.State, rest: nnx.State) -> Any:
         model = nnx.merge(structure, params, rest)
         model.eval()
-        return task.evaluate(model)
+        return getattr(task, method)(model)
 
     return sharding.copy(_over_runs(task, one)(params, rest))
 

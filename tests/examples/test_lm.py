@@ -306,14 +306,20 @@ class TestCorpus:
 def test_pieces_are_means_of_their_windows_in_bits_per_byte(task, monkeypatch):
     monkeypatch.setattr(text_task, "PIECES", 2)
     model = nnx.jit(lambda: task.model(nnx.Rngs(0)))()
-    pieces = text_task.in_pieces(task).evaluate(model)["pieces"]
+    pieces = task.score_examples(model)["pieces"]
     # Of five windows the last one fills no piece.
     losses = task.held_out_losses(model)
     expected = [losses[:2].mean(), losses[2:4].mean()] / np.log(2)
     np.testing.assert_allclose(pieces, expected, rtol=1e-5)
     monkeypatch.setattr(text_task, "PIECES", 6)
     with pytest.raises(ValueError, match="held out has 5 windows of 4 tokens, fewer than 6"):
-        text_task.in_pieces(task)
+        task.score_examples(model)
+
+
+def test_jax_tells_tasks_of_two_kinds_apart(task):
+    # It compares registered dataclasses by their fields alone.
+    masked = text_task.MaskedText(**vars(task))
+    assert jax.tree.structure(masked) != jax.tree.structure(task)
 
 
 @pytest.fixture(scope="module")

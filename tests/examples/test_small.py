@@ -3,12 +3,11 @@
 import sys
 from typing import get_args
 
-import jax
 import numpy as np
 import pytest
 
 from examples import small as example
-from examples.tasks import labelled, small
+from examples.tasks import small
 
 
 @pytest.mark.parametrize("name", small.PROBLEMS)
@@ -69,9 +68,7 @@ def test_scores_by_example_have_the_mean_that_is_reported():
     task = small.load("wine", 40)
     config = example.Config(dataset="wine", batch_size=40, epochs=3, warmup_epochs=1.0, seeds=2)
     result = example.training.train(task, config)
-    hits = example.training.evaluate(
-        labelled.per_example(task), result.state.params, result.state.rest
-    )
+    hits = example.training.evaluate(task, result.state.params, result.state.rest, "score_examples")
     for name, scores in (("accuracy", "hits"), ("validation_accuracy", "validation_hits")):
         np.testing.assert_allclose(
             np.mean(hits[scores], axis=1), result.curve[name][:, -1], rtol=1e-6
@@ -85,9 +82,3 @@ def test_the_command_reports(capsys):
     told = capsys.readouterr().out
     for row in example.REPORTED:
         assert row in told
-
-
-def test_jax_tells_tasks_of_two_kinds_apart():
-    # It compares registered dataclasses by their fields alone.
-    task = small.load("digits", 250)
-    assert jax.tree.structure(labelled.per_example(task)) != jax.tree.structure(task)

@@ -16,7 +16,7 @@ from flax import nnx
 from examples.tasks.bounded_weight_norm import BoundedWeightNorm
 from examples.tasks.recommendation import Interactions
 from examples.training import cpu
-from examples.training.task import Layout, kind
+from examples.training.task import Layout
 from lawn_optax import metrics
 
 NEGATIVES = 4  # For each positive.
@@ -182,23 +182,10 @@ class Ranking:
         same = candidates[:, 1:] == candidates[:, :1]
         return scores.at[:, 1:].set(jnp.where(same, -jnp.inf, scores[:, 1:]))
 
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PerUser(Ranking):
-    """Makes a task that evaluates to each user's score."""
-
-    kind: str = kind("per user")
-
-    def evaluate(self, model: NCF) -> dict[str, jax.Array]:
+    def score_examples(self, model: NCF) -> dict[str, jax.Array]:
         """Return whether each held-out item is among the first ten, `(num_users,)` bools."""
         hit = jax.vmap(lambda scores: metrics.hit_ratio(scores[None], k=TOP) > 0)
         return {f"{prefix}hits": hit(self.scores(model, c)) for prefix, c in self.held_out.items()}
-
-
-def per_user(task: Ranking) -> PerUser:
-    """Return the task that evaluates to each user's score."""
-    return PerUser(**vars(task))
 
 
 def make_task(

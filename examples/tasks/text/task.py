@@ -47,7 +47,6 @@ class Text:
       depth: its blocks.
       heads: of each attention.
       dtype: of the computation.
-      by_piece: whether it is evaluated piece by piece.
     """
 
     train: jax.Array
@@ -59,7 +58,6 @@ class Text:
     depth: int = dataclasses.field(metadata={"static": True})
     heads: int = dataclasses.field(metadata={"static": True})
     dtype: str = dataclasses.field(metadata={"static": True})
-    by_piece: bool = dataclasses.field(default=False, metadata={"static": True})
     unit = "byte"  # What losses are means over.
     score = "bits_per_byte"
     vmaps_runs = False
@@ -92,16 +90,24 @@ class Text:
         return losses.ravel(), margins.ravel()
 
     def evaluate(self, model: Transformer) -> dict[str, jax.Array]:
-        """Return the mean loss of what is held out, in nats per token and so in bits per byte.
+        """Return the mean loss of what is held out, in nats per token and so in bits per byte."""
+        nats = jnp.mean(self.held_out_losses(model))
+        return {"held_out_loss": nats, "bits_per_byte": nats / math.log(2)}
 
-        By piece: the bits per byte of `PIECES` pieces of it, one after the other.
+    def score_examples(self, model: Transformer) -> dict[str, jax.Array]:
+        """Return the bits per byte of `PIECES` pieces of what is held out, one after the other.
+
+        Raises:
+          ValueError: if less is held out than `PIECES` windows.
         """
         losses = self.held_out_losses(model)
-        if self.by_piece:
-            pieces = losses[: len(losses) // PIECES * PIECES].reshape(PIECES, -1)
-            return {"pieces": jnp.mean(pieces, axis=1) / math.log(2)}
-        nats = jnp.mean(losses)
-        return {"held_out_loss": nats, "bits_per_byte": nats / math.log(2)}
+        if len(losses) < PIECES:
+            raise ValueError(
+                f"the text held out has {len(losses)} windows of {self.length} tokens, fewer than"
+                f" {PIECES}: give more text, or shorter windows."
+            )
+        pieces = losses[: len(losses) // PIECES * PIECES].reshape(PIECES, -1)
+        return {"pieces": jnp.mean(pieces, axis=1) / math.log(2)}
 
     def held_out_losses(self, model: Transformer) -> jax.Array:
         """Return the mean loss of each window that is held out, `(windows,)` nats per token.
@@ -248,20 +254,6 @@ def lengthen(task: Text, length: int, after: int) -> Lengthening:
         )
     long = dataclasses.replace(task, length=length, batch_size=task.batch_size // times)
     return Lengthening(task, long, after)
-
-
-def in_pieces(task: Text) -> Text:
-    """Return the task that is judged piece by piece.
-
-    Raises:
-      ValueError: if less is held out than `PIECES` windows.
-    """
-    if (m := windows_in(task.held_out, task.length)) < PIECES:
-        raise ValueError(
-            f"the text held out has {m} windows of {task.length} tokens, fewer than {PIECES}: give"
-            " more text, or shorter windows."
-        )
-    return dataclasses.replace(task, by_piece=True)
 
 
 def windows_in(text: Any, length: int) -> int:
