@@ -22,7 +22,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.paper.searches import LANGUAGE_MODEL
-from benchmarks.paper.studies import AnyConfig, Choice, Linear, Range, Search, Space
+from benchmarks.paper.spaces import Choice, Linear, Range, Space
+from benchmarks.paper.studies import AnyConfig, Search
 from examples import imagenet
 from examples.tasks.images import large_batch
 from examples.tasks.images.large_batch import RECIPES, UPDATES_PER_EPOCH, Recipe, schedule

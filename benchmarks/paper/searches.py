@@ -4,7 +4,8 @@ import dataclasses
 from typing import Any
 
 from benchmarks.paper.catalog import short
-from benchmarks.paper.studies import AnyConfig, Range, Search, Space
+from benchmarks.paper.spaces import Range, Space
+from benchmarks.paper.studies import AnyConfig, Search
 from examples import lm, small
 from examples.training.options import OptimizerName
 

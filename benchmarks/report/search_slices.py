@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from benchmarks.paper import studies
-from benchmarks.paper.studies import Choice, Linear, Range, Search
+from benchmarks.paper.spaces import Choice, Linear, Range
+from benchmarks.paper.studies import Search
 from examples.results.plots import labelled, legend_below, picture, styles
 from examples.results.records import Record
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.paper import rivals, studies, sweep
-from benchmarks.paper.studies import Choice, Linear, Range
+from benchmarks.paper.spaces import DERIVED, Choice, Linear, Range
 from examples.tasks.images.large_batch import RECIPES, UPDATES_PER_EPOCH
 
 
@@ -26,7 +26,7 @@ def test_draws_lie_within_the_ranges_and_are_options(name):
             assert point.keys() == ranges.keys()
             for drawn, x in point.items():
                 assert holds(ranges[drawn], x), drawn
-                if drawn not in studies.DERIVED:
+                if drawn not in DERIVED:
                     assert getattr(run, drawn) == pytest.approx(x, rel=1e-6)
         for drawn, of in ranges.items():
             values = [point[drawn] for point in points.values()]

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.paper import reported, studies, sweep
 from benchmarks.paper.catalog import STUDIES
+from benchmarks.paper.spaces import Range
 from benchmarks.paper.sweep import COMPARISONS, SEARCHES
 from benchmarks.report import missing, study_tables
 from benchmarks.report.provenance import provenance
@@ -20,7 +21,7 @@ from tests.examples.toys import toy_interactions
 
 NAME = "movielens-100k-10k"
 OPTIMIZERS = ("adam", "adam_lawn")
-PEAKS = studies.Range(1e-3, 1e-1)
+PEAKS = Range(1e-3, 1e-1)
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_a_search_draws_settings_and_keeps_what_each_user_scores(config, toys, m
     validated = dataclasses.replace(toys, validate=True)
     spaces = {
         "rise": (dataclasses.replace(validated, free_epochs="rise"), {"learning_rate": PEAKS}),
-        "free": (validated, {"learning_rate": PEAKS, "free_epochs": studies.Range(0.1, 1.9)}),
+        "free": (validated, {"learning_rate": PEAKS, "free_epochs": Range(0.1, 1.9)}),
     }
     search = studies.Search(name="toys", base=validated, spaces=spaces, trials=4, searches=2)
     monkeypatch.setitem(SEARCHES, "toys", search)
