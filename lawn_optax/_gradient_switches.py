@@ -118,7 +118,9 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     mark by the loss, if that goes on falling. The first constrained update scales the weights to
     the marked norms. Until then training is free, to the end if need be. A factor on the loss does
     not matter; a constant added to it does. Losses of minibatches that differ by more than a tenth
-    or two for their few examples mark too early.
+    or two for their few examples mark too early. In a few hundred updates of large batches, norms
+    may grow on a plateau on which nothing is learned; those at its end are then too large, and a
+    free phase that is set by hand does better.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the valley: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient
