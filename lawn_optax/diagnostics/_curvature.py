@@ -1,0 +1,154 @@
+"""How sharp a minimum is, and how easily SGD leaves it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import optax
+
+from lawn_optax._geometry import safe_divide
+
+
+def escape_value(
+    loss: Callable[[optax.Params, Any], jax.Array],
+    params: optax.Params,
+    examples: Any,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    key: jax.Array,
+    iterations: int = 30,
+) -> jax.Array:
+    r"""Return the left side of the paper's escape condition (4): above 1, SGD leaves this minimum.
+
+    .. math::
+      \lambda_{max}\left\{ (I - \eta H)^2 + \frac{\eta^2 (m - B)}{B (m - 1)} \Sigma \right\}
+
+    with the Hessian H of the mean loss and the covariance :math:`\Sigma` of the gradients of single
+    examples, both applied without being formed. Power iteration, from below.
+
+    Args:
+      loss: `loss(params, example) -> scalar`, of one example.
+      params: where to look; the condition is meant at a minimum.
+      examples: a pytree of arrays with the `m >= 2` training examples along the first axis.
+      learning_rate: the step size :math:`\eta` of SGD.
+      batch_size: B, from 1 to m.
+      key: for the starting vector.
+      iterations: of the power method, at least 1.
+
+    Returns:
+      A scalar, the Rayleigh quotient of the last iterate.
+
+    Raises:
+      ValueError: if `batch_size` is not between 1 and `m`, or `m` is below 2.
+
+    Examples:
+      A quadratic of curvature 1: with single examples SGD leaves the minimum at a learning rate at
+      which the whole batch does not.
+
+      >>> import jax, jax.numpy as jnp, lawn_optax
+      >>> loss = lambda w, example: jnp.sum((w - example) ** 2) / 2
+      >>> w, examples = jnp.zeros(1), jnp.array([[-1.], [1.]])
+      >>> for batch_size in (1, 2):
+      ...   value = lawn_optax.diagnostics.escape_value(
+      ...       loss, w, examples, learning_rate=1.5, batch_size=batch_size, key=jax.random.key(0))
+      ...   print(f"{value:.2f}")
+      2.50
+      0.25
+
+    References:
+      Equation (4) in appendix C of
+      `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
+    """
+    m = jax.tree.leaves(examples)[0].shape[0]
+    if not 1 <= batch_size <= m or m < 2:
+        raise ValueError(
+            f"batch_size={batch_size} must be between 1 and the number of examples, {m}, which must"
+            " be at least 2."
+        )
+    w, unravel = jax.flatten_util.ravel_pytree(params)
+    losses = jax.vmap(lambda w, example: loss(unravel(w), example), in_axes=(None, 0))
+    mean_gradient = jax.grad(lambda w: jnp.mean(losses(w, examples)))
+    noise = learning_rate**2 * (m - batch_size) / (batch_size * (m - 1))
+
+    def i_minus_eta_h(v: jax.Array) -> jax.Array:
+        return v - learning_rate * jax.jvp(mean_gradient, (w,), (v,))[1]
+
+    def covariance(v: jax.Array) -> jax.Array:
+        # Sigma v = mean_i (g_i - mean g) <g_i - mean g, v>: a Jacobian and its transpose.
+        along = jax.jvp(lambda w: losses(w, examples), (w,), (v,))[1]
+        _, pull_back = jax.vjp(lambda w: losses(w, examples), w)
+        return pull_back((along - jnp.mean(along)) / m)[0]
+
+    def apply(v: jax.Array) -> jax.Array:
+        return i_minus_eta_h(i_minus_eta_h(v)) + noise * covariance(v)
+
+    def iterate(v: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        image = apply(v)
+        return image / jnp.linalg.norm(image), jnp.vdot(v, image)
+
+    start = jax.random.normal(key, w.shape, w.dtype)
+    _, quotients = jax.lax.scan(iterate, start / jnp.linalg.norm(start), length=iterations)
+    return quotients[-1]
+
+
+def sharpness(
+    loss: Callable[[optax.Params], jax.Array],
+    params: optax.Params,
+    *,
+    key: jax.Array,
+    count: int = 1,
+    iterations: int = 30,
+) -> jax.Array:
+    """Return the largest eigenvalues of the Hessian of a loss, by Lanczos's method.
+
+    Of a scale-invariant measure, give weights of given norms: `scale_to_norms` before.
+
+    Args:
+      loss: `loss(params) -> scalar`.
+      params: where to look.
+      key: for the starting vector.
+      count: how many eigenvalues, at least 1.
+      iterations: Hessian-vector products, at least `count`; all their vectors are kept.
+
+    Returns:
+      `(count,)`, the largest first.
+
+    Raises:
+      ValueError: if `iterations` is below `count`, or either below 1.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, lawn_optax
+      >>> loss = lambda w: jnp.sum(jnp.array([1., 2., 5.]) * w**2) / 2
+      >>> eigenvalues = lawn_optax.diagnostics.sharpness(
+      ...     loss, jnp.ones(3), key=jax.random.key(0), count=2, iterations=3)
+      >>> [f"{x:.3f}" for x in eigenvalues]
+      ['5.000', '2.000']
+    """
+    if not 1 <= count <= iterations:
+        raise ValueError(
+            f"count={count} must be at least 1, and iterations={iterations} at least that."
+        )
+    w, unravel = jax.flatten_util.ravel_pytree(params)
+    gradient = jax.grad(lambda w: loss(unravel(w)))
+    iterations = min(iterations, w.size)
+
+    def iterate(basis: jax.Array, i: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        v = basis[i]
+        image = jax.jvp(gradient, (w,), (v,))[1]
+        diagonal = jnp.vdot(v, image)
+        # Orthogonal to all before it, twice: once leaves what rounding has left over.
+        for _ in range(2):
+            image = image - basis.T @ (basis @ image)
+        size = jnp.linalg.norm(image)
+        basis = basis.at[i + 1].set(safe_divide(image, size))
+        return basis, (diagonal, size)
+
+    start = jax.random.normal(key, w.shape, w.dtype)
+    basis = jnp.zeros((iterations + 1, w.size), w.dtype)
+    basis = basis.at[0].set(start / jnp.linalg.norm(start))
+    _, (diagonal, beside) = jax.lax.scan(iterate, basis, jnp.arange(iterations))
+    tridiagonal = jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
+    return jnp.linalg.eigvalsh(tridiagonal)[::-1][:count]

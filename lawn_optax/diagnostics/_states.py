@@ -1,0 +1,90 @@
+"""What an optimizer state says: whether training is constrained, and at which norms."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lawn_optax._lawn import LawnState
+from lawn_optax._transforms import RescaleToNormsState
+
+
+def is_constrained(state: Any) -> jax.Array:
+    """Tell whether the switch has happened.
+
+    Args:
+      state: an optimizer state that holds one of `lawn`, however wrapped.
+
+    Returns:
+      A bool scalar; of several such states, whether all have switched.
+
+    Raises:
+      ValueError: if there is no such state in `state`.
+    """
+    counts = [as_array(s.constrained_steps) for s in find_states(state) if isinstance(s, LawnState)]
+    if not counts:
+        raise ValueError("state holds no LawnState: give the state of an optimizer made by lawn.")
+    return jnp.all(jnp.stack([count > 0 for count in counts]))
+
+
+def captured_norms(state: Any) -> dict[str, jax.Array]:
+    """Return the norms captured so far, or marked by a switch such as `at_flattening`.
+
+    Args:
+      state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
+
+    Returns:
+      A dict from paths to norms; empty until norms are captured or marked.
+
+    Raises:
+      ValueError: if there is no such state in `state`.
+    """
+    return {path: c for path, (c, captured) in norms_by_path(state).items() if captured}
+
+
+def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
+    """Return the norms that a state holds, and whether they are captured yet.
+
+    Args:
+      state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
+
+    Returns:
+      A dict from the path of each constrained parameter to its norms, zeros until they are
+      captured or marked, and whether they are.
+
+    Raises:
+      ValueError: if there is no such state in `state`.
+    """
+    norms: dict[str, tuple[jax.Array, bool]] = {}
+    for found in states_with_norms(state):
+        taken = has_switched(found) or any(jnp.any(as_array(c) > 0) for c in found.norms.values())
+        norms |= {path: (as_array(c), taken) for path, c in found.norms.items()}
+    return norms
+
+
+def has_switched(state: LawnState | RescaleToNormsState) -> bool:
+    """Tell whether updates have been constrained, rather than norms only marked."""
+    count = state.constrained_steps if isinstance(state, LawnState) else state.steps
+    return bool(as_array(count) > 0)
+
+
+def states_with_norms(state: Any) -> list:
+    """Return every state that holds norms, or refuse `state` if none does."""
+    found = [x for x in find_states(state) if x.norms]
+    if not found:
+        raise ValueError(
+            "state holds no norms: give the state of an optimizer made by lawn or rescale_to_norms."
+        )
+    return found
+
+
+def find_states(state: Any) -> list:
+    """Return every state that holds norms, wherever it is."""
+    holds_norms = lambda x: isinstance(x, (LawnState, RescaleToNormsState))
+    found = [x for x in jax.tree.leaves(state, is_leaf=holds_norms) if holds_norms(x)]
+    return found + [s for x in found if isinstance(x, LawnState) for s in find_states(x.inner)]
+
+
+def as_array(x: Any) -> jax.Array:
+    """Return a scalar out of whatever box a training framework puts it in."""
+    return jnp.asarray(jax.tree.leaves(x)[0])
