@@ -21,7 +21,7 @@ python -m examples.lm --objective masked --width 64 --depth 3 --length 64 --long
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 
@@ -30,6 +30,7 @@ from examples.results import reports
 from examples.results.reports import Shown
 from examples.tasks.text import corpus, task
 from examples.training import command, distributed
+from examples.training.limits import AT_LEAST_1, BETWEEN_0_AND_1, default
 from examples.training.options import Options, in_order_of_use
 
 KINDS = {"causal": task.Text, "masked": task.MaskedText}
@@ -49,7 +50,7 @@ class Config(Options):
     data_dir: Path | None = None
     """File, or folder of files, with text of your own.
     By default the standard library of the Python that runs this, some 10 MB."""
-    held_out_share: float = 0.02
+    held_out_share: Annotated[float, BETWEEN_0_AND_1] = 0.02
     """Share of the text to evaluate on: whole files, always the same ones."""
     epoch_tokens: int | None = 500_000
     """Training tokens per epoch, sampled anew in each without repetition; None: all there are.
@@ -68,31 +69,28 @@ class Config(Options):
     """causal: the next byte, from those before it.
     masked: 15% of the bytes, most of them hidden, from those on both sides, as BERT is trained;
     losses are of these bytes alone."""
-    length: int = 128
+    length: Annotated[int, AT_LEAST_1] = 128
     """Context length in tokens, which are bytes."""
     long_length: int | None = None
     """Context length in the last --long-epochs, a multiple of --length: fewer windows in a batch
     and as many tokens, and the learning rate goes on. By default it stays the same."""
     long_epochs: int = 1
     """How many epochs have windows of --long-length."""
-    width: int = 128
+    width: Annotated[int, AT_LEAST_1] = 128
     """Width of the residual stream, a multiple of twice the heads."""
-    depth: int = 5
+    depth: Annotated[int, AT_LEAST_1] = 5
     """Number of blocks, each of attention and an MLP."""
-    heads: int = 4
+    heads: Annotated[int, AT_LEAST_1] = 4
     """Attention heads per block."""
     dtype: Literal["bfloat16", "float32"] = "float32"
     """Precision of computation; weights are float32. On an accelerator bfloat16 is faster."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("length", "width", "depth", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-        if self.long_length is None and self.long_epochs != self._default("long_epochs"):
+        if self.long_length is None and self.long_epochs != default(self, "long_epochs"):
             raise ValueError(
                 f"long_epochs={self.long_epochs} with long_length=None: no window gets longer; give"
-                f" long_length, too, or leave it at {self._default('long_epochs')}."
+                f" long_length, too, or leave it at {default(self, 'long_epochs')}."
             )
         if not 0 < self.long_epochs <= self.epochs:
             raise ValueError(
@@ -103,8 +101,6 @@ class Config(Options):
                 f"width={self.width} must be a multiple of {2 * self.heads}, twice the"
                 f" heads={self.heads}: rotary positions turn pairs of features."
             )
-        if not 0 < self.held_out_share < 1:
-            raise ValueError(f"held_out_share={self.held_out_share} must lie between 0 and 1.")
 
 
 def main(config: Config) -> None:

@@ -8,7 +8,7 @@ tuned, stands in benchmarks/RESULTS.md, made from the records.
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from examples import training
 from examples.results import reports
@@ -16,6 +16,7 @@ from examples.results.reports import Shown
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command, distributed
+from examples.training.limits import AT_LEAST_0
 from examples.training.options import Options, in_order_of_use
 
 
@@ -41,7 +42,7 @@ class Config(Options):
     """How many seeds to train, in one program; the table shows their mean and standard error."""
     loss: Literal["bce", "focal"] = "bce"
     """Binary cross-entropy, or the focal loss, which weighs well-classified examples less."""
-    gamma: float = 2.0
+    gamma: Annotated[float, AT_LEAST_0] = 2.0
     """Focusing parameter of the focal loss; 0 is cross-entropy."""
     label_smoothing: float = 0.0
     """Share of each label that goes to the other class; the paper compares 0.05."""
@@ -62,8 +63,6 @@ class Config(Options):
             )
         if self.label_smoothing and self.loss != "bce":
             raise ValueError(f"label_smoothing={self.label_smoothing} goes with loss=bce alone.")
-        if not self.gamma >= 0:
-            raise ValueError(f"gamma={self.gamma} must be at least 0: at 0 it is loss=bce.")
 
 
 def main(config: Config) -> None:

@@ -15,7 +15,8 @@ import tyro
 
 from examples.results import norms, plots, records, tables
 from examples.training import command
-from examples.training.options import LATER, WITH_SWITCH, Options
+from examples.training.options import LATER, Options
+from examples.training.traits import WITH_SWITCH
 
 COURSE = {
     "train_loss": "training loss",

@@ -12,7 +12,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from examples import training
 from examples.results import plots, records, tables
 from examples.tasks import identifiers
 from examples.training import command, distributed
-from examples.training.options import Hyperparameters, Options, RunOptions, in_order_of_use
+from examples.training.hyperparameters import Hyperparameters
+from examples.training.limits import AT_LEAST_1
+from examples.training.options import Options, RunOptions, in_order_of_use
 
 GRID = ("epochs", "learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.
@@ -53,15 +55,13 @@ class Config(RunOptions):
     """Decays that AdamW chooses from, times the learning rate; Adam takes the 0."""
     free_epochs: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
     """Free phases that Adam-LAWN chooses from."""
-    tuning_seeds: int = 2
+    tuning_seeds: Annotated[int, AT_LEAST_1] = 2
     """How many seeds to choose a setting by; none of them is reported."""
     picture: Path | None = Path("runs/quickstart.png")
     """File to draw the curves to; its ending says the format."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tuning_seeds < 1:
-            raise ValueError(f"tuning_seeds={self.tuning_seeds} must be at least 1.")
         if 0 not in self.weight_decays:
             raise ValueError(f"weight_decays={self.weight_decays} must hold 0: that is Adam.")
         if short := [epochs for epochs in self.longer if epochs <= self.epochs]:

@@ -38,7 +38,7 @@ from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command
 from examples.training.optimizers import make_optimizer
-from examples.training.options import WITH_SWITCH, OptimizerName
+from examples.training.traits import WITH_SWITCH, OptimizerName
 
 COLUMNS = (
     *("dataset", "batch size", "optimizer", "seeds", "s an epoch", "of CPU time", "first epoch"),

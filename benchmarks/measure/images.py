@@ -36,7 +36,7 @@ from examples.results import records, tables
 from examples.tasks.images import ModelName, classification, data
 from examples.tasks.images.models import MODELS, Network
 from examples.training import command
-from examples.training.options import OptimizerName
+from examples.training.traits import OptimizerName
 
 COLUMNS = (
     *("model", "batch size", "images a second: Adam", "Adam-LAWN", "LAWN's share"),

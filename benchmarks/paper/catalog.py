@@ -14,7 +14,7 @@ from benchmarks.paper.studies import Study
 from examples import cifar, ncf
 from examples.tasks import recommendation
 from examples.tasks.images import data
-from examples.training.options import OptimizerName
+from examples.training.traits import OptimizerName
 
 Peaks = dict[OptimizerName, Sequence[float]]
 

@@ -7,7 +7,7 @@ from benchmarks.paper.catalog import short
 from benchmarks.paper.searches import LANGUAGE_MODEL, SMALL_LANGUAGE_MODEL
 from benchmarks.paper.studies import Comparison
 from examples import cifar, lm, ncf
-from examples.training.options import OptimizerName, ScheduleName
+from examples.training.traits import OptimizerName, ScheduleName
 
 
 def held_norms(

@@ -7,7 +7,7 @@ its Tables 9 to 11. None of them ever stands in a measured column.
 import re
 from typing import Any
 
-from examples.training.options import OptimizerName
+from examples.training.traits import OptimizerName
 
 Figures = dict[str, dict[OptimizerName, str]]  # By column, then by row.
 

@@ -7,7 +7,7 @@ from benchmarks.paper.catalog import short
 from benchmarks.paper.spaces import Range, Space
 from benchmarks.paper.studies import AnyConfig, Search
 from examples import lm, small
-from examples.training.options import OptimizerName
+from examples.training.traits import OptimizerName
 
 Setting = tuple[AnyConfig, Space]
 DECAY = Range(1e-2, 10)

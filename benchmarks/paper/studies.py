@@ -26,14 +26,9 @@ from benchmarks.tools.records import read_bits
 from examples import cifar, imagenet, lm, ncf, small, training
 from examples.results import records
 from examples.tasks.images import data
-from examples.training.options import (
-    SHAPES_NOTHING,
-    WITH_DECAY,
-    WITH_SWITCH,
-    OptimizerName,
-    SwitchName,
-)
+from examples.training.options import SHAPES_NOTHING
 from examples.training.switching import SWITCHES
+from examples.training.traits import WITH_DECAY, WITH_SWITCH, OptimizerName, SwitchName
 
 BITS_OF_A_GUESS = 8.0  # Per byte, all bytes being as likely.
 TUNING_SEED = 1_000_000  # No seed serves both to tune and to report.

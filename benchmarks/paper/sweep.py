@@ -39,7 +39,8 @@ from examples import training
 from examples.results import norms, records, tables
 from examples.training import command
 from examples.training.checkpoints import checksum
-from examples.training.options import Hyperparameters, OptimizerName
+from examples.training.hyperparameters import Hyperparameters
+from examples.training.traits import OptimizerName
 
 COMPARISONS = {
     **comparisons.COMPARISONS,

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.paper.problems import MOVIELENS_100K, ON_SMALL, Problem, Problems, compared
 from benchmarks.paper.studies import AnyConfig
-from examples.training.options import SwitchName
+from examples.training.traits import SwitchName
 
 COMPARED: tuple[SwitchName, ...] = ("flattening", "rise", "hold")
 FREE_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)

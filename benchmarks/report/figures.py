@@ -20,7 +20,7 @@ from benchmarks.report.study_tables import PAPERS_FIVE, SECTIONS, Found, Section
 from benchmarks.tools.records import NOT_YET_RUN
 from examples.results import records, tables
 from examples.results.plots import STYLES, legend_below, picture
-from examples.training.options import OptimizerName
+from examples.training.traits import OptimizerName
 
 SCORES = {"hr_at_10": "HR@10", "accuracy": "Test accuracy"}
 # Okabe and Ito's colours; markers tell the optimizers apart in grey.

@@ -20,7 +20,7 @@ from benchmarks.report.study_tables import PAPERS_FIVE, Found, measure
 from benchmarks.tools.records import RECORDS
 from examples.results import tables
 from examples.results.records import Record
-from examples.training.options import OptimizerName
+from examples.training.traits import OptimizerName
 
 LENGTHS = RECORDS / "2026-11-26-quickstart" / "search" / "lengths.csv"
 

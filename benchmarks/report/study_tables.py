@@ -18,7 +18,7 @@ from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import newest
 from examples.results import records, tables
 from examples.tasks.images import recipes
-from examples.training.options import WITH_DECAY, OptimizerName
+from examples.training.traits import WITH_DECAY, OptimizerName
 
 PAPERS_FIVE: dict[OptimizerName, str] = {
     "sgd": "SGD",

@@ -9,7 +9,7 @@ from typing import Any
 
 import optax
 
-from examples.training.options import Scalar, StaticOptions
+from examples.training.hyperparameters import Scalar, StaticOptions
 from lawn_optax import baselines, schedules
 
 # PyTorch decays when more than 10 epochs in a row were no better, Optax when as many were.

@@ -22,9 +22,10 @@ from flax import nnx
 from examples.training import cpu, distributed, sharding, switching
 from examples.training.autosave import Autosave
 from examples.training.checkpoints import Progress
+from examples.training.hyperparameters import Hyperparameters, StaticOptions
 from examples.training.metrics import EpochMetrics
 from examples.training.optimizers import make_optimizer
-from examples.training.options import Hyperparameters, Options, StaticOptions
+from examples.training.options import Options
 from examples.training.task import DataSource, Layout, OnDevice, Task
 from examples.training.tensorboard import TensorBoardWriter
 from lawn_optax import diagnostics, losses

@@ -8,8 +8,8 @@ import jax
 import optax
 
 import lawn_optax
+from examples.training.hyperparameters import Hyperparameters, StaticOptions
 from examples.training.learning_rate import make_schedule, watch
-from examples.training.options import Hyperparameters, StaticOptions
 from examples.training.switching import make_switch
 from examples.training.task import Layout
 

@@ -8,7 +8,9 @@ import numpy as np
 
 import lawn_optax
 from examples.training import distributed
-from examples.training.options import Hyperparameters, Options, StaticOptions, SwitchName
+from examples.training.hyperparameters import Hyperparameters, StaticOptions
+from examples.training.options import Options
+from examples.training.traits import SwitchName
 
 _logger = logging.getLogger(__name__)
 

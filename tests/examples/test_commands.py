@@ -11,7 +11,8 @@ from examples import cifar, imagenet, lm, ncf, quickstart, training
 from examples.results import records
 from examples.tasks.recommendation import ranking
 from examples.training import command, switching
-from examples.training.options import Options, SwitchName
+from examples.training.options import Options
+from examples.training.traits import SwitchName
 from tests.examples.toys import toy_interactions
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from examples import quickstart, training
 from examples.tasks import identifiers, small
-from examples.training.options import WITH_SWITCH, Options
+from examples.training.options import Options
+from examples.training.traits import WITH_SWITCH
 from tests.examples.toys import toy_uses
 
 METHODS = ("Adam", "AdamW", "Adam-LAWN", "Adam-LAWN, automatic")

@@ -10,8 +10,10 @@ import pytest
 
 from examples import cifar, training
 from examples.tasks import small
+from examples.training import limits
 from examples.training.optimizers import make_optimizer
-from examples.training.options import OF_SCHEDULES, WITH_DECAY, Options, ScheduleName
+from examples.training.options import Options
+from examples.training.traits import WITH_DECAY, ScheduleName
 
 PEAK, STEPS_PER_EPOCH = 2.0, 4
 CIFAR = cifar.Config(
@@ -177,7 +179,8 @@ def test_a_run_sees_its_training_loss():
 
 
 def test_a_record_has_the_schedule_where_it_is_not_as_it_was():
-    of_schedule = {*OF_SCHEDULES, "schedule"}
+    only = limits.limits(Options, limits.Only).items()
+    of_schedule = {"schedule", *(name for name, limit in only if "schedule" in limit.chosen_by)}
     told = lambda options: {k: v for k, v in options.config().items() if k in of_schedule}
     assert told(of("polynomial")) == {}
     assert told(of("step-wise")) == {"schedule": "step-wise"}  # With the defaults of CIFAR.

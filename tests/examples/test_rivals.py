@@ -12,9 +12,11 @@ import pytest
 
 from examples import imagenet
 from examples.tasks.images import large_batch
+from examples.training import limits
 from examples.training.learning_rate import make_schedule
 from examples.training.optimizers import make_optimizer
-from examples.training.options import OF_OPTIMIZERS, OptimizerName, Options
+from examples.training.options import Options
+from examples.training.traits import OptimizerName
 
 UPDATES_PER_EPOCH = 6
 SHORT = {"epochs": 3, "warmup_epochs": 1.0, "decay_epochs": 2.5}
@@ -149,7 +151,9 @@ def test_no_option_of_an_optimizer_is_ignored(optimizer):
         return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(update)(tx.init(params))))
 
     as_it_is = program()
-    for name, having in OF_OPTIMIZERS.items():
+    for name, (having, chosen_by) in limits.limits(Options, limits.Only).items():
+        if "optimizer" not in chosen_by:
+            continue
         other = {name: False if name == "project" else 0.5}
         if optimizer in having:
             assert program(**other) != as_it_is, name

@@ -1,5 +1,6 @@
 """Options that every example has: clipping, flooding."""
 
+import doctest
 import math
 from typing import get_args
 
@@ -17,17 +18,11 @@ from examples.tasks.images.models import Network
 from examples.tasks.images.task import ImageTask
 from examples.tasks.recommendation import ranking
 from examples.tasks.text.corpus import Corpus
+from examples.training import limits
 from examples.training.optimizers import make_optimizer
-from examples.training.options import (
-    LATER,
-    OF_OPTIMIZERS,
-    OPTIMIZERS,
-    WITH_DECAY,
-    WITH_SWITCH,
-    OptimizerName,
-    Options,
-)
+from examples.training.options import LATER, Options
 from examples.training.task import Layout
+from examples.training.traits import OPTIMIZERS, WITH_DECAY, WITH_SWITCH, OptimizerName
 from tests.examples.toys import toy_interactions
 
 OPTIONS = {"optimizer": "sgd", "learning_rate": 0.1, "epochs": 2, "seeds": 2, "warmup_epochs": 0.0}
@@ -36,6 +31,32 @@ OPTIONS = {"optimizer": "sgd", "learning_rate": 0.1, "epochs": 2, "seeds": 2, "w
 @pytest.fixture(scope="module")
 def task():
     return small.load("digits", 250)
+
+
+def test_limits_doctest():
+    assert doctest.testmod(limits).failed == 0
+
+
+def test_a_subclass_keeps_the_limits_of_fields_that_it_gives_other_defaults():
+    assert Options.epochs != lm.Config.epochs
+    with pytest.raises(ValueError, match="epochs=0 must be at least 1"):
+        lm.Config(epochs=0, warmup_epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"momentum": 1.0}, "momentum=1.0 must be at least 0 and below 1"),
+        ({"learning_rate": math.nan}, "learning_rate=nan must be at least 0, and finite"),
+        ({"free_epochs": "never"}, "free_epochs='never' must be a number, or one of"),
+        ({"free_epochs": -1.0}, "free_epochs=-1.0 must be at least 0, and finite"),
+        ({"rest_learning_rate": 0.1}, "is of adam_h and muon_h alone; leave it at None"),
+        ({"average_over": 3}, "schedule='polynomial': it is of abel alone; leave it at 1"),
+    ],
+)
+def test_what_is_out_of_its_limits_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**given)
 
 
 def test_the_gradient_as_a_whole_is_clipped():
@@ -114,7 +135,6 @@ def test_a_record_has_the_options_that_are_not_as_they_were_before_there_were_su
 
 def test_the_table_of_optimizers_has_exactly_their_names():
     assert (*OPTIMIZERS,) == get_args(OptimizerName)  # In the order in which errors list them.
-    assert OF_OPTIMIZERS.keys() <= Options.__dataclass_fields__.keys()
 
 
 @pytest.mark.parametrize("name", ["digits", "images", "recommendation", "text"])

@@ -20,7 +20,7 @@ end some updates before the last epoch does, and the final rate is kept.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from examples.training.options import OF_OPTIMIZERS
+from examples.training.traits import having
 
 BATCH, STEP = 32_768, 256
 UPDATES_PER_EPOCH = 1_281_167 // BATCH
@@ -86,7 +86,7 @@ LARS = PIPELINE | {
 
 def of_table_8(row: str, learning_rate: float, weight_decay: float, **optimizer: Any) -> Recipe:
     """Return a row that 6,000 updates are spent on, with its best point."""
-    if optimizer["optimizer"] in OF_OPTIMIZERS["momentum"]:
+    if optimizer["optimizer"] in having("momentum"):
         optimizer["momentum"] = 0.9
     cosine = {**schedule(6000), "schedule": "cosine"}
     point = {"learning_rate": learning_rate, "weight_decay": weight_decay}

@@ -1,11 +1,11 @@
 """The options that all image classifiers share."""
 
 import dataclasses
-import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from examples.tasks.images.layers import check_virtual_batch_size
 from examples.tasks.images.models import RESNETS, ModelName, Network, check_width
+from examples.training.limits import ABOVE_0, BELOW_1
 from examples.training.options import Options
 
 
@@ -25,20 +25,20 @@ class ImageOptions(Options):
     """Precision of computation; weights and statistics are float32. On CPU float32 is faster."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     """Cross-entropy, or the focal loss, which weighs well-classified examples less."""
-    gamma: float = 2.0
+    gamma: Annotated[float, ABOVE_0] = 2.0
     """Focusing parameter of the focal loss."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, BELOW_1] = 0.0
     """Share of each label that is spread over all classes; the paper tries 0.05."""
-    init_scale: float = 1.0
+    init_scale: Annotated[float, ABOVE_0] = 1.0
     """Factor on all initial weights, those of batch normalisation too."""
     bounded_weight_norm: bool = False
     """Fix the initial norms by a reparametrization (Hoffer et al.), whatever the optimizer."""
     virtual_batch_size: int | None = None
     """Images over which batch normalisation takes its statistics, by default the whole batch.
     A divisor of --batch-size; if each group lies on one device, none waits for another."""
-    bn_momentum: float = 0.9
+    bn_momentum: Annotated[float, BELOW_1] = 0.9
     """Decay rate of the running averages of batch normalisation."""
-    bn_epsilon: float = 1e-5
+    bn_epsilon: Annotated[float, ABOVE_0] = 1e-5
     """Epsilon that batch normalisation adds to variances."""
     last_bn_scale: float = 0.0
     """ResNets: initial scale of the last normalisation of each block.
@@ -52,18 +52,6 @@ class ImageOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_width(self.width)
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing={self.label_smoothing} must be at least 0 and below 1."
-            )
-        if not 0 < self.init_scale < math.inf:
-            raise ValueError(f"init_scale={self.init_scale} must be above 0, and finite.")
-        if not self.gamma > 0:
-            raise ValueError(f"gamma={self.gamma} must be above 0: at 0 it is cross-entropy.")
-        if not 0 <= self.bn_momentum < 1:
-            raise ValueError(f"bn_momentum={self.bn_momentum} must be at least 0 and below 1.")
-        if not self.bn_epsilon > 0:
-            raise ValueError(f"bn_epsilon={self.bn_epsilon} must be above 0.")
         if self.last_bn_scale and self.model not in RESNETS:
             raise ValueError(
                 f"last_bn_scale={self.last_bn_scale} with model={self.model!r}: leave it 0, or take"

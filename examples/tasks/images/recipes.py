@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from examples.training.options import OptimizerName
+from examples.training.traits import OptimizerName
 
 SMALL, LARGE = 256, 16384
 MOMENTUM = 0.875  # B.3.4.
