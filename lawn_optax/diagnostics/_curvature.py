@@ -8,7 +8,9 @@ import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
+from lawn_optax._checks import check_steps
 from lawn_optax._geometry import safe_divide
+from lawn_optax._spheres import upcast
 
 
 def escape_value(
@@ -31,7 +33,7 @@ def escape_value(
 
     Args:
       loss: `loss(params, example) -> scalar`, of one example.
-      params: where to look; the condition is meant at a minimum.
+      params: where to look, in float32 at least; the condition is meant at a minimum.
       examples: a pytree of arrays with the `m >= 2` training examples along the first axis.
       learning_rate: the step size :math:`\eta` of SGD.
       batch_size: B, from 1 to m.
@@ -42,7 +44,7 @@ def escape_value(
       A scalar, the Rayleigh quotient of the last iterate.
 
     Raises:
-      ValueError: if `batch_size` is not between 1 and `m`, or `m` is below 2.
+      ValueError: if `batch_size` is not between 1 and `m`, `m` is below 2, or `iterations` below 1.
 
     Examples:
       A quadratic of curvature 1: with single examples SGD leaves the minimum at a learning rate at
@@ -68,7 +70,8 @@ def escape_value(
             f"batch_size={batch_size} must be between 1 and the number of examples, {m}, which must"
             " be at least 2."
         )
-    w, unravel = jax.flatten_util.ravel_pytree(params)
+    iterations = check_steps("iterations", iterations, least=1)
+    w, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(upcast, params))
     losses = jax.vmap(lambda w, example: loss(unravel(w), example), in_axes=(None, 0))
     mean_gradient = jax.grad(lambda w: jnp.mean(losses(w, examples)))
     noise = learning_rate**2 * (m - batch_size) / (batch_size * (m - 1))
@@ -87,7 +90,7 @@ def escape_value(
 
     def iterate(v: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
         image = apply(v)
-        return image / jnp.linalg.norm(image), jnp.vdot(v, image)
+        return safe_divide(image, jnp.linalg.norm(image)), jnp.vdot(v, image)
 
     start = jax.random.normal(key, w.shape, w.dtype)
     _, quotients = jax.lax.scan(iterate, start / jnp.linalg.norm(start), length=iterations)
@@ -104,20 +107,22 @@ def sharpness(
 ) -> jax.Array:
     """Return the largest eigenvalues of the Hessian of a loss, by Lanczos's method.
 
-    Of a scale-invariant measure, give weights of given norms: `scale_to_norms` before.
+    Where the vectors so far span an invariant space, as they soon do for a Hessian of low rank, the
+    method goes on from a random vector that is orthogonal to them. Of a scale-invariant measure,
+    give weights of given norms: `scale_to_norms` before.
 
     Args:
       loss: `loss(params) -> scalar`.
-      params: where to look.
-      key: for the starting vector.
-      count: how many eigenvalues, at least 1.
+      params: where to look, in float32 at least.
+      key: for the starting vectors.
+      count: how many eigenvalues, from 1 to the number of weights.
       iterations: Hessian-vector products, at least `count`; all their vectors are kept.
 
     Returns:
       `(count,)`, the largest first.
 
     Raises:
-      ValueError: if `iterations` is below `count`, or either below 1.
+      ValueError: if `iterations` is below `count`, or `count` out of its range.
 
     Examples:
       >>> import jax, jax.numpy as jnp, lawn_optax
@@ -131,24 +136,39 @@ def sharpness(
         raise ValueError(
             f"count={count} must be at least 1, and iterations={iterations} at least that."
         )
-    w, unravel = jax.flatten_util.ravel_pytree(params)
+    w, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(upcast, params))
+    if count > w.size:
+        raise ValueError(f"count={count} must be at most the number of weights, {w.size}.")
     gradient = jax.grad(lambda w: loss(unravel(w)))
     iterations = min(iterations, w.size)
+    noise = 100 * jnp.finfo(w.dtype).eps  # Of the largest image: what rounding may leave of none.
 
-    def iterate(basis: jax.Array, i: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        v = basis[i]
-        image = jax.jvp(gradient, (w,), (v,))[1]
-        diagonal = jnp.vdot(v, image)
-        # Orthogonal to all before it, twice: once leaves what rounding has left over.
-        for _ in range(2):
-            image = image - basis.T @ (basis @ image)
-        size = jnp.linalg.norm(image)
-        basis = basis.at[i + 1].set(safe_divide(image, size))
-        return basis, (diagonal, size)
+    def orthogonal(v: jax.Array, basis: jax.Array) -> jax.Array:
+        for _ in range(2):  # Once leaves what rounding has left over.
+            v = v - basis.T @ (basis @ v)
+        return v
 
-    start = jax.random.normal(key, w.shape, w.dtype)
-    basis = jnp.zeros((iterations + 1, w.size), w.dtype)
-    basis = basis.at[0].set(start / jnp.linalg.norm(start))
-    _, (diagonal, beside) = jax.lax.scan(iterate, basis, jnp.arange(iterations))
+    def random(i: jax.Array) -> jax.Array:
+        return jax.random.normal(jax.random.fold_in(key, i), w.shape, w.dtype)
+
+    def iterate(
+        carry: tuple[jax.Array, jax.Array], i: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        basis, largest = carry
+        image = jax.jvp(gradient, (w,), (basis[i],))[1]
+        diagonal = jnp.vdot(basis[i], image)
+        largest = jnp.maximum(largest, jnp.linalg.norm(image))
+        following = orthogonal(image, basis)
+        size = jnp.linalg.norm(following)
+        ends = size <= noise * largest  # The vectors so far span an invariant space.
+        following = jax.lax.cond(ends, lambda: orthogonal(random(i + 1), basis), lambda: following)
+        basis = basis.at[i + 1].set(safe_divide(following, jnp.linalg.norm(following)))
+        return (basis, largest), (diagonal, jnp.where(ends, 0, size))
+
+    first = random(jnp.int32(0))
+    basis = jnp.zeros((iterations + 1, w.size), w.dtype).at[0].set(first / jnp.linalg.norm(first))
+    _, (diagonal, beside) = jax.lax.scan(
+        iterate, (basis, jnp.zeros([], w.dtype)), jnp.arange(iterations)
+    )
     tridiagonal = jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
     return jnp.linalg.eigvalsh(tridiagonal)[::-1][:count]

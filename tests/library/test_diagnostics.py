@@ -207,6 +207,70 @@ def test_sharpness_of_more_iterations_than_there_are_weights():
     np.testing.assert_allclose(found, [2.0], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("diagonal", "count"),
+    [
+        (jnp.zeros(100).at[:3].set(jnp.array([5.0, 2.0, 1.0])), 4),  # Of low rank.
+        (-jnp.ones(50), 2),
+        (2 * jnp.ones(3), 3),  # One eigenvalue, three times.
+        (jnp.zeros(40), 1),
+        (jnp.ones(60).at[0].set(1e4), 2),
+    ],
+)
+def test_sharpness_of_few_distinct_eigenvalues(diagonal, count):
+    loss = lambda w: 0.5 * jnp.sum(diagonal * w**2)
+    for seed in range(3):
+        found = diagnostics.sharpness(
+            loss, jnp.ones(diagonal.size), key=jax.random.key(seed), count=count
+        )
+        expected = np.sort(diagonal)[::-1][:count]
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(diagonal).max())
+
+
+@pytest.mark.parametrize("examples", [1, 5, 20])
+def test_sharpness_of_least_squares_with_few_examples(examples):
+    x = jax.random.normal(jax.random.key(99), (examples, 100))
+    found = diagnostics.sharpness(
+        lambda w: 0.5 * jnp.mean((x @ w - 1) ** 2), jnp.zeros(100), key=jax.random.key(0)
+    )
+    expected = np.linalg.eigvalsh(np.asarray(x, np.float64) @ np.asarray(x.T) / examples)[-1]
+    np.testing.assert_allclose(found, [expected], rtol=1e-4)
+
+
+def test_sharpness_and_escape_value_take_bfloat16_in_float32():
+    w = jnp.ones(3, jnp.bfloat16)
+    loss = lambda w: jnp.sum(jnp.array([1.0, 2.0, 5.0]) * w**2) / 2
+    found = diagnostics.sharpness(loss, w, key=jax.random.key(0), count=2)
+    np.testing.assert_allclose(found, [5.0, 2.0], rtol=1e-5)
+    value = diagnostics.escape_value(
+        lambda w, x: loss(w),
+        w,
+        jnp.zeros(2),
+        learning_rate=1.0,
+        batch_size=2,
+        key=jax.random.key(0),
+        iterations=100,
+    )
+    np.testing.assert_allclose(value, 16.0, rtol=1e-5)  # (1 - 5)^2
+
+
+def test_escape_value_where_a_step_leads_straight_to_the_minimum():
+    value = diagnostics.escape_value(
+        lambda w, x: jnp.sum((w - x) ** 2) / 2,
+        jnp.zeros(1),
+        jnp.array([[-1.0], [1.0]]),
+        learning_rate=1.0,
+        batch_size=2,
+        key=jax.random.key(0),
+    )
+    assert value == 0
+
+
+def test_sharpness_refuses_more_eigenvalues_than_weights():
+    with pytest.raises(ValueError, match="count=2 must be at most the number of weights, 1"):
+        diagnostics.sharpness(jnp.sum, jnp.ones(1), key=jax.random.key(0), count=2)
+
+
 def test_sharpness_refuses_fewer_iterations_than_eigenvalues():
     with pytest.raises(ValueError, match=r"count=3 must be at least 1, and iterations=2"):
         diagnostics.sharpness(jnp.sum, jnp.ones(5), key=jax.random.key(0), count=3, iterations=2)
