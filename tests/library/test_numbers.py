@@ -108,6 +108,20 @@ def test_a_step_too_large_to_measure_leaves_the_weights_on_their_sphere():
     assert state.steps == 4
 
 
+@pytest.mark.parametrize("size", [1e-17, 1e-12, 1e12, 3e18, 4e18, 1.5e19])
+def test_norms_whose_square_float32_holds_are_held(size):
+    w = {"kernel": np.arange(1.0, 7.0).reshape(2, 3)}
+    unit = w["kernel"] / np.linalg.norm(w["kernel"])
+    params = {"kernel": jnp.float32(size * unit)}
+    grads = {"kernel": jnp.float32(0.1 * size * np.sin(w["kernel"]))}
+    tx = lo.sgd_lawn(1.0, 0, momentum=None)
+    updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
+    tangent = -0.1 * (np.sin(w["kernel"]) - np.vdot(np.sin(w["kernel"]), unit) * unit)
+    expected = (unit + tangent) / np.linalg.norm(unit + tangent)
+    after = np.float64(optax.apply_updates(params, updates)["kernel"]) / size
+    np.testing.assert_allclose(after, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_zero_weights_train_freely_and_stay_finite(optimizer):
     params = {**PARAMS, "struck": jnp.zeros((2, 3))}
