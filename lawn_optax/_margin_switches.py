@@ -11,6 +11,8 @@ import optax
 from lawn_optax._checks import check_decay_rate, check_number, check_steps
 from lawn_optax._switches import Switch, running_average
 
+LEAST_SCALE, MOST_SCALE = 1e-6, 10.0  # Of `hold_median_margin`, to the norms at the switch.
+
 
 class MedianMarginState(NamedTuple):
     """State of `at_median_margin`.
@@ -41,7 +43,7 @@ def at_median_margin(threshold: float = 2.5, decay: float = 0.9, min_steps: int 
     batch size, without knowing the length of an epoch. In return, the switch comes late: by about a
     quarter of the steps that it takes until the median stays above the threshold.
 
-    A margin that is not finite is left out. If one class is so frequent that always predicting it
+    Margins that are not finite are left out. If one class is so frequent that always predicting it
     keeps the median near the threshold, raise the threshold, or set `min_steps`.
 
     Args:
@@ -125,22 +127,22 @@ def hold_median_margin(
 
     .. math::
       a \leftarrow a + (1 - \beta) (x_t - a), \qquad
-      s \leftarrow \max\left(s \, \exp\left(-\rho\,
-        \mathrm{clip}\left(\frac{a}{\theta} - 1, -1, 1\right)\right),\ s_{min}\right)
+      s \leftarrow \mathrm{clip}\left(s \, \exp\left(-\rho\,
+        \mathrm{clip}\left(\frac{a}{\theta} - 1, -1, 1\right)\right),\ s_{min},\ 10\right)
 
     So the norms shrink while the median margin is above :math:`\theta` and grow while it is below:
-    the margin is held, and the moment of the switch hardly matters. The bound :math:`s_{min}` is
-    for networks whose margins hardly depend on the norms, such as those with normalisation layers,
-    and for data in which one class dominates.
+    the margin is held, and the moment of the switch hardly matters. The bounds are for networks
+    whose margins hardly depend on the norms, such as those with normalisation layers, and
+    :math:`s_{min}` for data in which one class dominates.
 
-    A margin that is not finite is left out.
+    Margins that are not finite are left out; without another, norms stay as they are.
 
     Args:
       threshold: the median margin to hold, in logits; positive and finite.
       decay: :math:`\beta`, from 0 to below 1.
       rate: :math:`\rho`, the relative change of the norms per update where the average is 0 or
         twice the threshold or more; positive and below 1.
-      least_scale: :math:`s_{min}`, from 0 to 1; with 1 the norms can only grow.
+      least_scale: :math:`s_{min}`, from 0, which counts as 1e-6, to 1: the norms can only grow.
 
     Returns:
       A `Switch` with a `HoldMedianMarginState`. `margin` may be a scalar, the median itself, or an
@@ -178,6 +180,8 @@ def hold_median_margin(
     if not 0 <= least_scale <= 1:
         raise ValueError(f"least_scale={least_scale} must lie between 0 and 1, such as 0.5.")
 
+    least = max(least_scale, LEAST_SCALE)
+
     def init() -> HoldMedianMarginState:
         # Arrays of their own, each of which may be donated.
         return HoldMedianMarginState(
@@ -195,19 +199,22 @@ def hold_median_margin(
         average = running_average(state.average, x, 1 - decay, jnp.isfinite(x))
         held = state.held | (average >= threshold)
         excess = jnp.clip(average / threshold - 1, -1, 1)
-        steered = jnp.maximum(state.scale * jnp.exp(-rate * excess), least_scale)
-        scale = jnp.where(state.held, steered, 1)
-        factor = jnp.where(state.held, scale / state.scale, state.factor)
+        steered = jnp.clip(state.scale * jnp.exp(-rate * excess), least, MOST_SCALE)
+        scale = jnp.where(state.held & jnp.isfinite(x), steered, state.scale)
+        factor = scale / state.scale
         return held, HoldMedianMarginState(average, held, scale, factor)
 
     return Switch(init, update, extra_args=("margin",), factor=lambda state: state.factor)
 
 
 def _median_margin(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
-    """Return the median of `margin=`, a float32 scalar."""
+    """Return the median of the finite ones of `margin=`, a float32 scalar; NaN if none is."""
     if extra_args.get("margin") is None:
         raise ValueError(
             f"margin=None: {name} needs the minibatch's margins. Call"
             " update(grads, state, params, margin=logit_margin(logits, labels))."
         )
-    return jnp.median(jnp.asarray(extra_args["margin"], jnp.float32))
+    margins = jnp.asarray(extra_args["margin"], jnp.float32)
+    if not margins.size:
+        raise ValueError(f"margin has shape {margins.shape}: {name} needs one margin at least.")
+    return jnp.nanmedian(jnp.where(jnp.isfinite(margins), margins, jnp.nan))

@@ -97,6 +97,33 @@ def test_norms_are_not_shrunk_below_a_share_where_margins_do_not_depend_on_them(
     assert norms[-1] > 1.5 * norms[600]
 
 
+@pytest.mark.parametrize(("margin", "scale"), [(0.0, 10.0), (50.0, 1e-6)])
+def test_norms_stay_within_bounds_where_margins_do_not_depend_on_them(margin, scale):
+    course = lambda t, w: jnp.where(t < 60, 50.0, margin)
+    _, norms, _, state = run(lo.hold_median_margin(least_scale=0.0), 5000, course)
+    assert np.isfinite(norms).all()
+    np.testing.assert_allclose(state.switch.scale, scale, rtol=1e-5)
+
+
+def test_an_example_whose_margin_is_not_finite_is_left_out():
+    switch, state = lo.hold_median_margin(), lo.hold_median_margin().init()
+    margins = jnp.array(5 * [9.0] + [jnp.nan, jnp.inf])
+    for step in range(40):
+        constrain, state = switch.update(jnp.int32(step), state, {"margin": margins})
+    assert constrain
+    before = state.scale
+    for step in range(100):  # Nothing is known of these, so norms stay as they are.
+        _, state = switch.update(jnp.int32(step), state, {"margin": jnp.nan})
+    assert state.scale == before
+    assert state.factor == 1
+
+
+def test_no_margin_at_all_is_refused():
+    tx = lo.adam_lawn(0.1, lo.at_median_margin())
+    with pytest.raises(ValueError, match=r"margin has shape \(0,\): at_median_margin needs one"):
+        tx.update(W, tx.init(W), W, margin=jnp.zeros(0))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
