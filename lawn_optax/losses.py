@@ -16,8 +16,8 @@ def softmax_focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2
       gamma: focusing exponent, at least 0; 0 is cross-entropy. The paper tries 0.5, 2 and 5.
 
     Returns:
-      `(...)`, the loss of each example, in the dtype of the logits. Its gradient is finite for any
-      finite logits.
+      `(...)`, the loss of each example, in the dtype of the logits, computed in float32 at least.
+      Its gradient is finite for logits up to 1e37.
 
     Raises:
       ValueError: if `gamma` is negative, or `labels` fits `logits` in neither way.
@@ -36,9 +36,12 @@ def softmax_focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2
     """
     if not isinstance(gamma, jax.core.Tracer) and not gamma >= 0:
         raise ValueError(f"gamma={gamma} must be at least 0; 0 is cross-entropy.")
+    logits = jnp.asarray(logits)
     targets = _probabilities(logits, labels)
-    log_p, log_q = _log_softmax_and_complement(logits)
-    return -jnp.sum(targets * jnp.exp(gamma * log_q) * log_p, axis=-1)
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    log_p, log_q = _log_softmax_and_complement(logits.astype(wide))
+    losses = -jnp.sum(targets * jnp.exp(gamma * log_q) * log_p, axis=-1)
+    return losses.astype(logits.dtype)
 
 
 def flooding(loss: jax.Array, level: float) -> jax.Array:

@@ -67,6 +67,14 @@ def test_focal_loss_has_finite_gradients(gamma, size):
     assert jnp.all(jnp.isfinite(jax.grad(loss)(size * LOGITS)))
 
 
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
+def test_focal_loss_has_finite_gradients_of_the_largest_float16_logits(gamma):
+    loss = lambda z: softmax_focal_loss(z, jnp.array(0), gamma=gamma)
+    logits = jnp.array([-6e4, 0.0], jnp.float16)
+    assert loss(logits).dtype == jnp.float16
+    assert jnp.all(jnp.isfinite(jax.grad(loss)(logits)))
+
+
 def test_focal_loss_refuses_labels_that_do_not_fit():
     with pytest.raises(ValueError, match=r"labels of shape \(3,\) .* do not fit logits"):
         softmax_focal_loss(LOGITS, jnp.zeros(3, int))
