@@ -29,12 +29,12 @@ def require_params(params: optax.Params | None, transform: str) -> optax.Params:
 
 
 def check_inner(
-    inner: optax.GradientTransformation, example: str = "optax.adam(1e-3)"
+    inner: optax.GradientTransformation, example: str = "optax.adam(1e-3)", name: str = "inner"
 ) -> optax.GradientTransformation:
     """Return `inner`, or refuse what is not an optimizer."""
     if not isinstance(inner, optax.GradientTransformation):
         raise TypeError(
-            f"inner={inner!r} must be an optax.GradientTransformation, such as {example};"
+            f"{name}={inner!r} must be an optax.GradientTransformation, such as {example};"
             " of an optax.MultiSteps, pass .gradient_transformation()."
         )
     return inner
@@ -220,6 +220,32 @@ def check_norms(norms: Any, products: Mapping[str, jax.Array]) -> None:
         raise ValueError("The norms in the state are those of other parameters, mask or axes.")
 
 
+def check_given_norms(norms: Mapping[str, Any], spheres: Mapping[str, Any]) -> None:
+    """Refuse norms by path that are not those of the spheres, given as arrays of their shapes."""
+    remedy = "give the mask=, axes= and stacked= that the optimizer was given, and its parameters"
+    for path, c in norms.items():
+        if path not in spheres:
+            raise ValueError(f"norms has one of {path!r}, which is not constrained: {remedy}.")
+        needed = jnp.shape(spheres[path])
+        if jnp.shape(c) not in ((), needed):
+            raise ValueError(
+                f"norms of {path!r} have shape {jnp.shape(c)}, and its spheres {needed}: {remedy}."
+            )
+
+
+def check_tree_of(name: str, tree: Any, params: Any) -> None:
+    """Refuse a tree that lacks a parameter, or has it in another shape."""
+    given = leaves_by_path(tree)
+    for path, leaf in leaves_by_path(params).items():
+        if path not in given:
+            raise ValueError(f"{name} has nothing for parameter {path!r}: give a tree like params.")
+        if np.shape(given[path]) != np.shape(leaf):
+            raise ValueError(
+                f"{name} has shape {np.shape(given[path])} for parameter {path!r} of shape"
+                f" {np.shape(leaf)}: give a tree like params."
+            )
+
+
 def check_array(path: str, leaf: Any) -> None:
     """Refuse a function among the parameters, such as a model's activation."""
     if callable(leaf):
@@ -257,20 +283,21 @@ def _check_constant(
     unchecked: type = jax.Array,
     schedules: bool = True,
 ) -> None:
-    """Refuse a number that is not `valid`; schedules, traced and injected values pass."""
-    if (callable(value) and schedules) or isinstance(value, unchecked):
+    """Refuse an array, or a number that is not `valid`; traced and injected values may be any."""
+    if callable(value) and schedules:
+        return
+    if np.ndim(value):
+        raise ValueError(
+            f"{name} has shape {np.shape(value)} and must be one number; jax.vmap runs a grid."
+        )
+    if isinstance(value, unchecked):
         return
     try:
-        known = not isinstance(value, (bool, str)) and all(map(valid, _numbers(value)))
+        known = not isinstance(value, (bool, str)) and valid(float(value))
     except (TypeError, ValueError):
         known = False
     if not known:
         raise ValueError(f"{name}={value!r} {remedy}.")
-
-
-def _numbers(value: Any) -> list[float]:
-    """Return a number, or all those of an array."""
-    return [float(x) for x in np.ravel(np.asarray(value, float))]
 
 
 def _of_another_type(name: str, kind: type, state: Any) -> str:

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lawn_optax._checks import check_positive, check_steps
+from lawn_optax._checks import check_given_norms, check_positive, check_scalar, check_steps
 from lawn_optax._geometry import resize
 from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
+
+LEAST_FACTOR = 1e-6  # On the norms, of `scale_to_margin`.
 
 
 def scale_to_norms(
@@ -40,7 +42,8 @@ def scale_to_norms(
       The weights, in their dtypes; leaves without norms and slices whose norm is 0 are unchanged.
 
     Raises:
-      ValueError: for a norm of a parameter that is free.
+      TypeError: for norms that are not a dict.
+      ValueError: for a norm of a parameter that is free, or of another shape than its spheres.
 
     Examples:
       >>> import jax.numpy as jnp, lawn_optax
@@ -49,12 +52,13 @@ def scale_to_norms(
       Array([[3., 4.]], dtype=float32)
     """
     spheres = Selection(mask, axes, stacked).spheres(params)
-    if unknown := [path for path in norms if path not in spheres]:
-        raise ValueError(
-            f"norms has one of {unknown[0]!r}, which is not constrained: give the mask=, axes= and"
-            " stacked= that the optimizer was given."
+    if not isinstance(norms, Mapping):
+        raise TypeError(
+            f"norms is a {type(norms).__name__} and must be a dict from paths to norms, such as"
+            " diagnostics.captured_norms(state)."
         )
     (ww,) = spheres.inner_products((params, params))
+    check_given_norms(norms, ww)
     ww = {path: ww[path] for path in norms}
     on_sphere = {path: c > 0 for path, c in norms.items()}
     return spheres.move(resize, params, params, norms, ww, where=on_sphere)
@@ -72,9 +76,9 @@ def scale_to_margin(
 ) -> optax.Params:
     """Shrink a model whose loss has flattened, so that its median margin is the threshold.
 
-    All norms are multiplied by one factor from 0 to 1, found by bisection of its logarithm, with
-    one forward pass per iteration. Training may continue with these norms, with `switch=0`. The
-    proportions between layers stay as they are.
+    All norms are multiplied by one factor from 1e-6 to 1, found by bisection of its logarithm, with
+    one forward pass per iteration and two more. Training may continue with these norms, with
+    `switch=0`. The proportions between layers stay as they are.
 
     Args:
       params: the parameters of a trained model.
@@ -86,10 +90,14 @@ def scale_to_margin(
       stacked: which subtrees hold layers stacked along leading axes; see `lawn`.
 
     Returns:
-      The weights, in their dtypes; unchanged if the median margin is below the threshold.
+      The weights, in their dtypes; unchanged if the median margin is below the threshold, and under
+      `jit` if no factor brings it there.
 
     Raises:
-      ValueError: for a threshold that is not positive, or an `iterations` below 1.
+      TypeError: if `median_margin` cannot be called.
+      ValueError: for a threshold that is not positive, an `iterations` below 1, a `median_margin`
+        that does not return one number, or one that hardly depends on the norms, as in front of
+        normalisation layers.
 
     Examples:
       A network of two layers: to halve its norms divides the margin by 4.
@@ -106,17 +114,32 @@ def scale_to_margin(
     """
     check_positive("threshold", threshold, "2.5")
     check_steps("iterations", iterations, least=1)
+    if not callable(median_margin):
+        raise TypeError(f"median_margin={median_margin!r} must be a function of the parameters.")
+    check_scalar("median_margin(params)", jax.eval_shape(median_margin, params))
     norms = Selection(mask, axes, stacked).spheres(params).norms(params)
 
     def scaled(log_factor: jax.Array) -> optax.Params:
         smaller = {path: jnp.exp(log_factor) * c for path, c in norms.items()}
         return scale_to_norms(params, smaller, mask=mask, axes=axes, stacked=stacked)
 
+    def above(log_factor: jax.Array) -> jax.Array:
+        return median_margin(scaled(log_factor)) >= threshold
+
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds
         middle = (low + high) / 2
-        above = median_margin(scaled(middle)) >= threshold
-        return jnp.where(above, low, middle), jnp.where(above, middle, high)
+        shrink = above(middle)
+        return jnp.where(shrink, low, middle), jnp.where(shrink, middle, high)
 
-    low, high = jax.lax.fori_loop(0, iterations, halve, (jnp.log(1e-3), jnp.float32(0)))
-    return scaled(jnp.where(median_margin(params) >= threshold, (low + high) / 2, 0))
+    least = jnp.log(LEAST_FACTOR)
+    never = above(least)
+    if not isinstance(never, jax.core.Tracer) and never:
+        raise ValueError(
+            f"median_margin is above threshold={threshold} even at {LEAST_FACTOR:g} of the norms:"
+            " it hardly depends on them, as in front of normalisation layers; give mask= the layers"
+            " that the logits grow with."
+        )
+    low, high = jax.lax.fori_loop(0, iterations, halve, (least, jnp.float32(0)))
+    reached = (median_margin(params) >= threshold) & ~never
+    return scaled(jnp.where(reached, (low + high) / 2, 0))

@@ -79,3 +79,34 @@ def test_a_model_below_the_threshold_stays_as_it_is():
 def test_mistakes_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         lo.scale_to_margin(LAYERS, margin, **options)
+
+
+def test_norms_of_other_axes_are_refused():
+    params = {"kernel": jnp.ones((2, 3))}
+    with pytest.raises(ValueError, match=r"'kernel' have shape \(3,\), and its spheres \(\): give"):
+        lo.scale_to_norms(params, {"kernel": jnp.ones(3)})
+    with pytest.raises(TypeError, match="norms is a tuple and must be a dict"):
+        lo.scale_to_norms(params, (1.0,))
+
+
+def test_a_margin_of_much_too_large_weights_is_reached():
+    params = {"kernel": jnp.array([[1e4, 0.0]])}
+    scaled = lo.scale_to_margin(params, lambda p: p["kernel"][0, 0])
+    np.testing.assert_allclose(scaled["kernel"], [[2.5, 0.0]], rtol=1e-4)
+
+
+def test_a_margin_that_the_norms_do_not_change_is_refused_and_left_alone_under_jit():
+    params = {"kernel": jnp.array([[3.0, 4.0]])}
+    margin = lambda p: 10 * p["kernel"][0, 0] / jnp.linalg.norm(p["kernel"])
+    with pytest.raises(ValueError, match=r"above threshold=2.5 even at 1e-06 of the norms"):
+        lo.scale_to_margin(params, margin)
+    scaled = jax.jit(lambda p: lo.scale_to_margin(p, margin))(params)
+    np.testing.assert_array_equal(scaled["kernel"], params["kernel"])
+
+
+def test_what_does_not_return_one_margin_is_refused():
+    params = {"kernel": jnp.ones((1, 2))}
+    with pytest.raises(ValueError, match=r"median_margin\(params\) has shape \(2,\)"):
+        lo.scale_to_margin(params, lambda p: p["kernel"][0])
+    with pytest.raises(TypeError, match=r"median_margin=3.0 must be a function"):
+        lo.scale_to_margin(params, 3.0)
