@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from lawn_optax._groups import LabelsOrFn, sort_leaves
-from lawn_optax._paths import leaves_by_path, replace_leaves
+from lawn_optax._paths import leaves_by_path, listed, replace_leaves
 from lawn_optax._selection import AxesOrFn, Choice, MaskOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Sphere, Spheres
 from lawn_optax.diagnostics import norms_by_path
@@ -168,8 +168,14 @@ def _choices(
     selection = Selection(mask, axes, stacked)
     if mask is not None or captured is None:
         return selection.choices(params)
+    leaves = leaves_by_path(params)
+    if unknown := [path for path in captured if path not in leaves]:
+        raise ValueError(
+            f"state has norms of {unknown[0]!r}, and params has {listed(leaves)}: give describe the"
+            " parameters that the optimizer's init was given."
+        )
     by_default = selection.choices(params)
-    mask = replace_leaves(params, {path: path in captured for path in leaves_by_path(params)})
+    mask = replace_leaves(params, {path: path in captured for path in leaves})
     return {
         path: choice._replace(reason=by_default[path].reason)
         if bool(choice.sphere) == bool(by_default[path].sphere)

@@ -288,7 +288,13 @@ def _norm(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
 def _scalar(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
     """Return an argument as a float32 scalar, or refuse one that is not a scalar."""
     check_scalar(name, extra_args[name])
-    return jnp.asarray(extra_args[name]).astype(jnp.float32)
+    try:
+        value = jnp.asarray(extra_args[name])
+    except TypeError:
+        value = jnp.zeros([], complex)
+    if jnp.iscomplexobj(value):
+        raise TypeError(f"{name}={extra_args[name]!r} must be a real number.")
+    return value.astype(jnp.float32)
 
 
 def _weight(count: jax.Array) -> jax.Array:

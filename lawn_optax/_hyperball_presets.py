@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from lawn_optax._checks import (
     check_adam,
     check_decay_rate,
+    check_flag,
     check_inner,
     check_not_negative,
     check_rate,
@@ -227,6 +228,7 @@ def muon_h(
     check_decay_rate("beta", beta, 0.95)
     check_not_negative("ns_eps", ns_eps, 1e-8)
     check_steps("ns_steps", ns_steps, least=1)
+    check_flag("nesterov", nesterov)
     direction = optax.chain(
         optax.trace(beta, nesterov=nesterov),
         orthogonalize(
@@ -275,12 +277,15 @@ def _partition(
             f"groups={groups!r} must be a dict from labels to optimizers, such as"
             " {'router': optax.adam(1e-4)}."
         )
+    others = {
+        label: check_inner(tx, name=f"groups[{label!r}]") for label, tx in (groups or {}).items()
+    }
     transforms = {
         MATRIX: hyperball(direction, rate, mask=True, stacked=stacked, **options),
         EMBEDDING: adam(embedding_rate),
         HEAD: adam(head_rate),
         OTHER: adam(adam_rate),
-        **{label: check_inner(tx) for label, tx in (groups or {}).items()},
+        **others,
     }
     label = functools.partial(label_leaves, labels=labels, stacked=stacked, known=transforms)
     tx = optax.partition(transforms, label)

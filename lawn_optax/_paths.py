@@ -124,9 +124,12 @@ def match_patterns(
     present = [*within, *map(components, hidden)]
     for pattern, parts in split.items():
         if not any(_contains(path, parts) for path in present):
+            remedy = "Whole path components are matched; use * inside one."
+            if not any(within):  # Of a bare array.
+                remedy = "Under optax.inject_hyperparams, static_args must name what holds it."
             raise ValueError(
                 f"pattern {pattern!r} matches no parameter: they are {listed(map(join, paths))}."
-                " Whole path components are matched; use * inside one."
+                f" {remedy}"
             )
     return [[p for p, parts in split.items() if _contains(path, parts)] for path in within]
 

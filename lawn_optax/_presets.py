@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from lawn_optax._checks import (
     check_adam,
     check_decay_rate,
+    check_flag,
     check_not_negative,
     check_rate,
     to_python,
@@ -211,6 +212,7 @@ def sgd_lawn(
     """
     learning_rate, momentum = to_python(learning_rate), to_python(momentum)
     check_rate("learning_rate", learning_rate)
+    check_flag("nesterov", nesterov)
     if momentum is not None:
         check_decay_rate("momentum", momentum)
     return lawn(

@@ -276,7 +276,8 @@ def stacked_axes(params: optax.Params, stacked: StackedOrFn) -> list[int]:
     if not any(counts.values()):
         raise ValueError(
             f"stacked={stacked!r} stacks nothing: name a subtree and how many leading axes its"
-            " leaves carry, such as {'blocks': 1}."
+            " leaves carry, such as {'blocks': 1} (under optax.inject_hyperparams, name 'stacked'"
+            " in static_args)."
         )
     found = match_deepest(counts, params, otherwise=0)
     return [min(count, rank) for count, rank in zip(found, ranks, strict=True)]

@@ -139,8 +139,9 @@ def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
     first = check_steps(name, n)
     if norms_of is None:
         return Switch(lambda: (), lambda count, state, extra_args: (count >= first, state))
-    _check_order(name, first, norms_of)
     marker = as_switch(norms_of, "norms_of")
+    if not isinstance(norms_of, Switch):
+        _check_order(name, first, check_steps("norms_of", norms_of))
 
     def update(
         count: jax.Array, state: NormsOfState, extra_args: Mapping[str, Any]
@@ -158,7 +159,7 @@ def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
     )
 
 
-def _check_order(name: str, first: int | jax.Array, norms_of: Any) -> None:
+def _check_order(name: str, first: int | jax.Array, norms_of: int | jax.Array) -> None:
     """Refuse norms of an update after the switch, where both are known."""
     known = all(isinstance(n, int) for n in (first, norms_of))
     if known and norms_of > first:

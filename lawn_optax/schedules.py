@@ -29,7 +29,7 @@ def warmup_linear_decay(
     """Warm up linearly, then decay linearly: the paper's schedule for every optimizer.
 
     Args:
-      peak_value: the learning rate reached at step `warmup_steps`.
+      peak_value: the learning rate reached at step `warmup_steps`, if that is not the last.
       warmup_steps: length of the warm-up, at least 0; 0 starts at the peak.
       total_steps: step at which `end_value` is reached, at least `warmup_steps`.
       init_value: the learning rate at step 0, where there is a warm-up.
@@ -74,7 +74,7 @@ def warmup_polynomial_decay(
     """Warm up and decay by powers: Nado et al.'s schedule at large batches.
 
     Args:
-      peak_value: the learning rate reached at step `warmup_steps`.
+      peak_value: the learning rate reached at step `warmup_steps`, if that is not the last.
       warmup_steps: length of the warm-up, at least 0; 0 starts at the peak.
       total_steps: step at which `end_value` is reached, at least `warmup_steps`.
       power: exponent of the decay, positive; 2 in most of their pipelines.
@@ -120,7 +120,7 @@ def warmup_cosine_decay(
     Unlike `optax.warmup_cosine_decay_schedule` it takes a traced peak, for a grid in one program.
 
     Args:
-      peak_value: the learning rate reached at step `warmup_steps`.
+      peak_value: the learning rate reached at step `warmup_steps`, if that is not the last.
       warmup_steps: length of the warm-up, at least 0; 0 starts at the peak.
       total_steps: step at which `end_value` is reached, at least `warmup_steps`.
       warmup_power: exponent of the warm-up, positive; 1 is linear.

@@ -70,7 +70,7 @@ def escape_value(
             f"batch_size={batch_size} must be between 1 and the number of examples, {m}, which must"
             " be at least 2."
         )
-    iterations = check_steps("iterations", iterations, least=1)
+    check_steps("iterations", iterations, least=1)
     w, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(upcast, params))
     losses = jax.vmap(lambda w, example: loss(unravel(w), example), in_axes=(None, 0))
     mean_gradient = jax.grad(lambda w: jnp.mean(losses(w, examples)))

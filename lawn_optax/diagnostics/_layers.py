@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lawn_optax._checks import check_given_norms, check_tree_of
 from lawn_optax._geometry import project, safe_divide, safe_sqrt
 from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import upcast
@@ -66,7 +67,8 @@ def norm_drift(
       A dict from paths to relative errors; empty before the switch, even if norms are marked.
 
     Raises:
-      ValueError: if no state in `state` holds norms.
+      ValueError: if no state in `state` holds norms, or these are of other parameters, mask, axes
+        or stacked.
 
     Examples:
       A constrained step keeps the norm; twice the weights have twice the norm:
@@ -85,6 +87,7 @@ def norm_drift(
     norms = weight_norms(params, mask=mask, axes=axes, stacked=stacked)
     switched = [found for found in states_with_norms(state) if has_switched(found)]
     captured = {path: as_array(c) for found in switched for path, c in found.norms.items()}
+    check_given_norms(captured, norms)
     return {
         path: jnp.where(c == 0, 0.0, norms[path] / jnp.where(c == 0, 1, target_scale * c) - 1)
         for path, c in captured.items()
@@ -112,7 +115,11 @@ def gradient_cosine(
 
     Returns:
       A dict from paths to cosines; 0 where either is 0.
+
+    Raises:
+      ValueError: if `grads` is not a tree like `params`.
     """
+    check_tree_of("grads", grads, params)
     spheres = Selection(mask, axes, stacked).spheres(params)
     ww, wg, gg = spheres.inner_products((params, params), (params, grads), (grads, grads))
     return {
@@ -140,6 +147,9 @@ def angular_step(
     Returns:
       A dict from paths to angles from 0 to pi.
 
+    Raises:
+      ValueError: if `updates` is not a tree like `params`.
+
     Examples:
       >>> import jax.numpy as jnp, lawn_optax
       >>> w, update = jnp.array([[1., 0.]]), jnp.array([[-1., 1.]])
@@ -147,6 +157,7 @@ def angular_step(
       >>> print(f"{jnp.degrees(angle):.1f}")
       90.0
     """
+    check_tree_of("updates", updates, params)
     spheres = Selection(mask, axes, stacked).spheres(params)
     u = jax.tree.map(upcast, updates)
     ww, wu = spheres.inner_products((params, params), (params, u))
@@ -176,7 +187,7 @@ def step_report(
       grads: the gradient there, a tree like `params`.
       updates: what the optimizer returned for it.
       state: the optimizer's new state, for the norms that are held.
-      margins: of the minibatch's examples, of any shape.
+      margins: of the minibatch's examples, of any shape; those that are NaN do not count.
       mask: as given to the optimizer.
       axes: as given to the optimizer.
       stacked: as given to the optimizer.
@@ -190,6 +201,9 @@ def step_report(
       `radial/PATH` and `squared_step/PATH`. Of the whole: `gradient_norm`, over all leaves; with
       margins `margin_p10`, `margin_p50`, `margin_p90` and `flat_share`.
 
+    Raises:
+      ValueError: if `grads` or `updates` is not a tree like `params`.
+
     Examples:
       >>> import jax.numpy as jnp, lawn_optax
       >>> w = {'kernel': jnp.array([[3., 4.]])}
@@ -202,14 +216,15 @@ def step_report(
     References:
       (S2) in the supplement of `How to decay your learning rate <https://arxiv.org/abs/2103.12682>`_.
     """
-    selection = Selection(mask, axes, stacked)
+    check_tree_of("grads", grads, params)
+    check_tree_of("updates", updates, params)
     u = jax.tree.map(upcast, updates)
-    spheres = selection.spheres(params)
+    spheres = Selection(mask, axes, stacked).spheres(params)
     ww, wu, uu = spheres.inner_products((params, params), (params, u), (u, u))
-    total = sum(jnp.sum(x) for x in ww.values())
+    total = sum((jnp.sum(x) for x in ww.values()), start=jnp.zeros([]))
     per_leaf = {
         "norm": {path: safe_sqrt(x) for path, x in ww.items()},
-        "share": {path: x / total for path, x in ww.items()},
+        "share": {path: safe_divide(x, total) for path, x in ww.items()},
         "cos_wg": gradient_cosine(params, grads, mask=mask, axes=axes, stacked=stacked),
         "angle": angular_step(params, updates, mask=mask, axes=axes, stacked=stacked),
         "relative_step": {
@@ -222,9 +237,9 @@ def step_report(
         captured = {path: c for found in find_states(state) for path, c in found.norms.items()}
         per_leaf["held"] = {path: as_array(c) for path, c in captured.items()}
     report = {f"{name}/{path}": x for name, xs in per_leaf.items() for path, x in xs.items()}
-    report["gradient_norm"] = optax.tree.norm(grads)
+    report["gradient_norm"] = optax.tree.norm(jax.tree.map(upcast, grads))
     if margins is not None:
-        quantiles = jnp.quantile(jnp.asarray(margins, jnp.float32), jnp.array([0.1, 0.5, 0.9]))
+        quantiles = jnp.nanquantile(jnp.asarray(margins, jnp.float32), jnp.array([0.1, 0.5, 0.9]))
         report |= dict(zip(("margin_p10", "margin_p50", "margin_p90"), quantiles, strict=True))
         report["flat_share"] = flat_zone_share(margins)
     return report
@@ -234,7 +249,7 @@ def flat_zone_share(margins: jax.Array, *, threshold: float = 2.5) -> jax.Array:
     """Return the share of examples whose loss is flat: with a margin of at least `threshold`.
 
     Args:
-      margins: `(examples,)`, from `metrics.logit_margin`.
+      margins: `(examples,)`, from `metrics.logit_margin`; those that are NaN do not count.
       threshold: where the zone begins, in logits.
 
     Returns:
@@ -248,4 +263,5 @@ def flat_zone_share(margins: jax.Array, *, threshold: float = 2.5) -> jax.Array:
     References:
       Appendix A of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    return jnp.mean(jnp.asarray(margins) >= threshold)
+    margins = jnp.asarray(margins)
+    return jnp.mean(margins >= threshold, where=~jnp.isnan(margins))

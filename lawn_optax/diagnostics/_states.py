@@ -65,7 +65,7 @@ def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
 def has_switched(state: LawnState | RescaleToNormsState) -> bool:
     """Tell whether updates have been constrained, rather than norms only marked."""
     count = state.constrained_steps if isinstance(state, LawnState) else state.steps
-    return bool(as_array(count) > 0)
+    return bool(jnp.all(as_array(count) > 0))
 
 
 def states_with_norms(state: Any) -> list:

@@ -309,3 +309,45 @@ def test_a_report_needs_neither_state_nor_margins():
     params = {"kernel": jnp.eye(2)}
     report = diagnostics.step_report(params, params, params)
     assert not {name for name in report if name.startswith(("held", "margin", "flat"))}
+
+
+def test_margins_that_are_nan_do_not_count():
+    params = {"kernel": jnp.eye(2)}
+    report = diagnostics.step_report(
+        params, params, params, margins=jnp.array([0.0, 2.0, 4.0, jnp.nan])
+    )
+    assert report["margin_p50"] == 2
+    np.testing.assert_allclose(report["flat_share"], 1 / 3, rtol=1e-6)
+
+
+def test_a_report_of_weights_that_are_zero_or_in_half_precision_is_finite():
+    params = {"kernel": jnp.zeros((400, 400), jnp.float16)}
+    grads = jax.tree.map(jnp.ones_like, params)
+    report = diagnostics.step_report(params, grads, grads)
+    assert report["gradient_norm"] == 400  # Its square is too large for float16.
+    assert report["share/kernel"] == 0
+
+
+def test_what_belongs_to_other_parameters_is_named():
+    params, others = {"a": jnp.ones((2, 3))}, {"b": jnp.ones((2, 3))}
+    with pytest.raises(ValueError, match="grads has nothing for parameter 'a'"):
+        diagnostics.step_report(params, others, params)
+    with pytest.raises(ValueError, match="updates has nothing for parameter 'a'"):
+        diagnostics.angular_step(params, others)
+    tx = lo.adam_lawn(0.1, 0, axes=0)
+    updates, state = tx.update(params, tx.init(params), params)
+    after = optax.apply_updates(params, updates)
+    with pytest.raises(ValueError, match=r"norms of 'a' have shape \(3,\), and its spheres \(\)"):
+        diagnostics.norm_drift(after, state)
+    with pytest.raises(ValueError, match="norms has one of 'a', which is not constrained"):
+        diagnostics.norm_drift(others, state)
+    with pytest.raises(ValueError, match="state has norms of 'a', and params has 'b'"):
+        lo.describe(others, state)
+
+
+def test_norms_of_an_ensemble_under_vmap():
+    tx = lo.adam_lawn(0.1, 0)
+    params = {"kernel": jnp.ones((4, 2, 3))}
+    update = jax.vmap(lambda w: tx.update(w, tx.init(w), w))
+    _, state = update(params)
+    assert diagnostics.captured_norms(state)["kernel"].shape == (4,)

@@ -48,6 +48,32 @@ def test_a_constant_out_of_its_domain_is_refused_by_name(preset, name, value):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("kind", [np.array, jnp.array, list])
+def test_an_array_is_no_constant(preset, kind):
+    """It would give updates another shape."""
+    make, _ = PRESETS[preset]
+    with pytest.raises(ValueError, match=r"^learning_rate has shape \(3,\) and must be one number"):
+        make(learning_rate=kind([0.1, 0.2, 0.3]))
+
+
+def test_nor_is_it_a_target_scale():
+    with pytest.raises(ValueError, match=r"^target_scale has shape \(2,\) and must be one number"):
+        lo.adam_lawn(0.1, 0, target_scale=np.array([1.0, 2.0]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: lo.sgd_lawn(0.1, 0, nesterov="no"),
+        lambda: lo.muon_h(0.1, adam_learning_rate=0.1, nesterov="no"),
+    ],
+)
+def test_a_word_is_no_flag(make):
+    with pytest.raises(TypeError, match="nesterov='no' must be True or False"):
+        make()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1, np.float32(0.1), optax.constant_schedule(0.1)])
 def test_rates_of_every_kind_pass(preset, rate):
     PRESETS[preset][0](learning_rate=rate)

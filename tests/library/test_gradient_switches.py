@@ -310,6 +310,13 @@ def test_what_is_not_a_scalar_is_refused_by_name(seen):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS, **seen)
 
 
+@pytest.mark.parametrize("loss", ["high", 1j])
+def test_what_is_not_real_is_refused_by_name(loss):
+    tx = lo.lawn(optax.sgd(0.1), lo.at_flattening())
+    with pytest.raises(TypeError, match=f"value={loss!r} must be a real number"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=loss)
+
+
 def test_the_loss_reaches_the_inner_optimizer_too():
     inner = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
     tx = lo.lawn(inner, lo.at_flattening())

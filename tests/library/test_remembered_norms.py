@@ -236,6 +236,8 @@ def test_the_state_is_of_one_type_throughout():
     ("make", "message"),
     [
         (lambda: lo.at_step(3, norms_of=4), r"norms_of=4 updates comes after n, 3 updates"),
+        (lambda: lo.at_step(3, norms_of=np.int64(4)), r"norms_of=4 updates comes after n, 3"),
+        (lambda: lo.at_step(3, norms_of=jnp.int32(4)), r"norms_of=4 updates comes after n, 3"),
         (lambda: lo.at_epoch(1, 10, norms_of=1.5), r"norms_of=15 updates comes after epochs, 10"),
         (lambda: lo.at_epoch(1, 10, norms_of=-1), r"norms_of=-1.0 must be finite and at least 0"),
         (lambda: lo.at_step(3, norms_of=-1), r"norms_of=-1 must be at least 0"),
