@@ -12,6 +12,7 @@ into benchmarks/records/<date>-<what>/ and run `python -m benchmarks.report`.
 """
 
 import dataclasses
+import functools
 import math
 import signal
 import time
@@ -25,6 +26,7 @@ import jax
 import numpy as np
 import tyro
 
+from benchmarks import tiny
 from benchmarks.measure import epoch, images, optimizer_step, training_step
 from benchmarks.paper import catalog, searches, studies, sweep
 from benchmarks.paper.studies import Search, Study
@@ -33,7 +35,7 @@ from examples import ncf
 from examples.results import records, tables
 from examples.tasks.images import classification, data
 from examples.training import checkpoints, command
-from examples.training.options import OptimizerName
+from examples.training.traits import OptimizerName
 
 Names = tuple[OptimizerName, ...]
 LAWN: Names = ("adam_lawn",)
@@ -54,11 +56,10 @@ class OutOfTimeError(Exception):
 
 
 class Place(NamedTuple):
-    """Says where a measurement finds its data and leaves its records, and how small it is."""
+    """Says where a measurement finds its data and leaves its records."""
 
     data_dir: Path | None
     out: Path
-    tiny: bool
 
 
 class Item(NamedTuple):
@@ -67,13 +68,15 @@ class Item(NamedTuple):
     Attributes:
       name: as `--only` takes it.
       seconds: an estimate.
-      run: makes the records.
+      what: a configuration, a study or a search, of which there is a small form.
+      run: makes the records of it.
       can_be_cut: whether it keeps what it has, and goes on from there.
     """
 
     name: str
     seconds: float
-    run: Callable[[Place], None]
+    what: Any
+    run: Callable[[Any, Place], None]
     can_be_cut: bool = False
 
 
@@ -115,8 +118,10 @@ def main(config: DeviceConfig) -> None:
     deadline = time.monotonic() + 60 * config.minutes
     config.folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(config.folder / "compilations"))
-    tiny = config.scale == "tiny"
-    place = Place(make_up(config.folder / "data") if tiny else config.data_dir, config.folder, tiny)
+    place = Place(config.data_dir, config.folder)
+    if config.scale == "tiny":
+        place = place._replace(data_dir=tiny.make_up(config.folder / "data"))
+        chosen = [item._replace(seconds=1.0, what=tiny.shrink(item.what)) for item in chosen]
     log = config.folder / "device.jsonl"
     done = _done(log) if config.resume else set()
     rows = []
@@ -132,12 +137,11 @@ def attempt(item: Item, place: Place, deadline: float) -> str:
     """Run an item if it fits; say what came of it."""
     begun = time.monotonic()
     left = deadline - begun
-    estimate = item.seconds if not place.tiny else 1.0
-    if left < (min(estimate, WORTH_STARTING_S) if item.can_be_cut else estimate):
-        return f"left out: {estimate:,.0f} s do not fit in {max(left, 0):,.0f}"
+    if left < (min(item.seconds, WORTH_STARTING_S) if item.can_be_cut else item.seconds):
+        return f"left out: {item.seconds:,.0f} s do not fit in {max(left, 0):,.0f}"
     try:
         with _alarm(left):
-            item.run(place)
+            item.run(item.what, place)
     except (Exception, sweep.CutShortError) as error:
         took = f"after {time.monotonic() - begun:.0f} s"
         cause = error.__cause__ if isinstance(error, sweep.CutShortError) else error
@@ -170,75 +174,30 @@ def _done(log: Path) -> set[str]:
     return {entry["item"] for entry in entries if entry["outcome"].startswith("done")}
 
 
-def step(place: Place, tree: str, optimizers: tuple[str, ...], **changes: Any) -> None:
-    """Measure the optimizer step on a tree, PyTorch's beside it where it is installed."""
-    given: Any = {"trees": (tree,), "optimizers": optimizers, "steps": 50} | changes
-    if place.tiny:
-        given |= {"trees": ("ncf",), "optimizers": ("adam_lawn",), "windows": 1, "steps": 1}
-        given |= {"torch": False}
-    config = optimizer_step.OptimizerStepConfig(**given, out=place.out / "overhead.jsonl")
-    optimizer_step.main(config)
+def step(config: optimizer_step.OptimizerStepConfig, place: Place) -> None:
+    """Measure the optimizer step."""
+    optimizer_step.main(dataclasses.replace(config, out=place.out / "overhead.jsonl"))
 
 
-def launches(place: Place, tree: str) -> None:
-    """Measure it without command buffers, and count the kernels that are launched."""
-    step(place, tree, BOTH, command_buffers=False, profile=True, torch=False)
-
-
-def whole_step(place: Place, model: str, batches: tuple[int, ...]) -> None:
+def whole_step(config: training_step.TrainingStepConfig, place: Place) -> None:
     """Measure the training step."""
-    tiny = {"workloads": ("ncf",), "batches": (8,), "windows": 1, "steps": 1}
-    given: Any = {"workloads": (model,), "batches": batches, "optimizers": BOTH}
-    out = place.out / "training_step.jsonl"
-    training_step.main(
-        training_step.TrainingStepConfig(**(given | (tiny if place.tiny else {})), out=out)
-    )
+    training_step.main(dataclasses.replace(config, out=place.out / "training_step.jsonl"))
 
 
-def image_speed(place: Place, model: Any) -> None:
+def image_speed(config: images.ImageSpeedConfig, place: Place) -> None:
     """Measure the share of the peak."""
-    tiny: Any = {"models": ("vgg5",), "width": 1 / 16, "batch_size": 8, "steps": 1, "windows": 1}
-    given: Any = tiny | {"dtype": "float32"} if place.tiny else {"models": (model,)}
-    images.main(images.ImageSpeedConfig(**given, out=place.out / "image-speed.jsonl"))
+    images.main(dataclasses.replace(config, out=place.out / "image-speed.jsonl"))
 
 
-def epochs(place: Place, batches: tuple[int, ...], seeds: int, optimizers: Names = BOTH) -> None:
-    """Measure an epoch of MovieLens-1M, some seeds side by side."""
-    given: Any = {"batch_sizes": batches, "optimizers": optimizers, "epochs": 3}
-    given |= {"batch_sizes": (64,), "epochs": 1} if place.tiny else {}
-    epoch.main(
-        epoch.EpochConfig(
-            dataset="movielens-1m",
-            data_dir=place.data_dir,
-            records=place.out,
-            seeds=seeds,
-            **given,
-        )
-    )
+def epochs(config: epoch.EpochConfig, place: Place) -> None:
+    """Measure an epoch of item recommendation."""
+    epoch.main(dataclasses.replace(config, data_dir=place.data_dir, records=place.out))
 
 
-def small(study: Study) -> Study:
-    """Return a study of one setting for each optimizer, which trains in seconds."""
-    changes: dict[str, Any] = {"batch_size": 64, "epochs": 1, "warmup_epochs": 0.0}
-    if isinstance(study.base, ncf.Config):
-        changes |= {"tower": (8, 4)}
-    else:
-        changes |= {"model": "vgg5", "width": 1 / 16, "dtype": "float32"}
-    return dataclasses.replace(
-        study,
-        base=dataclasses.replace(study.base, **changes),
-        learning_rates={name: rates[:1] for name, rates in study.learning_rates.items()},
-        free_epochs=(0.5,),
-        decays={name: values[:1] for name, values in study.decays.items()},
-        sgd_decays=None,
-        tuning={},
-    )
-
-
-def tuned(place: Place, study: Study, optimizers: Sequence[OptimizerName]) -> None:
+def tuned(study: Study, place: Place, optimizers: Sequence[OptimizerName]) -> None:
     """Tune and report a study, side by side."""
     sweep.run_study(
-        small(study) if place.tiny else study,
+        study,
         sweep.SweepConfig(
             study=(study.name,),
             data_dir=place.data_dir,
@@ -249,17 +208,8 @@ def tuned(place: Place, study: Study, optimizers: Sequence[OptimizerName]) -> No
     )
 
 
-def searched(place: Place, search: Search) -> None:
+def searched(search: Search, place: Place) -> None:
     """Try what a search of language models draws."""
-    if place.tiny:
-        tiny: Any = {"width": 8, "heads": 2, "depth": 1, "length": 16, "batch_size": 4}
-        tiny |= {"epochs": 1, "warmup_epochs": 0.5, "epoch_tokens": 128, "dtype": "float32"}
-        spaces = {
-            space: (dataclasses.replace(setting, **tiny), ranges)
-            for space, (setting, ranges) in list(search.spaces.items())[-1:]
-        }
-        base = dataclasses.replace(search.base, **tiny)
-        search = dataclasses.replace(search, base=base, spaces=spaces, trials=1)
     sweep.run_search(
         search,
         sweep.SweepConfig(
@@ -270,11 +220,8 @@ def searched(place: Place, search: Search) -> None:
     )
 
 
-def untuned(
-    place: Place, study: Study, optimizers: Sequence[OptimizerName], seeds: int = 1
-) -> None:
+def untuned(study: Study, place: Place, optimizers: Sequence[OptimizerName], seeds: int) -> None:
     """Train the setting in the middle of each optimizer's grid."""
-    study = small(study) if place.tiny else study
     task = load(dataclasses.replace(study.base, data_dir=place.data_dir))
     for optimizer in optimizers:
         settings = next(iter(study.grids(optimizer).values()))
@@ -311,22 +258,6 @@ def read_cifar10(data_dir: Path) -> data.Split:
     return data.Split(read(parts["train"]), read(parts["test"]), classes=10)
 
 
-def make_up(folder: Path) -> Path:
-    """Write small files of all datasets, as those published, into a folder; return it."""
-    rng = np.random.default_rng(0)
-    (folder / "cifar-10-batches-bin").mkdir(parents=True, exist_ok=True)
-    items = lambda: 1 + rng.choice(200, 24, replace=False)
-    lines = [(user, item, 5, t) for user in range(1, 21) for t, item in enumerate(items())]
-    for name, apart in (("u.data", "\t"), ("ratings.dat", "::")):
-        text = "\n".join(apart.join(map(str, line)) for line in lines)
-        (folder / name).write_text(f"{text}\n")
-    for name in ("data_batch_1", "test_batch"):
-        rows = rng.integers(0, 256, (128, 1 + 3 * 32**2), np.uint8)
-        rows[:, 0] %= 10
-        rows.tofile(folder / "cifar-10-batches-bin" / f"{name}.bin")
-    return folder
-
-
 def estimate(study: Study, optimizers: Sequence[OptimizerName]) -> float:
     """Estimate the seconds of a tuned study of item recommendation by counting."""
     runs = sum(sum(map(len, study.to_try(o))) + 3 * len(study.grids(o)) for o in optimizers)
@@ -336,51 +267,81 @@ def estimate(study: Study, optimizers: Sequence[OptimizerName]) -> float:
     return len(optimizers) * 2 * COMPILE_S + runs * base.epochs * of_epoch
 
 
-def _tuned(study: Study, optimizers: Sequence[OptimizerName], suffix: str) -> Item:
-    run = lambda place: tuned(place, study, optimizers)
-    return Item(f"{study.name}{suffix}", estimate(study, optimizers), run, can_be_cut=True)
+def _step(tree: str, seconds: float, optimizers: tuple[str, ...], **others: Any) -> Item:
+    config = optimizer_step.OptimizerStepConfig(
+        trees=(tree,), optimizers=optimizers, steps=50, **others
+    )
+    return Item(f"optimizer-step-{tree}", seconds, config, step)
+
+
+def _launches(tree: str, seconds: float) -> Item:
+    """Return the step without command buffers, to count the kernels that are launched."""
+    item = _step(tree, seconds, BOTH, command_buffers=False, profile=True, torch=False)
+    return item._replace(name=f"launches-{tree}")
+
+
+def _whole_step(model: str, seconds: float, batches: tuple[int, ...]) -> Item:
+    config = training_step.TrainingStepConfig(workloads=(model,), batches=batches, optimizers=BOTH)
+    return Item(f"training-step-{model}", seconds, config, whole_step)
+
+
+def _image_speed(model: Any, seconds: float) -> Item:
+    return Item(
+        f"image-speed-{model}", seconds, images.ImageSpeedConfig(models=(model,)), image_speed
+    )
+
+
+def _epochs(
+    name: str, seconds: float, batches: tuple[int, ...], seeds: int, optimizers: Names = LAWN
+) -> Item:
+    """Return an epoch of MovieLens-1M, some seeds side by side."""
+    config = epoch.EpochConfig(
+        dataset="movielens-1m", batch_sizes=batches, optimizers=optimizers, epochs=3, seeds=seeds
+    )
+    return Item(f"movielens-1m-{name}", seconds, config, epochs)
+
+
+def _tuned(study: Study, optimizers: Sequence[OptimizerName], suffix: str = "") -> Item:
+    run = functools.partial(tuned, optimizers=optimizers)
+    seconds = estimate(study, optimizers)
+    return Item(f"{study.name}{suffix}", seconds, study, run, can_be_cut=True)
 
 
 def _middle(study: Study, optimizers: Sequence[OptimizerName], seconds: float, seeds: int) -> Item:
-    run = lambda place: untuned(place, study, optimizers, seeds)
-    return Item(f"{study.name}-untuned", seconds, run, can_be_cut=True)
+    run = functools.partial(untuned, optimizers=optimizers, seeds=seeds)
+    return Item(f"{study.name}-untuned", seconds, study, run, can_be_cut=True)
 
 
 ONE_K, *LARGER = catalog.MOVIELENS_1M
 TEN_K, HUNDRED_K, ONE_M = LARGER
 SIZES = tuple(study.base.batch_size for study in catalog.MOVIELENS_1M)
 ITEMS = (
-    Item("optimizer-step-block", 60, lambda place: step(place, "block", ALL)),
-    Item("movielens-1m-epoch", 40, lambda place: epochs(place, (10_000,), 1)),
-    Item("optimizer-step-resnet50", 90, lambda place: step(place, "resnet50", MAIN, torch=False)),
-    Item("optimizer-step-vgg19", 60, lambda place: step(place, "vgg19", MAIN)),
-    Item("optimizer-step-ncf", 40, lambda place: step(place, "ncf", ALL)),
-    Item("optimizer-step-gpt2", 40, lambda place: step(place, "gpt2", MAIN, torch=False)),
-    Item("launches-block", 10, lambda place: launches(place, "block")),
-    Item("launches-vgg19", 20, lambda place: launches(place, "vgg19")),
-    Item("launches-resnet50", 40, lambda place: launches(place, "resnet50")),
-    Item("training-step-ncf", 30, lambda place: whole_step(place, "ncf", (1_000, 10_000))),
-    Item("movielens-1m-8-side-by-side", 30, lambda place: epochs(place, (10_000,), 8, LAWN)),
-    Item("movielens-1m-24-side-by-side", 40, lambda place: epochs(place, (10_000,), 24, LAWN)),
-    Item("movielens-1m-3-seeds", 80, lambda place: epochs(place, SIZES, 3, LAWN)),
+    _step("block", 60, ALL),
+    _epochs("epoch", 40, (10_000,), 1, BOTH),
+    _step("resnet50", 90, MAIN, torch=False),
+    _step("vgg19", 60, MAIN),
+    _step("ncf", 40, ALL),
+    _step("gpt2", 40, MAIN, torch=False),
+    _launches("block", 10),
+    _launches("vgg19", 20),
+    _launches("resnet50", 40),
+    _whole_step("ncf", 30, (1_000, 10_000)),
+    _epochs("8-side-by-side", 30, (10_000,), 8),
+    _epochs("24-side-by-side", 40, (10_000,), 24),
+    _epochs("3-seeds", 80, SIZES, 3),
     _middle(TEN_K, LAWN, 60, seeds=1),
-    *(_tuned(study, BOTH, "") for study in catalog.MOVIELENS_1M_SHORT),
-    Item("image-speed-vgg19", 80, lambda place: image_speed(place, "vgg19")),
-    Item("image-speed-resnet50", 120, lambda place: image_speed(place, "resnet50")),
-    Item("training-step-vgg19", 90, lambda place: whole_step(place, "vgg19", (16, 256, 4096))),
-    Item("training-step-resnet50", 150, lambda place: whole_step(place, "resnet50", (16, 256))),
-    Item(
-        searches.LM_AS_HARD.name,
-        600,
-        lambda place: searched(place, searches.LM_AS_HARD),
-        can_be_cut=True,
-    ),
+    *(_tuned(study, BOTH) for study in catalog.MOVIELENS_1M_SHORT),
+    _image_speed("vgg19", 80),
+    _image_speed("resnet50", 120),
+    _whole_step("vgg19", 90, (16, 256, 4096)),
+    _whole_step("resnet50", 150, (16, 256)),
+    Item(searches.LM_AS_HARD.name, 600, searches.LM_AS_HARD, searched, can_be_cut=True),
     *(_middle(study, ("adam_lawn", "adam", "sgd"), 400, seeds=1) for study in catalog.CIFAR10[1:]),
     *(_middle(study, BOTH, 120, seeds=3) for study in (HUNDRED_K, ONE_M)),
-    *(_tuned(study, BOTH, "") for study in LARGER),
-    *(_tuned(study, [*BOTH, *OTHERS], "") for study in catalog.MOVIELENS_100K_FULL),
+    *(_tuned(study, BOTH) for study in LARGER),
+    *(_tuned(study, [*BOTH, *OTHERS]) for study in catalog.MOVIELENS_100K_FULL),
     *(_tuned(study, OTHERS, "-others") for study in LARGER),
-    _tuned(ONE_K, [*BOTH, *OTHERS], ""),
+    _tuned(ONE_K, [*BOTH, *OTHERS]),
 )
 
 

@@ -26,7 +26,8 @@ def items(monkeypatch):
         monkeypatch.setattr(device, "ITEMS", made)
 
     def item(name, seconds=1.0, does=lambda place: None, **about):
-        return device.Item(name, seconds, lambda place: (ran.append(name), does(place)), **about)
+        run = lambda what, place: (ran.append(name), does(place))
+        return device.Item(name, seconds, None, run, **about)
 
     return ran, replace, item
 
