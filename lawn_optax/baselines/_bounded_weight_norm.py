@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import optax
 
+from lawn_optax._checks import check_norms
 from lawn_optax._geometry import resize
 from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
 
@@ -42,7 +43,8 @@ def bounded_weight_norm(
       A `Reparametrization`.
 
     Raises:
-      TypeError, ValueError: on use, for a mask or axes that do not fit; see `lawn`.
+      TypeError, ValueError: on use, for a mask or axes that do not fit, see `lawn`, or norms of
+        other parameters.
 
     Examples:
       Wherever the free parameters go, the weights keep their norm:
@@ -66,6 +68,7 @@ def bounded_weight_norm(
     def apply(params: optax.Params, norms: Any) -> optax.Params:
         spheres = selection.spheres(params)
         (vv,) = spheres.inner_products((params, params))
+        check_norms(norms, vv)
         on_sphere = {path: norms[path] > 0 for path in spheres}
         return spheres.move(resize, params, params, norms, vv, where=on_sphere)
 

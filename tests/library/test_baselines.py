@@ -29,6 +29,13 @@ def test_bounded_weights_keep_their_norms(axes, weights):
         np.testing.assert_array_equal(bounded[name], moved[name])
 
 
+def test_bounded_weights_refuse_norms_of_other_parameters():
+    init, apply = bounded_weight_norm()
+    norms = init({"kernel": jnp.ones((2, 3))})
+    with pytest.raises(ValueError, match="norms in the state are those of other parameters"):
+        apply({"other": jnp.ones((2, 3))}, norms)
+
+
 def test_its_gradient_is_tangent_and_shrinks_with_the_free_norm():
     init, apply = bounded_weight_norm()
     v = {"w": jnp.array([[3.0, 4.0]])}
