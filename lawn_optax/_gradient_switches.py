@@ -120,7 +120,8 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     not matter; a constant added to it does. Losses of minibatches that differ by more than a tenth
     or two for their few examples mark too early. In a few hundred updates of large batches, norms
     may grow on a plateau on which nothing is learned; those at its end are then too large, and a
-    free phase that is set by hand does better.
+    free phase that is set by hand does better. So it does where free training is unstable at the
+    learning rate, as LAMB's may be, and fails before :math:`a / b` has risen by `ratio`.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the valley: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient
