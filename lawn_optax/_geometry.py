@@ -87,7 +87,8 @@ def _retraction(
     tangent = jnp.maximum(rr - b * wr, 0)
     k = 0.005 * jnp.finfo(rr.dtype).eps ** -0.5
     # Where ||r||^2 > k ||w + r_p||^2, shorten r so that they are equal.
-    shorter = 1 / jnp.sqrt(jnp.maximum(safe_divide(rr / k - tangent, ww), 1))
+    excess = jnp.maximum(rr / k - tangent, ww)
+    shorter = jnp.sqrt(safe_divide(ww, excess, otherwise=1.0))
     s = safe_divide(c, safe_sqrt(ww + shorter**2 * tangent))
     taken = ~jnp.isinf(ww + rr)
     return jnp.where(taken, s * shorter, 0), jnp.where(taken, s * (1 - shorter * b) - 1, 0)

@@ -201,7 +201,7 @@ def hold_median_margin(
         excess = jnp.clip(average / threshold - 1, -1, 1)
         steered = jnp.clip(state.scale * jnp.exp(-rate * excess), least, MOST_SCALE)
         scale = jnp.where(state.held & jnp.isfinite(x), steered, state.scale)
-        factor = scale / state.scale
+        factor = jnp.where(state.held, scale / state.scale, state.factor)
         return held, HoldMedianMarginState(average, held, scale, factor)
 
     return Switch(init, update, extra_args=("margin",), factor=lambda state: state.factor)
