@@ -16,7 +16,7 @@ from examples.results.reports import Shown
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command, distributed
-from examples.training.limits import AT_LEAST_0
+from examples.training.limits import AT_LEAST_0, AT_LEAST_1, Only
 from examples.training.options import Options, in_order_of_use
 
 
@@ -42,13 +42,13 @@ class Config(Options):
     """How many seeds to train, in one program; the table shows their mean and standard error."""
     loss: Literal["bce", "focal"] = "bce"
     """Binary cross-entropy, or the focal loss, which weighs well-classified examples less."""
-    gamma: Annotated[float, AT_LEAST_0] = 2.0
+    gamma: Annotated[float, AT_LEAST_0, Only(("focal",), ("loss",))] = 2.0
     """Focusing parameter of the focal loss; 0 is cross-entropy."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Only(("bce",), ("loss",))] = 0.0
     """Share of each label that goes to the other class; the paper compares 0.05."""
     bounded_weight_norm: bool = False
     """Fix the initial norms by a reparametrization (Hoffer et al.), whatever the optimizer."""
-    tower: tuple[int, ...] = (256, 128, 64)
+    tower: Annotated[tuple[int, ...], AT_LEAST_1] = (256, 128, 64)
     """Widths of the MLP: both embeddings concatenated, then its hidden layers."""
     negatives_seed: int = 0
     """Seed of the 99 negatives to rank each held-out item among, where none are published."""
@@ -61,8 +61,6 @@ class Config(Options):
             raise ValueError(
                 f"label_smoothing={self.label_smoothing} must be at least 0 and below 0.5."
             )
-        if self.label_smoothing and self.loss != "bce":
-            raise ValueError(f"label_smoothing={self.label_smoothing} goes with loss=bce alone.")
 
 
 def main(config: Config) -> None:

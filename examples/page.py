@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from examples.results import norms, plots, records, tables
-from examples.training import command
+from examples.training import command, jsonl
 from examples.training.options import LATER, Options
 from examples.training.traits import WITH_SWITCH
 
@@ -65,7 +65,9 @@ class Config:
 def main(config: Config) -> None:
     """Read the records, draw, and write the page."""
     found = [
-        norms.with_total(record) for path in config.runs for record in records.read_records(path)
+        norms.with_total(record)
+        for path in config.runs
+        for record in jsonl.read(path, needed=("config", "curve"))
     ]
     if not found:
         raise ValueError(f"{', '.join(map(str, config.runs))}: no records. Train with --out first.")
@@ -91,7 +93,8 @@ def page(found: Sequence[records.Record], out: Path) -> str:
 def section(title: str, runs: Sequence[records.Record], stem: Path) -> str:
     """Return the part of the page on runs of one length."""
     by_method = tables.group(runs, method)
-    course = {name: label for name, label in COURSE.items() if name in runs[0]["final"]}
+    of_all = lambda name: all(name in run["final"] for run in runs)
+    course = {name: label for name, label in COURSE.items() if of_all(name)}
     largest = {name: name for name in largest_norms(runs)}
     draw = lambda panels: lambda path: plots.draw(path, {title: by_method}, panels)
     layers = lambda path: plots.draw_layers(path, by_method)

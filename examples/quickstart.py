@@ -21,7 +21,7 @@ from examples.results import plots, records, tables
 from examples.tasks import identifiers
 from examples.training import command, distributed
 from examples.training.hyperparameters import Hyperparameters
-from examples.training.limits import AT_LEAST_1
+from examples.training.limits import AT_LEAST_0, AT_LEAST_1
 from examples.training.options import Options, RunOptions, in_order_of_use
 
 GRID = ("epochs", "learning_rates", "weight_decays", "free_epochs", "tuning_seeds")
@@ -49,11 +49,11 @@ class Config(RunOptions):
     """Epochs in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
     batch_size: int = 2000
     """Training examples per update of the weights."""
-    learning_rates: tuple[float, ...] = (1e-2, 3e-2)
+    learning_rates: Annotated[tuple[float, ...], AT_LEAST_0] = (1e-2, 3e-2)
     """Peaks to choose from, for every optimizer."""
-    weight_decays: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8)
+    weight_decays: Annotated[tuple[float, ...], AT_LEAST_0] = (0.0, 0.1, 0.2, 0.4, 0.8)
     """Decays that AdamW chooses from, times the learning rate; Adam takes the 0."""
-    free_epochs: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
+    free_epochs: Annotated[tuple[float, ...], AT_LEAST_0] = (0.5, 1.0, 2.0, 4.0, 8.0)
     """Free phases that Adam-LAWN chooses from."""
     tuning_seeds: Annotated[int, AT_LEAST_1] = 2
     """How many seeds to choose a setting by; none of them is reported."""

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 import lawn_optax
-from examples.training import Result
+from examples.training import Result, jsonl
 from examples.training.options import Options
 
 Record = dict[str, Any]
@@ -80,20 +80,22 @@ def append_new(path: Path, records: Sequence[Record]) -> None:
 def append_records(path: Path, records: Sequence[Record]) -> None:
     """Append a line for each record, all in one write; make the file and its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    ended = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     with path.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(record) + "\n" for record in records))
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        file.write(lines if ended else f"\n{lines}")
 
 
 def missing(path: Path, records: Sequence[Record]) -> list[Record]:
     """Return the records that a file lacks; another has the same config, seed and curve."""
-    what = lambda record: [record[name] for name in ("config", "seed", "curve")]
+    what = lambda record: [record.get(name) for name in ("config", "seed", "curve")]
     there = [what(record) for record in read_records(path)] if path.exists() else []
     return [record for record in records if what(record) not in there]
 
 
 def read_records(path: Path) -> list[Record]:
     """Return the records of a file, oldest first."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return jsonl.read(path)
 
 
 def versions() -> dict[str, str | None]:

@@ -9,7 +9,6 @@ A traceback is for a defect.
 
 import contextlib
 import io
-import json
 import linecache
 import logging
 import os
@@ -23,9 +22,10 @@ from typing import Any
 
 import tyro
 
-from examples.training import distributed
+from examples.training import distributed, jsonl
 
 ROOT = Path(__file__).parent.parent.parent
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
 OURS = tuple(str(ROOT / package) for package in ("examples", "benchmarks", "lawn_optax"))
 
 
@@ -129,19 +129,9 @@ def check_outputs(config: Any) -> None:
             message = f"{name}={str(path)!r} cannot be written ({error}): give another."
             raise ValueError(message) from error
         if name == "out":
-            _check_records(path)
-
-
-def _check_records(path: Path) -> None:
-    """Refuse to append to a file of something else, or to a line that is torn."""
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            json.loads(line)
-        except ValueError as error:
-            raise ValueError(
-                f"out={str(path)!r} is no file of records, by its line {number} ({error}): give"
-                " another, or delete that line if a run was killed while it wrote it."
-            ) from error
+            jsonl.read(path, needed=("config",))
+        if name == "picture" and (path.is_dir() or path.suffix not in PICTURES):
+            raise ValueError(f"picture={str(path)!r} must end in one of {', '.join(PICTURES)}.")
 
 
 @contextlib.contextmanager

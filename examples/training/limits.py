@@ -39,6 +39,7 @@ AT_LEAST_0 = Range("at least 0, and finite", lambda x: 0 <= x < math.inf)
 AT_LEAST_1 = Range("at least 1", lambda x: x >= 1)
 ABOVE_0 = Range("above 0, and finite", lambda x: 0 < x < math.inf)
 BELOW_1 = Range("at least 0 and below 1", lambda x: 0 <= x < 1)
+A_SEED = Range("from 0 to 4294967295", lambda x: 0 <= x < 2**32)
 BETWEEN_0_AND_1 = Range("between 0 and 1", lambda x: 0 < x < 1)
 
 
@@ -72,11 +73,15 @@ def default(options: Any, name: str) -> Any:
 
 
 def check_ranges(options: Any) -> None:
-    """Refuse numbers out of their ranges; None and words are not numbers."""
+    """Refuse numbers out of their ranges, one or several; None and words are not numbers."""
     for name, limit in limits(type(options), Range).items():
         value = getattr(options, name)
-        if value is not None and not isinstance(value, str) and not limit.holds(value):
+        if value is None or isinstance(value, str):
+            continue
+        if not isinstance(value, tuple) and not limit.holds(value):
             raise ValueError(f"{name}={value} must be {limit.words}.")
+        if isinstance(value, tuple) and not (value and all(map(limit.holds, value))):
+            raise ValueError(f"{name}={value} must hold at least one number, each {limit.words}.")
 
 
 def check_owners(options: Any) -> None:

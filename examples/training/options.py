@@ -11,6 +11,7 @@ from examples.training import limits
 from examples.training.distributed import Cluster
 from examples.training.hyperparameters import Hyperparameters, StaticOptions
 from examples.training.limits import (
+    A_SEED,
     ABOVE_0,
     AT_LEAST_0,
     AT_LEAST_1,
@@ -98,7 +99,7 @@ class RunOptions:
     """Training examples per update of the weights."""
     seeds: Annotated[int, AT_LEAST_1] = 5
     """How many seeds to train, in one program; the table shows their mean and standard error."""
-    first_seed: int = 0
+    first_seed: Annotated[int, A_SEED] = 0
     """The first seed; the others follow it."""
     out: Path | None = None
     """File to append one JSON record per seed to: options, versions, metrics of every epoch."""

@@ -9,8 +9,9 @@ import numpy as np
 import lawn_optax
 from examples.training import distributed
 from examples.training.hyperparameters import Hyperparameters, StaticOptions
+from examples.training.limits import default
 from examples.training.options import Options
-from examples.training.traits import SwitchName
+from examples.training.traits import WITH_SWITCH, SwitchName
 
 _logger = logging.getLogger(__name__)
 
@@ -55,15 +56,21 @@ def warn_before(options: Options, hyperparameters: Hyperparameters) -> None:
       options: what all the runs share.
       hyperparameters: arrays `(runs,)`.
     """
-    free = hyperparameters.free_epochs
-    if free is None or not distributed.is_first():
+    if not distributed.is_first():
         return
-    given = [f"{epochs:g}" for epochs in np.unique(free) if epochs >= options.epochs]
+    free = hyperparameters.free_epochs
+    numbers = [] if free is None else np.unique(free).tolist()
+    given = [f"{epochs:g}" for epochs in numbers if epochs >= options.epochs]
     if not options.constrains():
-        _logger.warning(
-            "free_epochs=%s is not used: %s has no switch, its twin with _lawn in its name has.",
-            *(" ".join(f"{epochs:g}" for epochs in np.unique(free)), options.optimizer),
-        )
+        if numbers or options.free_epochs != default(options, "free_epochs"):
+            others = f"{' and '.join(WITH_SWITCH)} have"
+            if f"{options.optimizer}_lawn" in WITH_SWITCH:
+                others = "its twin with _lawn in its name has"
+            _logger.warning(
+                "free_epochs=%s is not used: %s has no switch, %s.",
+                " ".join(f"{epochs:g}" for epochs in numbers) or options.free_epochs,
+                *(options.optimizer, others),
+            )
     elif given:
         _logger.warning(
             "free_epochs=%s with epochs=%d: %s trains freely to the end, and LAWN never begins.",
@@ -82,13 +89,15 @@ def warn_after(options: Options, curve: Mapping[str, np.ndarray]) -> None:
         return
     without = curve["constrained_epochs"][:, -1] == 0
     free = options.free_epochs
-    reason = SWITCHES[free].unreached if isinstance(free, str) else "the switch was not reached"
+    reason, remedy = "the switch was not reached", "fewer free epochs reach it"
+    if isinstance(free, str):
+        reason, remedy = SWITCHES[free].unreached, "a number of free epochs switches by hand"
     if without.any():
         _logger.warning(
             "LAWN never began in %d of %d run(s) of %s with free_epochs=%s and epochs=%d: %s, so"
-            " what was trained is the base optimizer. The median margin ended at %s; a number of"
-            " free epochs switches by hand.",
+            " what was trained is the base optimizer. The median margin ended at %s; %s.",
             *(without.sum(), len(without)),
             *(options.optimizer, free, options.epochs, reason),
             " ".join(f"{margin:.2f}" for margin in curve["margin_p50"][without, -1]),
+            remedy,
         )

@@ -215,3 +215,56 @@ def test_records_of_the_same_run_are_added_once(tmp_path, capsys):
     )
     records.append_new(tmp_path / "runs.jsonl", [found[0] | {"seed": 1}])
     assert len(records.read_records(tmp_path / "runs.jsonl")) == 2
+
+
+def test_only_optimizers_that_have_a_twin_are_told_of_one(caplog):
+    options = Options(optimizer="muon", free_epochs="rise")
+    switching.warn_before(options, options.hyperparameters())
+    (record,) = caplog.records
+    assert record.message == (
+        "free_epochs=rise is not used: muon has no switch,"
+        " adam_lawn and lamb_lawn and sgd_lawn have."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1}\n', "by its line 1 (it has no 'config')"),
+        ('{"config": {}}\n[1]\n', "by its line 2 ("),
+        ('{"config": {}}\n\n', "by its line 2 (Expecting value"),
+    ],
+)
+def test_a_file_of_other_objects_is_refused_before_training(text, said, tmp_path):
+    path = tmp_path / "other.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        command.check_outputs(Options(out=path))
+
+
+def test_a_line_without_its_end_is_ended_before_the_next(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"config": {"a": 1}, "seed": 0, "curve": {}}')
+    records.append_new(path, [{"config": {"a": 2}, "seed": 0, "curve": {}}])
+    assert [record["config"]["a"] for record in records.read_records(path)] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["curves.foo", "folder.png", "curves"])
+def test_a_picture_that_cannot_be_drawn_is_refused_before_training(name, tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ValueError, match=r"picture=.* must end in one of .png"):
+        command.check_outputs(quickstart.Config(picture=tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: quickstart.Config(free_epochs=()), "free_epochs=() must hold at least one number"),
+        (lambda: quickstart.Config(learning_rates=(0.1, -1.0)), "learning_rates=(0.1, -1.0) must"),
+        (lambda: ncf.Config(dataset="movielens-100k", tower=(4, 0)), "tower=(4, 0) must hold"),
+        (lambda: Options(first_seed=2**32), "first_seed=4294967296 must be from 0 to 4294967295"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_training(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()

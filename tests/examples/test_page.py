@@ -50,6 +50,26 @@ def test_a_page_is_one_file_with_a_section_per_length(tmp_path, capsys):
     assert "5 runs" in capsys.readouterr().out
 
 
+def test_runs_of_two_examples_share_a_page(tmp_path):
+    """What only some of them measure is not drawn, whichever comes first."""
+    other = {name: {**RUNS[0][name]} for name in ("curve", "final")}
+    for part in other.values():
+        part["other_metric"] = part.pop("hr_at_10", None)
+    for order in ([*RUNS, RUNS[0] | other], [RUNS[0] | other, *RUNS]):
+        path = tmp_path / "both.jsonl"
+        path.unlink(missing_ok=True)
+        records.append_records(path, order)
+        page.main(page.Config(runs=(path,), write_to=tmp_path / "page.html"))
+
+
+@pytest.mark.parametrize("line", ['{"a": 1}', "[1]", '{"config":', '{"config": {}}'])
+def test_what_is_no_record_of_a_run_is_refused_in_one_line(line, tmp_path):
+    path = tmp_path / "other.jsonl"
+    path.write_text(f"{line}\n")
+    with pytest.raises(ValueError, match="is no file of records, by its line 1"):
+        page.main(page.Config(runs=(path,), write_to=tmp_path / "page.html"))
+
+
 def test_the_largest_norms_are_drawn():
     assert page.largest_norms(RUNS) == ["norm/kernel", "norm/other"]
     assert page.largest_norms([*map(norms.with_total, RUNS)])[0] == "norm/total"

@@ -26,7 +26,11 @@ def test_label_smoothing_gives_a_share_to_the_other_label():
     ("options", "message"),
     [
         ({"label_smoothing": 0.5}, r"label_smoothing=0.5 must be at least 0 and below 0.5"),
-        ({"label_smoothing": 0.1, "loss": "focal"}, r"label_smoothing=0.1 goes with loss=bce"),
+        (
+            {"label_smoothing": 0.1, "loss": "focal"},
+            r"label_smoothing=0.1 with loss='focal': it is of bce alone",
+        ),
+        ({"gamma": 5.0}, r"gamma=5.0 with loss='bce': it is of focal alone; leave it at 2.0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):
