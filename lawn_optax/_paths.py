@@ -125,7 +125,7 @@ def match_patterns(
     for pattern, parts in split.items():
         if not any(_contains(path, parts) for path in present):
             remedy = "Whole path components are matched; use * inside one."
-            if not any(within):  # Of a bare array.
+            if not any(map(join, paths)):  # A bare array.
                 remedy = "Under optax.inject_hyperparams, static_args must name what holds it."
             raise ValueError(
                 f"pattern {pattern!r} matches no parameter: they are {listed(map(join, paths))}."

@@ -337,3 +337,16 @@ def test_an_integer_leaf_may_be_masked_out():
 def test_a_pattern_is_needed():
     with pytest.raises(ValueError, match=r"patterns=\(\): give at least one path"):
         lo.only_paths()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask": lo.except_paths("x")}, "under optax.inject_hyperparams, static_args must name"),
+        ({"stacked": 1}, "under optax.inject_hyperparams, name 'stacked' in static_args"),
+    ],
+)
+def test_what_inject_hyperparams_takes_for_a_number_is_told(options, message):
+    make = optax.inject_hyperparams(lo.adam_lawn)
+    with pytest.raises(ValueError, match=f"(?i){message}"):
+        make(learning_rate=0.1, switch=0, **options).init({"x": jnp.ones((2, 3))})
