@@ -55,7 +55,7 @@ class Only(NamedTuple):
     chosen_by: tuple[str, ...]
 
 
-def limits(options: type, kind: type[Limit]) -> Mapping[str, Limit]:
+def of(options: type, kind: type[Limit]) -> Mapping[str, Limit]:
     """Return the limits of one kind of a dataclass, by field."""
     return {
         name: limit
@@ -74,7 +74,7 @@ def default(options: Any, name: str) -> Any:
 
 def check_ranges(options: Any) -> None:
     """Refuse numbers out of their ranges, one or several; None and words are not numbers."""
-    for name, limit in limits(type(options), Range).items():
+    for name, limit in of(type(options), Range).items():
         value = getattr(options, name)
         if value is None or isinstance(value, str):
             continue
@@ -86,7 +86,7 @@ def check_ranges(options: Any) -> None:
 
 def check_owners(options: Any) -> None:
     """Refuse options that are given and that none of what is chosen has."""
-    for name, limit in limits(type(options), Only).items():
+    for name, limit in of(type(options), Only).items():
         value, usual = getattr(options, name), default(options, name)
         chosen = {of: getattr(options, of) for of in limit.chosen_by if getattr(options, of)}
         if value != usual and not {*chosen.values()} & {*limit.having}:

@@ -331,7 +331,7 @@ class Options(RunOptions):
 
 # Records from before there were these options lack them, and so do records of their defaults.
 LATER = (
-    *limits.limits(Options, Only),
+    *limits.of(Options, Only),
     *("bias_optimizer", "decay_form", "decay_vectors", "initial_rate", "warmup_power", "schedule"),
     *("init_scale", "objective", "long_length", "long_epochs"),
 )

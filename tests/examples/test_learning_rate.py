@@ -179,7 +179,7 @@ def test_a_run_sees_its_training_loss():
 
 
 def test_a_record_has_the_schedule_where_it_is_not_as_it_was():
-    only = limits.limits(Options, limits.Only).items()
+    only = limits.of(Options, limits.Only).items()
     of_schedule = {"schedule", *(name for name, limit in only if "schedule" in limit.chosen_by)}
     told = lambda options: {k: v for k, v in options.config().items() if k in of_schedule}
     assert told(of("polynomial")) == {}

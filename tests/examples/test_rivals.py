@@ -151,7 +151,7 @@ def test_no_option_of_an_optimizer_is_ignored(optimizer):
         return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(update)(tx.init(params))))
 
     as_it_is = program()
-    for name, (having, chosen_by) in limits.limits(Options, limits.Only).items():
+    for name, (having, chosen_by) in limits.of(Options, limits.Only).items():
         if "optimizer" not in chosen_by:
             continue
         other = {name: False if name == "project" else 0.5}
