@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lawn_optax._checks import check_number, check_scalar
 from lawn_optax._geometry import safe_divide
@@ -288,14 +289,11 @@ def _norm(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
 
 def _scalar(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
     """Return an argument as a float32 scalar, or refuse one that is not a scalar."""
-    check_scalar(name, extra_args[name])
-    try:
-        value = jnp.asarray(extra_args[name])
-    except TypeError:
-        value = jnp.zeros([], complex)
-    if jnp.iscomplexobj(value):
-        raise TypeError(f"{name}={extra_args[name]!r} must be a real number.")
-    return value.astype(jnp.float32)
+    value = extra_args[name]
+    check_scalar(name, value)
+    if isinstance(value, str) or np.iscomplexobj(value):
+        raise TypeError(f"{name}={value!r} must be a real number, such as the mean loss.")
+    return jnp.asarray(value).astype(jnp.float32)
 
 
 def _weight(count: jax.Array) -> jax.Array:

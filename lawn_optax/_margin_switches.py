@@ -142,7 +142,8 @@ def hold_median_margin(
       decay: :math:`\beta`, from 0 to below 1.
       rate: :math:`\rho`, the relative change of the norms per update where the average is 0 or
         twice the threshold or more; positive and below 1.
-      least_scale: :math:`s_{min}`, from 0, which counts as 1e-6, to 1: the norms can only grow.
+      least_scale: :math:`s_{min}`, from 0, which counts as 1e-6, to 1, with which the norms can
+        only grow.
 
     Returns:
       A `Switch` with a `HoldMedianMarginState`. `margin` may be a scalar, the median itself, or an

@@ -1,4 +1,4 @@
-"""What the program of a train step takes from the options: some compiled in, some as arrays."""
+"""Holds what the program of a train step takes from the options, compiled in or as arrays."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ Scalar = Any  # A float or a float32 scalar, a traced one too.
 
 
 class StaticOptions(NamedTuple):
-    """What of an optimizer is fixed when a program is compiled.
+    """Holds what of an optimizer is fixed when a program is compiled.
 
     Attributes:
       optimizer: its name.
@@ -61,7 +61,7 @@ class StaticOptions(NamedTuple):
 
 
 class Hyperparameters(NamedTuple):
-    """What of an optimizer is tuned, and may be traced: so one program runs a whole grid.
+    """Holds what of an optimizer is tuned, and may be traced: so one program runs a whole grid.
 
     Attributes:
       learning_rate: the peak.

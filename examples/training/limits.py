@@ -1,4 +1,4 @@
-"""Limits of options, written beside their types: the range of a number, and what has the option.
+"""Says the limits of options beside their types: the range of a number, and what has the option.
 
 A dataclass says them in `typing.Annotated`; those of a field hold for the field of a subclass too.
 
@@ -24,7 +24,7 @@ Limit = TypeVar("Limit")
 
 
 class Range(NamedTuple):
-    """The values that a number may have.
+    """Holds the values that a number may have.
 
     Attributes:
       words: what it must be.
@@ -44,7 +44,7 @@ BETWEEN_0_AND_1 = Range("between 0 and 1", lambda x: 0 < x < 1)
 
 
 class Only(NamedTuple):
-    """What has an option, which is refused with all else.
+    """Says what has an option, which is refused with all else.
 
     Attributes:
       having: names of optimizers, or of schedules.

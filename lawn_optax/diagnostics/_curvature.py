@@ -1,4 +1,4 @@
-"""How sharp a minimum is, and how easily SGD leaves it."""
+"""Measures how sharp a minimum is, and how easily SGD leaves it."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Norms, angles and steps of each layer; how flat the loss is."""
+"""Measures norms, angles and steps of each layer, and how flat the loss is."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What an optimizer state says: whether training is constrained, and at which norms."""
+"""Reads an optimizer state: whether training is constrained, and at which norms."""
 
 from typing import Any
 

@@ -181,6 +181,7 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path, monkeypatch):
     [
         ({"label_smoothing": 1.0}, r"label_smoothing=1.0 must be at least 0 and below 1"),
         ({"gamma": 0.0}, r"gamma=0.0 must be above 0"),
+        ({"gamma": 5.0}, r"gamma=5.0 with loss='cross_entropy': it is of focal alone"),
         ({"rotation": -5.0}, r"rotation=-5.0 must lie between 0 and 180"),
         ({"rotation": float("nan")}, r"rotation=nan must lie between 0 and 180"),
         ({"width": 0.01}, r"width=0.01 must be at least 1/16"),

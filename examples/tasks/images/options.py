@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from examples.tasks.images.layers import check_virtual_batch_size
 from examples.tasks.images.models import RESNETS, ModelName, Network, check_width
-from examples.training.limits import ABOVE_0, BELOW_1
+from examples.training.limits import ABOVE_0, BELOW_1, Only
 from examples.training.options import Options
 
 
@@ -25,7 +25,7 @@ class ImageOptions(Options):
     """Precision of computation; weights and statistics are float32. On CPU float32 is faster."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     """Cross-entropy, or the focal loss, which weighs well-classified examples less."""
-    gamma: Annotated[float, ABOVE_0] = 2.0
+    gamma: Annotated[float, ABOVE_0, Only(("focal",), ("loss",))] = 2.0
     """Focusing parameter of the focal loss."""
     label_smoothing: Annotated[float, BELOW_1] = 0.0
     """Share of each label that is spread over all classes; the paper tries 0.05."""
