@@ -137,8 +137,8 @@ def scale_to_margin(
     if not isinstance(never, jax.core.Tracer) and never:
         raise ValueError(
             f"median_margin is above threshold={threshold} even at {LEAST_FACTOR:g} of the norms:"
-            " it hardly depends on them, as in front of normalisation layers; give mask= the layers"
-            " that the logits grow with."
+            " it hardly depends on them, as in front of normalisation layers or where biases, which"
+            " stay, make it alone; give mask= the layers that the logits grow with, or raise it."
         )
     low, high = jax.lax.fori_loop(0, iterations, halve, (least, jnp.float32(0)))
     reached = (median_margin(params) >= threshold) & ~never

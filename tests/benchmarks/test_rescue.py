@@ -56,7 +56,7 @@ def test_the_factor_makes_the_median_margin_what_it_is_to_be(task, monkeypatch):
 def test_every_way_goes_on_from_adam_and_is_not_run_again(task, tmp_path, monkeypatch):
     monkeypatch.setattr(rescue, "HELD", BASE)
     monkeypatch.setattr(rescue, "DECAYS", (0.0, 3.0))
-    monkeypatch.setattr(rescue, "THRESHOLD", 0.01)
+    monkeypatch.setattr(rescue, "THRESHOLD", 0.05)  # above 0.025, which the biases make alone
     monkeypatch.setattr(ncf, "load", lambda config: task)
     config = rescue.RescueConfig(epoch=2, seeds=1, records=tmp_path)
     rescue.main(config)
