@@ -78,8 +78,9 @@ def coarse(
     free_epochs: Sequence[float],
     some: Sequence[float] = (0.0, 0.1),
     larger: Sequence[float] = (1.0, 3.0),
+    epochs: int = 100,
 ) -> Study:
-    """Return a hundred epochs and twelve settings: the paper's grid would take a CPU days.
+    """Return fewer epochs and twelve settings: the paper's grid would take a CPU days.
 
     All updates together, decay shrinks weights by some exp(-updates * peak / 2 * decay), so that
     small batches, of which an epoch has more, take smaller decays. SGD has smaller ones still: with
@@ -88,7 +89,7 @@ def coarse(
     name = f"movielens-100k-{size}"
     return Study(
         name=name,
-        base=short(size, 100),
+        base=short(size, epochs),
         learning_rates=learning_rates,
         free_epochs=free_epochs,
         decays={SOME: some, WIDE: (*some, *larger)},
@@ -127,7 +128,7 @@ def whole(
 
 
 MOVIELENS_100K = (
-    coarse("1k", LOW, (2.0, 5.0, 10.0, 20.0), (0.0, 0.01, 0.1), (0.3,)),
+    coarse("1k", LOW, (1.0, 2.0, 4.0, 8.0), (0.0, 0.01, 0.1), (0.3,), epochs=40),
     coarse("10k", MIDDLE | {"sgd": HIGH["sgd"]}, (2.0, 5.0, 10.0, 20.0)),
     coarse("100k", HIGH, (5.0, 15.0, 25.0, 40.0)),
     coarse("400k", HIGH, (5.0, 15.0, 25.0, 40.0)),
