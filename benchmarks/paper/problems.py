@@ -1,11 +1,11 @@
 """Lists the problems on which variants of LAWN are compared, at one learning rate each."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from benchmarks.paper.catalog import short
-from benchmarks.paper.studies import AnyConfig, Comparison
+from benchmarks.paper.studies import AnyConfig
 from examples import small
 from examples.tasks import small as small_problems
 
@@ -52,23 +52,11 @@ MOVIELENS_10K, MOVIELENS_100K = (
     }
     for base, peak in ((short("10k", 40), 0.01), (short("100k", 40), 0.03))
 )
-
-
-def compared(
-    name: str,
-    problems: Problems,
-    variants: Callable[[AnyConfig], Sequence[Sequence[AnyConfig]]],
-) -> Comparison:
-    """Return a comparison of variants on problems of one example.
-
-    Args:
-      name: of the comparison.
-      problems: by name.
-      variants: from Adam-LAWN on a problem to groups of variants, each to be trained side by side.
-    """
-    groups = {
-        f"{problem.name}, batch of {problem.batch}, {i}": group
-        for problem, base in problems.items()
-        for i, group in enumerate(variants(base))
-    }
-    return Comparison(name=name, base=next(iter(problems.values())), groups=groups)
+OTHER_PEAKS: Problems = {
+    Problem(problem.name, f"{problem.batch}, peak {peak:g}"): dataclasses.replace(
+        base, learning_rate=peak
+    )
+    for problem, base in ON_SMALL.items()
+    if problem.batch == "a tenth"
+    for peak in (0.001, 0.01)
+}

@@ -241,7 +241,7 @@ class Comparison:
     Attributes:
       name: as `--study` takes it, and as its records have it.
       base: what all its runs share.
-      groups: settings by what they show; those of a group can be trained side by side.
+      groups: settings by what they show; those of a group have the task in common.
       norms: whether the norms of all layers are recorded, too.
       seeds: of each setting.
     """

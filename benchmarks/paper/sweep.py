@@ -1,6 +1,6 @@
 """Tunes each optimizer over its grid in `catalog.py`, then reports the best with other seeds.
 
-A comparison, in `comparisons.py` and `switching.py`, has nothing to tune: each of its settings is
+A comparison, in `comparisons.py` and `variants.py`, has nothing to tune: each of its settings is
 reported. A search, in `searches.py` and `rivals.py`, draws its settings, and records what each
 held-out example scores.
 
@@ -23,15 +23,7 @@ import numpy as np
 import optuna
 from optuna.storages import journal
 
-from benchmarks.paper import (
-    comparisons,
-    holding,
-    projections,
-    rivals,
-    searches,
-    studies,
-    switching,
-)
+from benchmarks.paper import comparisons, rivals, searches, studies, variants
 from benchmarks.paper.catalog import STUDIES
 from benchmarks.paper.studies import Comparison, Search, Study
 from benchmarks.tools.records import newest_or_new, write_scores
@@ -42,12 +34,7 @@ from examples.training.checkpoints import checksum
 from examples.training.hyperparameters import Hyperparameters
 from examples.training.traits import OptimizerName
 
-COMPARISONS = {
-    **comparisons.COMPARISONS,
-    **switching.COMPARISONS,
-    **projections.COMPARISONS,
-    **holding.COMPARISONS,
-}
+COMPARISONS = {**comparisons.COMPARISONS, **variants.COMPARISONS}
 SEARCHES = {
     **searches.SEARCHES,
     searches.LAWNS_EPS.name: searches.LAWNS_EPS,

@@ -14,9 +14,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.paper import attenuation, studies
+from benchmarks.paper import attenuation, studies, variants
 from benchmarks.paper.catalog import STUDIES
-from benchmarks.paper.switching import CHECKING
 from benchmarks.report import (
     bounce_tables,
     cost_tables,
@@ -25,13 +24,12 @@ from benchmarks.report import (
     findings,
     goals,
     held_norms,
-    holding_tables,
     missing,
-    projection_tables,
+    problem_runs,
+    problem_tables,
     rival_tables,
     search_tables,
     study_tables,
-    switch_tables,
     transfer_tables,
 )
 from benchmarks.tools.records import RECORDS, records_of
@@ -78,10 +76,11 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
     parted = attenuation.of_defaults(records_of("attenuation"))
     searched = search_tables.load()
     tunings = search_tables.simulate_all(searched)
-    switches, checked = switch_tables.load(), switch_tables.load(CHECKING)
-    projections = projection_tables.load()
+    switches = problem_runs.load(variants.SWITCHING, variants.by_switch)
+    checked = problem_runs.load(variants.CHECKING, variants.by_switch)
+    projections = problem_runs.load(variants.PROJECTING, variants.by_projection)
     held, flattened = held_norms.load(), held_norms.load_rescue()
-    held_later = holding_tables.load()
+    held_later = problem_runs.load(variants.HOLDING, variants.by_start)
     transfers, bouncing = transfer_tables.load(), bounce_tables.load()
     tables = study_tables.SECTIONS
     pages = {
@@ -99,10 +98,13 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
             [
                 *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
                 *study_tables.imagenet_missing(photographs),
-                *switch_tables.missing(switches, checked),
-                *projection_tables.missing(projections),
+                *problem_tables.missing("automatic switches", variants.SWITCHING, switches),
+                *problem_tables.missing(
+                    "automatic switches at other rates", variants.CHECKING, checked
+                ),
+                *problem_tables.missing("projections", variants.PROJECTING, projections),
                 *held_norms.missing(held, flattened),
-                *holding_tables.missing(held_later),
+                *problem_tables.missing("norms held later", variants.HOLDING, held_later),
                 *search_tables.missing(searched),
                 *eps_table.missing(searched),
                 *rival_tables.missing(searched),
@@ -115,10 +117,10 @@ def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
         "imagenet": study_tables.imagenet(photographs),
         "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
         "held-norms": held_norms.plane("../docs/held-norms.png", held),
-        "held-later": holding_tables.table(held_later),
-        "switches": switch_tables.table(switches),
-        "switches-peaks": switch_tables.table(checked),
-        "projections": projection_tables.table(projections),
+        "held-later": problem_tables.held_later(held_later),
+        "switches": problem_tables.switches(switches),
+        "switches-peaks": problem_tables.switches(checked),
+        "projections": problem_tables.projections(projections),
         "rescue": held_norms.rescue(flattened, held),
         **search_tables.sections(tunings),
         "adamw-eps": eps_table.text(searched),

@@ -12,10 +12,9 @@ from benchmarks.paper.studies import FREE, REPORTING_SEEDS, Study
 from benchmarks.report import (
     held_norms,
     problem_tables,
-    projection_tables,
     search_tables,
-    switch_tables,
 )
+from benchmarks.report.problem_runs import OnProblems
 from benchmarks.report.study_tables import PAPERS_FIVE, Found, measure
 from benchmarks.tools.records import RECORDS
 from examples.results import tables
@@ -140,9 +139,7 @@ def tuned_anew(epochs: int = 60) -> str:
     )
 
 
-def of_switches(
-    found: problem_tables.OnProblems, checked: problem_tables.OnProblems
-) -> Iterator[Finding]:
+def of_switches(found: OnProblems, checked: OnProblems) -> Iterator[Finding]:
     """Yield what the automatic switch gains over Adam, beside the best free phase.
 
     Args:
@@ -151,26 +148,26 @@ def of_switches(
     """
     for where, on in (("problems", found), ("at other learning rates", checked)):
         if on:
-            gains = switch_tables.mean_gains(on)
+            gains = problem_tables.mean_gains(on)
             shown = {what: _mean_of(list(of.values())) for what, of in gains.items()}
             others = {n: gain for n, gain in shown.items() if n != "flattening"}
             yield Finding(
                 f"gain over Adam, percentage points, mean (least to most) of {len(on)} {where}:"
                 " at_flattening",
                 shown["flattening"],
-                "; ".join(f"{switch_tables.FUNCTIONS.get(n, n)}: {x}" for n, x in others.items()),
+                "; ".join(f"{problem_tables.FUNCTIONS.get(n, n)}: {x}" for n, x in others.items()),
                 str(len(REPORTING_SEEDS)),
                 "Automatic switches",
             )
 
 
-def of_projections(found: problem_tables.OnProblems) -> Iterator[Finding]:
+def of_projections(found: OnProblems) -> Iterator[Finding]:
     """Yield what becomes of the scores without the projections."""
     if found:
         yield Finding(
             f"Adam-LAWN without projections, percentage points beside it with them, mean (least to"
             f" most) of {len(found)} problems",
-            _mean_of(list(projection_tables.differences(found).values())),
+            _mean_of(list(problem_tables.differences(found).values())),
             "",
             str(len(REPORTING_SEEDS)),
             "Without the projections",

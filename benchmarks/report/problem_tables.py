@@ -1,62 +1,114 @@
-"""Finds the runs of variants of LAWN on problems, and says what their tables have in common."""
+"""Shows variants of Adam-LAWN on many problems: its switch, its projections, when norms are held.
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+A table has a row per problem, and a last one with the means.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.paper import studies
+from benchmarks.paper import studies, variants
 from benchmarks.paper.problems import Problem, Problems
-from benchmarks.paper.studies import EXAMPLES, AnyConfig
+from benchmarks.paper.variants import EARLY, FREE_SHARES, HELD_SHARES
 from benchmarks.report.missing import Missing
-from benchmarks.tools.records import records_of
+from benchmarks.report.problem_runs import OnProblem, OnProblems, all_runs
+from benchmarks.report.provenance import provenance
 from examples.results import tables
 from examples.results.records import Record
+from examples.training.switching import SWITCHES
 
 SCORES = (
     "Accuracy, or HR@10 of movielens-100k, in percent on test data after the last epoch: mean ±"
     f" standard error of {len(studies.REPORTING_SEEDS)} seeds"
 )
-Variants = Callable[[AnyConfig], Mapping[Any, AnyConfig]]
+ADAM, BEST = "Adam", "best free phase"
+FUNCTIONS: Mapping[str, str] = {name: switch.make.__name__ for name, switch in SWITCHES.items()}
 
 
-class OnProblem(NamedTuple):
-    """Holds the runs on one problem.
+def switches(found: OnProblems) -> str:
+    """Return what automatic switches reach beside free phases of several lengths."""
+    if not found:
+        return ""
+    rows = []
+    for problem, on in found.items():
+        shown = map(tables.mean_and_error, scores(on).values())
+        rows.append((*problem, *shown, _constrained(on.runs["flattening"])))
+    gains = {what: np.mean(list(x.values())) for what, x in mean_gains(found).items()}
+    summary = ("mean gain", "", "", *(f"{gain:+.1f}" for gain in gains.values()), "")
+    columns = ("problem", "batch", ADAM, BEST, *(FUNCTIONS[name] for name in variants.SWITCHES))
+    figures = tables.markdown((*columns, "constrained from epoch"), [*rows, summary])
+    every = [run for on in found.values() for name in variants.SWITCHES for run in on.runs[name]]
+    text = (
+        f"{SCORES}. Best free phase: of"
+        f" {', '.join(f'{100 * share:g}' for share in FREE_SHARES)}% of the epochs, the one that is"
+        " best on the test data, which flatters it. Constrained from: the epoch from which on"
+        " `at_flattening` holds norms, perhaps those of an earlier one, of each seed; - where it"
+        f" never does. {provenance(every)}."
+    )
+    return f"{figures}\n\n{text}"
 
-    Attributes:
-      score: what is reported of them.
-      runs: by variant, one per seed.
-    """
 
-    score: str
-    runs: Mapping[Any, Sequence[Record]]
-
-    def percent(self, variant: Any) -> np.ndarray:
-        """Return `(seeds,)` scores of a variant."""
-        return 100 * tables.final(self.runs[variant], self.score)
-
-    def every_run(self) -> list[Record]:
-        """Return the runs of all variants."""
-        return [run for of_variant in self.runs.values() for run in of_variant]
+def scores(on: OnProblem) -> dict[str, np.ndarray]:
+    """Return `(seeds,)` percent by what was done; the best free phase is that on test data."""
+    best = max((on.percent(share) for share in FREE_SHARES), key=np.mean)
+    return {ADAM: on.percent(1), BEST: best, **{x: on.percent(x) for x in variants.SWITCHES}}
 
 
-OnProblems = Mapping[Problem, OnProblem]
+def mean_gains(found: OnProblems) -> dict[str, dict[Problem, float]]:
+    """Return the mean gain over Adam on each problem, by what was done."""
+    gains: dict[str, dict[Problem, float]] = {}
+    for problem, on in found.items():
+        adam, *_ = (by_name := scores(on)).values()
+        for what, x in by_name.items():
+            if what != ADAM:
+                gains.setdefault(what, {})[problem] = float(np.mean(x - adam))
+    return gains
 
 
-def load(comparisons: Mapping[str, Problems], variants: Variants) -> OnProblems:
-    """Return the runs by the problem; a problem of which some are missing is left out."""
-    found = studies.index([run for name in comparisons for run in records_of(name)])
-    loaded = {}
-    bases = [item for problems in comparisons.values() for item in problems.items()]
-    for problem, base in bases:
-        wanted = {
-            variant: [studies.identity(run.config()) for run in studies.reported(setting)]
-            for variant, setting in variants(base).items()
-        }
-        if all(run in found for of_variant in wanted.values() for run in of_variant):
-            runs = {variant: [found[run] for run in of] for variant, of in wanted.items()}
-            loaded[problem] = OnProblem(EXAMPLES[type(base)].score, runs)
-    return loaded
+def _constrained(runs: Sequence[Record]) -> str:
+    """Say from which epoch on each seed is constrained."""
+    epochs = (run["switched_at_epoch"] for run in runs)
+    return ", ".join("-" if epoch is None else f"{epoch:.3g}" for epoch in epochs)
+
+
+def projections(found: OnProblems) -> str:
+    """Return Adam-LAWN with its two projections, and with neither."""
+    if not found:
+        return ""
+    rows = []
+    for problem, on in found.items():
+        both, neither = on.percent("both"), on.percent("neither")
+        rows.append((*problem, *map(tables.mean_and_error, (both, neither, neither - both))))
+    mean = f"{np.mean(list(differences(found).values())):+.1f}"
+    columns = ("problem", "batch", "both projections", "neither", "difference")
+    figures = tables.markdown(columns, [*rows, ("mean", "", "", "", mean)])
+    text = (
+        f"{SCORES}, and that of the differences seed by seed. The norms are fixed after"
+        f" {100 * EARLY:g}% of the epochs. {provenance(all_runs(found))}."
+    )
+    return f"{figures}\n\n{text}"
+
+
+def differences(found: OnProblems) -> dict[Problem, float]:
+    """Return how much higher neither projection ends than both, by the problem."""
+    difference = lambda on: float(np.mean(on.percent("neither") - on.percent("both")))
+    return {problem: difference(on) for problem, on in found.items()}
+
+
+def held_later(found: OnProblems) -> str:
+    """Return what the norms of one early epoch are worth, by when they begin to be held."""
+    if not found:
+        return ""
+    percent = {problem: [on.percent(s) for s in HELD_SHARES] for problem, on in found.items()}
+    rows = [(*problem, *map(tables.mean_and_error, x)) for problem, x in percent.items()]
+    means = np.mean(list(percent.values()), axis=(0, 2))
+    columns = ("problem", "batch", *(f"held from {100 * s:g}%" for s in HELD_SHARES))
+    figures = tables.markdown(columns, [*rows, ("mean", "", *(f"{mean:.1f}" for mean in means))])
+    text = (
+        f"{SCORES}. The norms are those after {100 * EARLY:g}% of the epochs."
+        f" {provenance(all_runs(found))}."
+    )
+    return f"{figures}\n\n{text}"
 
 
 def missing(what: str, comparisons: Mapping[str, Problems], found: OnProblems) -> list[Missing]:

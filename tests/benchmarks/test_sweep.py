@@ -15,7 +15,7 @@ from benchmarks.report import missing, study_tables
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import RECORDS, read_bits
 from examples import cifar, lm, ncf, training
-from examples.results import records
+from examples.results import records, tables
 from examples.tasks import recommendation
 from tests.examples.toys import toy_interactions
 
@@ -179,14 +179,24 @@ def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkey
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
-def test_settings_of_a_group_differ_in_what_is_traced_alone(name):
-    traced = {"learning_rate": 1.0, "weight_decay": 0.0, "free_epochs": 0.0}
-    traced |= {"norms_of": None, "norms_scale": None}
+def test_settings_of_a_group_have_their_task_in_common(name):
+    of_optimizer = {"learning_rate": 1.0, "weight_decay": 0.0, "free_epochs": 0.0}
+    of_optimizer |= {"norms_of": None, "norms_scale": None, "project": True}
     settings = []
     for group in COMPARISONS[name].groups.values():
-        assert len({dataclasses.replace(setting, **traced) for setting in group}) == 1
+        assert len({dataclasses.replace(setting, **of_optimizer) for setting in group}) == 1
         settings += [studies.identity(setting.config()) for setting in group]
     assert len(set(settings)) == len(settings) > 3
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("switches", [6, 1, 1, 1]), ("projections", [1, 1]), ("held-later", [4])],
+)
+def test_variants_that_differ_in_what_is_traced_are_one_program(name, sizes):
+    for group in COMPARISONS[name].groups.values():
+        programs = tables.group(group, studies.program).values()
+        assert [len(alike) for alike in programs] == sizes
 
 
 def test_a_search_draws_settings_and_keeps_what_each_user_scores(config, toys, monkeypatch):
