@@ -11,34 +11,46 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.paper import attenuation, studies, variants
-from benchmarks.paper.catalog import STUDIES
 from benchmarks.report import (
+    attenuation_figure,
     bounce_tables,
     cost_tables,
     eps_table,
     figures,
-    findings,
-    goals,
+    first_run,
     held_norms,
-    missing,
-    problem_runs,
+    imagenet_table,
     problem_tables,
     rival_tables,
     search_tables,
     study_tables,
     transfer_tables,
 )
-from benchmarks.tools.records import RECORDS, records_of
-from examples import quickstart
-from examples.results.records import Record
+from benchmarks.report.part import Part, table_of_findings, table_of_missing
 from examples.training import command
 
+# In the order of their findings, and of what was not run.
+PARTS: tuple[Callable[[], Part], ...] = (
+    study_tables.part,
+    imagenet_table.part,
+    first_run.part,
+    problem_tables.part,
+    held_norms.part,
+    search_tables.part,
+    eps_table.part,
+    rival_tables.part,
+    transfer_tables.part,
+    bounce_tables.part,
+    cost_tables.part,
+    attenuation_figure.part,
+    figures.part,
+)
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
 FURTHER = "further"
 
 
@@ -52,111 +64,25 @@ class ReportConfig:
 
 def main(config: ReportConfig) -> None:
     """Write, or check, the sections."""
-    readme, results = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
-    first_run = newest("quickstart")
-    longest = quickstart.longest(first_run)
-    of_readme = f"{quickstart.score_table(longest)}\n\n{quickstart.spread(longest)}"
-    refresh(readme, "quickstart", of_readme, check=config.check)
-    refresh(readme, "tuned-anew", findings.tuned_anew(), check=config.check)
-    refresh(readme, "costs", cost_tables.beside_adam(cost_tables.load()), check=config.check)
-    bodies = sections(first_run, draw=not config.check)
-    for name, body in placed(bodies, results.read_text(encoding="utf-8")).items():
-        refresh(results, name, body, check=config.check)
+    parts = [part() for part in PARTS]
+    for part in parts:
+        for name, body in part.of_readme.items():
+            refresh(README, name, body, check=config.check)
+    for name, body in placed(sections(parts), RESULTS.read_text(encoding="utf-8")).items():
+        refresh(RESULTS, name, body, check=config.check)
     if not config.check:
         # Not checked, because the last digit may be another on another machine.
-        refresh(readme, "describe", printed(readme.read_text(encoding="utf-8")))
-        quickstart.draw(DOCS / "quickstart.png", first_run)
+        refresh(README, "describe", printed(README.read_text(encoding="utf-8")))
+        for part in parts:
+            part.draw(DOCS)
 
 
-def sections(first_run: Sequence[Record], *, draw: bool) -> dict[str, str]:
-    """Return what each section of RESULTS.md says, "" where it has no records; draw if asked."""
-    datasets = {study.base.dataset for study in STUDIES.values()}
-    found = studies.index([record for name in datasets for record in records_of(name)])
-    costs, photographs = cost_tables.load(), records_of("imagenet")
-    parted = attenuation.of_defaults(records_of("attenuation"))
-    searched = search_tables.load()
-    tunings = search_tables.simulate_all(searched)
-    switches = problem_runs.load(variants.SWITCHING, variants.by_switch)
-    checked = problem_runs.load(variants.CHECKING, variants.by_switch)
-    projections = problem_runs.load(variants.PROJECTING, variants.by_projection)
-    held, flattened = held_norms.load(), held_norms.load_rescue()
-    held_later = problem_runs.load(variants.HOLDING, variants.by_start)
-    transfers, bouncing = transfer_tables.load(), bounce_tables.load()
-    tables = study_tables.SECTIONS
-    pages = {
-        "findings": findings.table(
-            [
-                *findings.of_studies(found),
-                *findings.of_first_run(first_run),
-                *findings.of_switches(switches, checked),
-                *findings.of_projections(projections),
-                *findings.of_held_norms(held),
-                *findings.of_searches(tunings),
-            ]
-        ),
-        "missing": missing.table(
-            [
-                *(entry for s in tables.values() for entry in study_tables.missing(s, found)),
-                *study_tables.imagenet_missing(photographs),
-                *problem_tables.missing("automatic switches", variants.SWITCHING, switches),
-                *problem_tables.missing(
-                    "automatic switches at other rates", variants.CHECKING, checked
-                ),
-                *problem_tables.missing("projections", variants.PROJECTING, projections),
-                *held_norms.missing(held, flattened),
-                *problem_tables.missing("norms held later", variants.HOLDING, held_later),
-                *search_tables.missing(searched),
-                *eps_table.missing(searched),
-                *rival_tables.missing(searched),
-                *transfer_tables.missing(transfers),
-                *bounce_tables.missing(bouncing),
-                *goals.missing(costs),
-            ]
-        ),
-        "quickstart": quickstart.table(first_run),
-        "imagenet": study_tables.imagenet(photographs),
-        "figure-1": figures.caption_branches("../docs/attenuation.png", parted),
-        "held-norms": held_norms.plane("../docs/held-norms.png", held),
-        "held-later": problem_tables.held_later(held_later),
-        "switches": problem_tables.switches(switches),
-        "switches-peaks": problem_tables.switches(checked),
-        "projections": problem_tables.projections(projections),
-        "rescue": held_norms.rescue(flattened, held),
-        **search_tables.sections(tunings),
-        "adamw-eps": eps_table.text(searched),
-        **rival_tables.sections(searched),
-        **transfer_tables.sections(transfers),
-        **bounce_tables.sections(bouncing),
-    }
-    if draw:
-        figures.draw_branches(DOCS / "attenuation.png", parted)
-        held_norms.draw(DOCS / "held-norms.png", held)
-        search_tables.draw(DOCS, tunings, searched)
-        rival_tables.draw(DOCS, searched)
-        transfer_tables.draw(DOCS, transfers)
-        bounce_tables.draw(DOCS, bouncing)
-    pages |= {name: study_tables.render(section, found) for name, section in tables.items()}
-    return pages | cost_tables.sections(costs) | pictures(found, draw=draw)
-
-
-def pictures(found: study_tables.Found, *, draw: bool) -> dict[str, str]:
-    """Return the captions of Figures 2 and 4; draw them if asked."""
-    bodies = {}
-    for of_paper in figures.OF_PAPER:
-        panels = of_paper.panels
-        by_batch, by_free = figures.by_batch(panels, found), figures.by_free(panels, found)
-        batches, free = (f"{of_paper.prefix}{x}.png" for x in ("batch-size", "free-epochs"))
-        if draw:
-            ylabel = figures.score(panels)
-            figures.draw_lines(DOCS / batches, by_batch, "batch size", ylabel)
-            figures.draw_lines(DOCS / free, by_free, "free epochs", ylabel)
-        bodies[of_paper.by_batch] = figures.caption_batch_sizes(
-            f"../docs/{batches}", panels, by_batch, found
-        )
-        bodies[of_paper.by_free] = figures.caption_free_epochs(
-            f"../docs/{free}", panels, by_free, found
-        )
-    return bodies
+def sections(parts: Sequence[Part]) -> dict[str, str]:
+    """Return what each section of RESULTS.md says, "" where it has no records."""
+    found = [finding for part in parts for finding in part.findings]
+    unrun = [entry for part in parts for entry in part.missing]
+    of_parts = {name: body for part in parts for name, body in part.sections.items()}
+    return of_parts | {"findings": table_of_findings(found), "missing": table_of_missing(unrun)}
 
 
 def placed(bodies: Mapping[str, str], document: str) -> dict[str, str]:
@@ -193,14 +119,6 @@ def printed(readme: str) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(code, {})
     return f"```\n{out.getvalue().rstrip()}\n```"
-
-
-def newest(name: str) -> list[Record]:
-    """Return the records of the newest folder called `<date>-<name>`."""
-    found = records_of(name)
-    if not found:
-        raise FileNotFoundError(f"no folder <date>-{name} in {RECORDS}: make its records.")
-    return found
 
 
 def fill(text: str, name: str, body: str) -> str:

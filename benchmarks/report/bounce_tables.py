@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import BOUNCING
 from benchmarks.paper.studies import Comparison
-from benchmarks.report.missing import Missing
+from benchmarks.report.part import Missing, Part
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import norms, plots, tables
@@ -21,6 +21,12 @@ PANELS = {
 }
 
 Runs = Mapping[str, Sequence[Record]]  # By setting, one per seed.
+
+
+def part() -> Part:
+    """Return the pictures and tables of all these comparisons."""
+    loaded = load()
+    return Part(sections(loaded), missing=missing(loaded), draw=lambda folder: draw(folder, loaded))
 
 
 def load() -> dict[str, Runs]:

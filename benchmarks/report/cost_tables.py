@@ -6,12 +6,21 @@ import numpy as np
 
 from benchmarks.measure import epoch, images, optimizer_step, training_step
 from benchmarks.report import goals
+from benchmarks.report.part import Part
 from benchmarks.tools.optimizers import OPTIMIZERS
 from benchmarks.tools.records import records_of
 from examples.results import tables
 from examples.results.records import Record
 
 FOLDERS = ("overhead", "epoch-time", "image-speed")
+
+
+def part() -> Part:
+    """Return all tables of costs."""
+    found = load()
+    return Part(
+        sections(found), missing=goals.missing(found), of_readme={"costs": beside_adam(found)}
+    )
 
 
 def load() -> list[Record]:

@@ -6,11 +6,17 @@ import numpy as np
 
 from benchmarks.paper.searches import LAWNS_EPS
 from benchmarks.paper.studies import identity
-from benchmarks.report.missing import Missing
+from benchmarks.report.part import Missing, Part
 from benchmarks.report.provenance import origin
-from benchmarks.report.search_tables import done, test_score
+from benchmarks.report.search_tables import done, load, test_score
 from benchmarks.report.study_tables import Found
 from examples.results import tables
+
+
+def part() -> Part:
+    """Return what is said of it."""
+    found = load()
+    return Part({"adamw-eps": text(found)}, missing=missing(found))
 
 
 def text(found: Found) -> str:

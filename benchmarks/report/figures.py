@@ -1,25 +1,26 @@
-"""Draws the paper's Figures 1, 2 and 4 from records, with their captions.
+"""Draws the paper's Figures 2 and 4 from records, with their captions.
 
 A curve or a panel of which a run is missing is left out.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.paper import attenuation, studies
+from benchmarks.paper import studies
 from benchmarks.paper.catalog import WIDE
 from benchmarks.paper.studies import FREE
 from benchmarks.report import study_tables
+from benchmarks.report.part import Part
 from benchmarks.report.provenance import provenance
 from benchmarks.report.study_tables import PAPERS_FIVE, SECTIONS, Found, Section, Table
 from benchmarks.tools.records import NOT_YET_RUN
 from examples.results import records, tables
-from examples.results.plots import STYLES, legend_below, picture
+from examples.results.plots import legend_below, picture
 from examples.training.traits import OptimizerName
 
 SCORES = {"hr_at_10": "HR@10", "accuracy": "Test accuracy"}
@@ -51,6 +52,10 @@ class Pictures(NamedTuple):
     prefix: str
     panels: dict[str, Section]
 
+    def files(self) -> tuple[str, str]:
+        """Return the names of the two pictures."""
+        return f"{self.prefix}batch-size.png", f"{self.prefix}free-epochs.png"
+
 
 OF_PAPER = (
     Pictures(
@@ -74,6 +79,13 @@ OF_PAPER = (
 )
 
 
+def part() -> Part:
+    """Return the captions of all pictures."""
+    found = study_tables.load()
+    captions = [caption for of_paper in OF_PAPER for caption in captions_of(of_paper, found)]
+    return Part(dict(captions), draw=lambda folder: draw(folder, found))
+
+
 class Line(NamedTuple):
     """Holds one optimizer in one panel.
 
@@ -92,6 +104,24 @@ class Line(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     hollow: bool = False
+
+
+def captions_of(of_paper: Pictures, found: Found) -> Iterator[tuple[str, str]]:
+    """Yield the sections of one task, by marker."""
+    panels, (batches, free) = of_paper.panels, of_paper.files()
+    lines = by_batch(panels, found)
+    yield of_paper.by_batch, caption_batch_sizes(f"../docs/{batches}", panels, lines, found)
+    lines = by_free(panels, found)
+    yield of_paper.by_free, caption_free_epochs(f"../docs/{free}", panels, lines, found)
+
+
+def draw(folder: Path, found: Found) -> None:
+    """Draw the pictures of all tasks."""
+    for of_paper in OF_PAPER:
+        panels, (batches, free) = of_paper.panels, of_paper.files()
+        ylabel = score(panels)
+        draw_lines(folder / batches, by_batch(panels, found), "batch size", ylabel)
+        draw_lines(folder / free, by_free(panels, found), "free epochs", ylabel)
 
 
 def by_batch(panels: Mapping[str, Section], found: Found) -> list[Line]:
@@ -176,26 +206,6 @@ def draw_lines(path: Path, lines: Sequence[Line], xlabel: str, ylabel: str) -> N
         legend_below(figure, legend, len(legend))
 
 
-def draw_branches(path: Path, runs: Sequence[records.Record]) -> None:
-    """Draw Figure 1: HR@10 and the median margin over the epochs, a column per peak."""
-    if not runs:
-        return
-    rate_of = lambda run: run["config"]["learning_rate"]
-    by_rate = tables.group(sorted(runs, key=rate_of), rate_of)
-    names = {"hr_at_10": "HR@10 (%)", "margin_p50": "median training margin"}
-    with picture(path, max(3.6 * len(by_rate), 5), 5) as figure:
-        grid = figure.subplots(2, len(by_rate), squeeze=False, sharex=True, sharey="row")
-        legend: dict[str, Any] = {}
-        for column, (rate, found) in zip(grid.T, by_rate.items(), strict=True):
-            for axes, name in zip(column, names, strict=True):
-                legend |= _branches(axes, name, found)
-            column[0].set_title(f"peak learning rate {rate:g}")
-            column[-1].set_xlabel("epoch")
-        for axes, label in zip(grid[:, 0], names.values(), strict=True):
-            axes.set_ylabel(label)
-        legend_below(figure, legend, len(legend))
-
-
 def caption_batch_sizes(
     link: str, panels: Mapping[str, Section], lines: Sequence[Line], found: Found
 ) -> str:
@@ -238,43 +248,6 @@ def caption_free_epochs(
     )
 
 
-def caption_branches(link: str, runs: Sequence[records.Record]) -> str:
-    """Return the picture, what it shows, and a table of where it ends, "" without runs."""
-    if not runs:
-        return ""
-    config, seeds = runs[0]["config"], sorted({run["seed"] for run in runs})
-    text = (
-        f"HR@10 and the median margin of Adam without weight decay, {config['dataset']}, batch size"
-        f" {config['batch_size']:,}, {config['epochs']} epochs, which parts after epoch"
-        f" {config['onset']} (dotted): mean and standard error of seeds"
-        f" {', '.join(map(str, seeds))}. Margins are of the logits that the loss sees."
-        f" {provenance(runs)}."
-    )
-    return f"![HR@10 and median margin over the epochs]({link})\n\n{text}\n\n{table_branches(runs)}"
-
-
-def table_branches(runs: Sequence[records.Record]) -> str:
-    """Return what each way from the onset on comes to."""
-    columns = (
-        *("peak", "from the onset on", "HR@10 at the onset", "last epoch", "to Adam, by seed"),
-        *("best epoch since", "median margin, last epoch", "n"),
-    )
-    rows = []
-    key = lambda run: (run["config"]["learning_rate"], run["config"]["branch"])
-    groups = tables.group(sorted(runs, key=lambda run: run["seed"]), key)
-    for (rate, branch), found in sorted(groups.items(), key=lambda x: x[0][0]):
-        onset = found[0]["config"]["onset"]
-        percent = 100 * np.array([run["curve"]["hr_at_10"] for run in found])
-        ends = percent[:, onset - 1], percent[:, -1], percent[:, onset:].max(axis=1)
-        at_onset, last, best = (tables.mean_and_error(values, digits=2) for values in ends)
-        gains = percent[:, -1] - 100 * tables.final(groups[rate, "Adam"], "hr_at_10")
-        by_seed = "" if branch == "Adam" else ", ".join(f"{gain:+.2f}" for gain in gains)
-        margin = tables.mean_and_error(tables.final(found, "margin_p50"), digits=2)
-        cells = (at_onset, last, by_seed, best, margin, str(len(found)))
-        rows.append((f"{rate:g}", branch, *cells))
-    return tables.markdown(columns, rows)
-
-
 def _caption(
     picture: str, text: str, points: int, possible: int, runs: Sequence[records.Record]
 ) -> str:
@@ -301,7 +274,7 @@ def _plot(axes: Axes, line: Line) -> Any:
     look: dict[str, Any] = {"color": color, "marker": marker, "capsize": 2}
     if line.hollow:
         look |= {"linestyle": "--", "markerfacecolor": "white"}
-    error = _errors(line.y.T) if line.y.shape[1] > 1 else None
+    error = tables.standard_error(line.y.T) if line.y.shape[1] > 1 else None
     # Side by side, so that bars at one place can be told apart.
     apart = 1.0 if error is None else 1.05 ** (list(MARKS).index(line.optimizer) - 2)
     return axes.errorbar(apart * line.x, line.y.mean(axis=1), error, **look)
@@ -321,26 +294,3 @@ def _crop(axes: Axes, lines: Sequence[Line]) -> None:
         offset = (0, 4 + 9 * above)
         look: dict[str, Any] = {"ha": "center", "textcoords": "offset points", "color": color}
         axes.annotate(f"\N{DOWNWARDS ARROW} {y:.1f}", (x, floor), offset, **look)
-
-
-def _branches(axes: Axes, name: str, runs: Sequence[records.Record]) -> dict[str, Any]:
-    """Draw a line and a band for each branch; return the lines."""
-    scale = 100 if name == "hr_at_10" else 1
-    found = tables.group(runs, lambda run: run["config"]["branch"])
-    lines = {}
-    for (color, style), branch in zip(STYLES, attenuation.BRANCHES, strict=False):
-        values = scale * np.array([run["curve"][name] for run in found[branch]])
-        x, mean, error = np.arange(1, values.shape[1] + 1), values.mean(axis=0), _errors(values)
-        (lines[branch],) = axes.plot(x, mean, style, color=color)
-        axes.fill_between(x, mean - error, mean + error, color=color, alpha=0.15, linewidth=0)
-    axes.axvline(runs[0]["config"]["onset"], color="#888888", linestyle=":")
-    if name == "hr_at_10":
-        axes.set_ylim(50, None)
-    return lines
-
-
-def _errors(values: np.ndarray) -> np.ndarray:
-    """Return standard errors of `(seeds, ...)`, 0 for one seed."""
-    if len(values) < 2:
-        return np.zeros(values.shape[1:])
-    return values.std(axis=0, ddof=1) / np.sqrt(len(values))

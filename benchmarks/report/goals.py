@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from benchmarks.measure import epoch, images, optimizer_step
-from benchmarks.report.missing import Missing
+from benchmarks.report.part import Missing
 from benchmarks.tools.records import newest_or_new
 from examples.results import tables
 from examples.results.records import Record

@@ -3,7 +3,7 @@
 A section is there once all its runs are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import CROSSING, FLATTENED, HELD, HELD_NORMS
-from benchmarks.report.missing import Missing
+from benchmarks.report.part import Finding, Missing, Part
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import tables
@@ -42,6 +42,20 @@ NEVER = Norms(float(HELD.epochs), float(HELD.epochs))
 AUTOMATIC = Norms("flattening", "flattening")
 FREE = "Adam-LAWN, never constrained"
 SCALED = "its norms, scaled to a median margin of 2.5"
+
+
+def part() -> Part:
+    """Return the plane of norms and the rescue."""
+    runs, flattened = load(), load_rescue()
+    return Part(
+        {
+            "held-norms": plane("../docs/held-norms.png", runs),
+            "rescue": rescue(flattened, runs),
+        },
+        list(findings(runs)),
+        missing(runs, flattened),
+        draw=lambda folder: draw(folder / "held-norms.png", runs),
+    )
 
 
 def load() -> Runs:
@@ -96,6 +110,24 @@ def rescue(flattened: Sequence[Record], runs: Runs) -> str:
     rows = _beside("Adam", ways) + _beside(FREE, fixed)
     columns = (f"from epoch {FLATTENED} on", "HR@10", "gain, by seed", "median margin", "n")
     return f"{tables.markdown(columns, rows)}\n\n{provenance(flattened)}."
+
+
+def findings(runs: Runs) -> Iterator[Finding]:
+    """Yield what early norms are worth, whenever they are held, beside late ones and none."""
+    if not runs:
+        return
+    percent = lambda norms: _percent(runs[norms])
+    early, late, last = float(CROSSING), float(FLATTENED), max(plane_epochs(runs))
+    yield Finding(
+        f"HR@10 in percent, movielens-100k, peak 0.01: the norms of epoch {early:g}, held from"
+        f" epoch {last:g} on",
+        percent(Norms(early, last)),
+        f"held from epoch {early:g} on: {percent(Norms(early, early))}; those of epoch"
+        f" {late:g}: {percent(Norms(late, late))}; never held, Adam:"
+        f" {percent(NEVER)}; automatic: {percent(AUTOMATIC)}",
+        str(len(runs[NEVER])),
+        "Which norms to hold, and from when on",
+    )
 
 
 def missing(runs: Runs, flattened: Sequence[Record]) -> list[Missing]:

@@ -3,14 +3,23 @@
 A table has a row per problem, and a last one with the means.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from benchmarks.paper import studies, variants
 from benchmarks.paper.problems import Problem, Problems
-from benchmarks.paper.variants import EARLY, FREE_SHARES, HELD_SHARES
-from benchmarks.report.missing import Missing
+from benchmarks.paper.variants import (
+    CHECKING,
+    EARLY,
+    FREE_SHARES,
+    HELD_SHARES,
+    HOLDING,
+    PROJECTING,
+    SWITCHING,
+)
+from benchmarks.report import problem_runs
+from benchmarks.report.part import Finding, Missing, Part
 from benchmarks.report.problem_runs import OnProblem, OnProblems, all_runs
 from benchmarks.report.provenance import provenance
 from examples.results import tables
@@ -23,6 +32,29 @@ SCORES = (
 )
 ADAM, BEST = "Adam", "best free phase"
 FUNCTIONS: Mapping[str, str] = {name: switch.make.__name__ for name, switch in SWITCHES.items()}
+
+
+def part() -> Part:
+    """Return the tables of all comparisons on problems."""
+    switched = problem_runs.load(SWITCHING, variants.by_switch)
+    checked = problem_runs.load(CHECKING, variants.by_switch)
+    projected = problem_runs.load(PROJECTING, variants.by_projection)
+    held = problem_runs.load(HOLDING, variants.by_start)
+    return Part(
+        {
+            "switches": switches(switched),
+            "switches-peaks": switches(checked),
+            "projections": projections(projected),
+            "held-later": held_later(held),
+        },
+        [*findings_of_switches(switched, checked), *findings_of_projections(projected)],
+        [
+            *missing("automatic switches", SWITCHING, switched),
+            *missing("automatic switches at other rates", CHECKING, checked),
+            *missing("projections", PROJECTING, projected),
+            *missing("norms held later", HOLDING, held),
+        ],
+    )
 
 
 def switches(found: OnProblems) -> str:
@@ -71,6 +103,28 @@ def _constrained(runs: Sequence[Record]) -> str:
     return ", ".join("-" if epoch is None else f"{epoch:.3g}" for epoch in epochs)
 
 
+def findings_of_switches(found: OnProblems, checked: OnProblems) -> Iterator[Finding]:
+    """Yield what the automatic switch gains over Adam, beside the best free phase.
+
+    Args:
+      found: the problems on which its constants were chosen.
+      checked: the same at other learning rates.
+    """
+    for where, on in (("problems", found), ("at other learning rates", checked)):
+        if on:
+            gains = mean_gains(on)
+            shown = {what: _mean_of(list(of.values())) for what, of in gains.items()}
+            others = {n: gain for n, gain in shown.items() if n != "flattening"}
+            yield Finding(
+                f"gain over Adam, percentage points, mean (least to most) of {len(on)} {where}:"
+                " at_flattening",
+                shown["flattening"],
+                "; ".join(f"{FUNCTIONS.get(n, n)}: {x}" for n, x in others.items()),
+                str(len(studies.REPORTING_SEEDS)),
+                "Automatic switches",
+            )
+
+
 def projections(found: OnProblems) -> str:
     """Return Adam-LAWN with its two projections, and with neither."""
     if not found:
@@ -93,6 +147,23 @@ def differences(found: OnProblems) -> dict[Problem, float]:
     """Return how much higher neither projection ends than both, by the problem."""
     difference = lambda on: float(np.mean(on.percent("neither") - on.percent("both")))
     return {problem: difference(on) for problem, on in found.items()}
+
+
+def findings_of_projections(found: OnProblems) -> Iterator[Finding]:
+    """Yield what becomes of the scores without the projections."""
+    if found:
+        yield Finding(
+            f"Adam-LAWN without projections, percentage points beside it with them, mean (least to"
+            f" most) of {len(found)} problems",
+            _mean_of(list(differences(found).values())),
+            "",
+            str(len(studies.REPORTING_SEEDS)),
+            "Without the projections",
+        )
+
+
+def _mean_of(gains: Sequence[float]) -> str:
+    return f"{np.mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f})"
 
 
 def held_later(found: OnProblems) -> str:

@@ -10,12 +10,18 @@ import numpy as np
 from benchmarks.paper.rivals import SEARCHES
 from benchmarks.paper.studies import Search
 from benchmarks.report import search_slices
-from benchmarks.report.missing import Missing
+from benchmarks.report.part import Missing, Part
 from benchmarks.report.provenance import origin
 from benchmarks.report.search_slices import Slice
-from benchmarks.report.search_tables import done, runs_of, test_score
+from benchmarks.report.search_tables import done, load, runs_of, test_score
 from benchmarks.report.study_tables import Found
 from examples.results import tables
+
+
+def part() -> Part:
+    """Return the pictures and tables of all these searches."""
+    found = load()
+    return Part(sections(found), missing=missing(found), draw=lambda folder: draw(folder, found))
 
 
 def sections(found: Found) -> dict[str, str]:

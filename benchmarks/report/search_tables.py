@@ -8,8 +8,9 @@ counts, which no choice has seen.
 
 import collections
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +19,10 @@ from matplotlib.ticker import FormatStrFormatter
 from scipy import stats
 
 from benchmarks.paper import studies
-from benchmarks.paper.searches import SEARCHES
+from benchmarks.paper.searches import AS_HARD, SEARCHES
 from benchmarks.paper.studies import Search
 from benchmarks.report import search_slices
-from benchmarks.report.missing import Missing
+from benchmarks.report.part import Finding, Missing, Part
 from benchmarks.report.provenance import origin
 from benchmarks.report.study_tables import Found
 from benchmarks.tools.records import records_of
@@ -32,6 +33,18 @@ from examples.results.records import Record
 REPLICATES = 2000
 BAND = (10, 90)  # Percentiles of what is simulated.
 BANDS = 4  # More of them would hide the lines; the table has them all.
+
+
+def part() -> Part:
+    """Return the tables of the searches that tune optimizers alike."""
+    found = load()
+    tunings = simulate_all(found)
+    return Part(
+        sections(tunings),
+        list(findings(tunings)),
+        missing(found),
+        draw=lambda folder: draw(folder, tunings, found),
+    )
 
 
 class Scores(NamedTuple):
@@ -70,8 +83,9 @@ class End(NamedTuple):
     ahead: str
 
 
+@functools.cache
 def load() -> Found:
-    """Return the runs by what they are of."""
+    """Return the runs of all searches by what they are of."""
     return studies.index(records_of("searches"))
 
 
@@ -222,6 +236,22 @@ def ends(tunings: Tunings) -> dict[str, End]:
         space: End(detail.what, _score(of, search.trials, detail), _ahead(of, first))
         for space, of in simulated.items()
     }
+
+
+def findings(tunings: Mapping[str, Tunings]) -> Iterator[Finding]:
+    """Yield what a tuning with all trials comes to, LAWN's beside that of weight decay."""
+    for search in AS_HARD:
+        if search.name in tunings:
+            first, *others = (ended := ends(tunings[search.name]))
+            count = len(tunings[search.name].part.searches)
+            for space in others:
+                yield Finding(
+                    f"{ended[space].what}, {search.what}: {space}, {search.trials} trials",
+                    ended[space].score,
+                    f"{first}: {ended[first].score}; {space} ends ahead in {ended[space].ahead}",
+                    f"{count} search{'es' if count > 1 else ''}",
+                    "Tuned as hard",
+                )
 
 
 def missing(found: Found) -> list[Missing]:

@@ -5,19 +5,19 @@ here: `missing` lists it, with the command that runs it. HR@10 and accuracy are 
 as the paper reports them, and of each seed's best epoch.
 """
 
+import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.paper import catalog, reported, studies
-from benchmarks.paper.studies import AnyConfig, Study
-from benchmarks.report.missing import Missing
+from benchmarks.paper.studies import FREE, AnyConfig, Study
+from benchmarks.report.part import Finding, Missing, Part
 from benchmarks.report.provenance import provenance
-from benchmarks.tools.records import newest
+from benchmarks.tools.records import records_of
 from examples.results import records, tables
-from examples.tasks.images import recipes
 from examples.training.traits import WITH_DECAY, OptimizerName
 
 PAPERS_FIVE: dict[OptimizerName, str] = {
@@ -184,6 +184,23 @@ SECTIONS = {
 }
 
 
+def part() -> Part:
+    """Return the tables of all studies."""
+    found = load()
+    return Part(
+        {name: render(section, found) for name, section in SECTIONS.items()},
+        list(findings(found)),
+        [entry for section in SECTIONS.values() for entry in missing(section, found)],
+    )
+
+
+@functools.cache
+def load() -> Found:
+    """Return the runs of all studies by what they are of."""
+    datasets = dict.fromkeys(study.base.dataset for study in catalog.STUDIES.values())
+    return studies.index([record for name in datasets for record in records_of(name)])
+
+
 def measure(study: Study, optimizer: OptimizerName, found: Found) -> dict[str, Measured]:
     """Return what was measured, by the name of the set chosen from; missing runs leave it out."""
     measured = {}
@@ -270,45 +287,41 @@ def runs_of(section: Section, found: Found) -> list[records.Record]:
     return list(runs.values())
 
 
-def imagenet(found: Sequence[records.Record]) -> str:
-    """Return the paper's Table 1, a row for each setting of `examples.imagenet` that was run."""
-    columns = ("setting", "top-1", "ECE", "n", "the paper's top-1, Table 1")
-    rows = []
-    for name in recipes.RECIPES:
-        if runs := [run for run in found if _is_of(run, name)]:
-            top_1 = tables.mean_and_error(100 * tables.final(runs, "accuracy"), digits=2)
-            ece = tables.mean_and_error(tables.final(runs, "ece"), digits=3)
-            rows.append((name, top_1, ece, str(len(runs)), _of_table_1(name)))
-    return f"{tables.markdown(columns, rows)}\n\n{provenance(found)}." if rows else ""
+def findings(found: Found) -> Iterator[Finding]:
+    """Yield where scores end: Adam-LAWN beside Adam, each as it was tuned."""
+    groups = {
+        "MovieLens-100k, 100 epochs": catalog.MOVIELENS_100K,
+        "MovieLens-100k, 40 epochs on a finer grid": catalog.MOVIELENS_100K_FINER,
+        "CIFAR-10, small: what a CPU can do": catalog.CIFAR10_SMALL,
+    }
+    for section, group in groups.items():
+        for study in group:
+            yield from _findings(study, section, found)
 
 
-def imagenet_missing(found: Sequence[records.Record]) -> list[Missing]:
-    """Return the settings of `examples.imagenet` that were not run."""
-    folder = there.name if (there := newest("imagenet")) else "DATE-imagenet"
-    command = "python -m examples.imagenet {} --data-dir DIR --out benchmarks/records/{}/{}.jsonl"
-    return [
-        Missing(
-            f"ImageNet, ResNet-50: {name}",
-            f"Table 1: {figure}" if (figure := _of_table_1(name)) else "",
-            command.format(name, folder, "imagenet"),
-        )
-        for name in recipes.RECIPES
-        if not any(_is_of(run, name) for run in found)
-    ]
+def _findings(study: Study, section: str, found: Found) -> Iterator[Finding]:
+    adam = [_ended(study, "adam", name, found) for name in study.decays_of("adam")]
+    beside = "; ".join(filter(None, adam))
+    base, score = study.base, {"hr_at_10": "HR@10"}.get(study.example.score, study.example.score)
+    for chosen_from in (FREE, study.switch):
+        measured = measure(study, "adam_lawn", found).get(chosen_from)
+        if measured and beside:
+            figure = tables.mean_and_error(
+                last_percent(measured.curves[study.example.score]), digits=2
+            )
+            what = (
+                f"{score} in percent, {base.dataset}, batch size {base.batch_size:,}, {base.epochs}"
+                f" epochs: Adam-LAWN, {'tuned over ' if chosen_from == FREE else ''}{chosen_from}"
+            )
+            yield Finding(what, figure, beside, str(len(measured.runs)), section)
 
 
-def _of_table_1(name: str) -> str:
-    recipe = recipes.RECIPES[name]
-    return reported.TABLE_1[f"imagenet-{recipe.batch_size}"].get(recipe.optimizer, "")
-
-
-def _is_of(run: records.Record, name: str) -> bool:
-    """Tell whether a run has a setting as it is, of the whole set."""
-    config, wanted = run["config"], recipes.options(recipes.RECIPES[name])
-    whole = {"dataset": "imagenet2012", "train_images": None, "model": "resnet50", "width": 1.0}
-    # How a batch is shared out changes no more than rounding and what is normalised together.
-    wanted = {k: v for k, v in (wanted | whole).items() if k != "accumulate"}
-    return all(config[k] == v for k, v in wanted.items())
+def _ended(study: Study, optimizer: OptimizerName, chosen_from: str, found: Found) -> str:
+    measured = measure(study, optimizer, found).get(chosen_from)
+    if measured is None:
+        return ""
+    ended = tables.mean_and_error(last_percent(measured.curves[study.example.score]), digits=2)
+    return f"{PAPERS_FIVE[optimizer]}, {chosen_from}: {ended}"
 
 
 def _lacks(row: Row, found: Found) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import TRANSFERS
 from benchmarks.paper.studies import Comparison
-from benchmarks.report.missing import Missing
+from benchmarks.report.part import Missing, Part
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples import lm
@@ -57,6 +57,12 @@ class Tuned(NamedTuple):
 
 
 Transfer = Mapping[str, Mapping[int, Mapping[int, Tuned]]]  # By optimizer, batch size and width.
+
+
+def part() -> Part:
+    """Return the pictures and tables of all these comparisons."""
+    loaded = load()
+    return Part(sections(loaded), missing=missing(loaded), draw=lambda folder: draw(folder, loaded))
 
 
 def load() -> dict[str, tuple[Transfer, list[Record]]]:

@@ -24,6 +24,13 @@ def final(records: Sequence[Record], name: str) -> np.ndarray:
     return np.array([record["final"][name] for record in records], float)
 
 
+def standard_error(values: np.ndarray) -> np.ndarray:
+    """Return the standard error of the mean over the first axis, 0 of a single value."""
+    if len(values) < 2:
+        return np.zeros(values.shape[1:])
+    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+
 def mean_and_error(values: np.ndarray, digits: int = 1) -> str:
     """`mean ± standard error`, the mean alone of a single value."""
     mean = f"{values.mean():.{digits}f}"

@@ -9,7 +9,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from benchmarks.paper import attenuation
-from benchmarks.report import figures
+from benchmarks.report import attenuation_figure
 from examples.results import records
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
@@ -84,7 +84,7 @@ def test_what_is_recorded_is_not_run_again_and_can_be_drawn(tmp_path, monkeypatc
     assert [record["config"]["factor"] for record in found] == [1, 0.2, 0.2, 1]
     saved = {}
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: saved.update({path.name: self}))
-    figures.draw_branches(tmp_path / "figure.png", found)
+    attenuation_figure.draw(tmp_path / "figure.png", found)
     ratio, margin = saved["figure.png"].axes
     assert (ratio.get_ylabel(), margin.get_ylabel()) == ("HR@10 (%)", "median training margin")
     *branches, onset = ratio.lines
@@ -93,7 +93,7 @@ def test_what_is_recorded_is_not_run_again_and_can_be_drawn(tmp_path, monkeypatc
         branches[2].get_ydata(), 100 * np.array(found[2]["curve"]["hr_at_10"])
     )
     assert set(onset.get_xdata()) == {CONFIG.onset}
-    table = figures.table_branches(found).splitlines()
+    table = attenuation_figure.table(found).splitlines()
     assert len(table) == 2 + 4
     last = 100 * found[2]["final"]["hr_at_10"]
     assert (

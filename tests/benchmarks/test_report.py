@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.report import __main__ as report
-from benchmarks.report import findings, missing, study_tables
+from benchmarks.report import first_run, imagenet_table, part
 from examples.tasks.images import recipes
 
 
@@ -12,12 +12,12 @@ def test_the_readme_shows_what_the_records_say():
 
 
 def test_settings_chosen_anew_are_those_that_the_readme_of_the_records_has():
-    folder = findings.LENGTHS.parents[1]
+    folder = first_run.LENGTHS.parents[1]
     rows = [
         line for line in (folder / "README.md").read_text().splitlines() if "| 60        |" in line
     ]
     told = {cells[1].strip(): cells[6].strip() for cells in (row.split("|") for row in rows)}
-    text = findings.tuned_anew(60)
+    text = first_run.tuned_anew(60)
     assert all(f"{method} {told[method]} (of 20" in text for method in ("AdamW", "Adam-LAWN"))
 
 
@@ -33,11 +33,11 @@ def test_the_table_of_imagenet_takes_a_setting_as_it_is_and_no_other():
 
     others = [run(2, 0.1, train_images=512), run(3, 0.1, batch_size=512), run(4, 0.1, width=0.5)]
     runs = [run(0, 0.75), run(1, 0.77, accumulate=4), *others]
-    text = study_tables.imagenet(runs)
+    text = imagenet_table.table(runs)
     lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("| ")}
     assert "| 76.00 ± 1.00 | 0.050 ± 0.000 | 2 | 76.18 (0.03) " in lines["adam-lawn-256"]
     assert len(lines) == 3  # of which two are the head
-    unrun = {entry.what: entry for entry in study_tables.imagenet_missing(runs)}
+    unrun = {entry.what: entry for entry in imagenet_table.missing(runs)}
     assert "ImageNet, ResNet-50: adam-lawn-256" not in unrun
     assert "adam-lawn-16k --data-dir DIR" in unrun["ImageNet, ResNet-50: adam-lawn-16k"].command
 
@@ -56,8 +56,8 @@ def test_a_section_without_records_is_named_and_one_without_a_place_is_shown_at_
 
 
 def test_what_one_command_runs_is_one_row():
-    entries = [missing.Missing(what, "", "run it") for what in ("first", "second")]
-    row = missing.table([*entries, missing.Missing("third", "1", "another")]).splitlines()[2:]
+    entries = [part.Missing(what, "", "run it") for what in ("first", "second")]
+    row = part.table_of_missing([*entries, part.Missing("third", "1", "another")]).splitlines()[2:]
     assert [line.split("|")[1].strip() for line in row] == ["first; second", "third"]
 
 

@@ -11,7 +11,8 @@ from benchmarks.paper import reported, studies, sweep
 from benchmarks.paper.catalog import STUDIES
 from benchmarks.paper.spaces import Range
 from benchmarks.paper.sweep import COMPARISONS, SEARCHES
-from benchmarks.report import missing, study_tables
+from benchmarks.report import study_tables
+from benchmarks.report.part import Missing
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import RECORDS, read_bits
 from examples import cifar, lm, ncf, training
@@ -344,7 +345,7 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
     assert "### movielens-100k-1k" not in text
     assert "Tuned with 1 epochs; warm-up and free phase are then the same share." in text
     (unrun,) = study_tables.missing(section, found)
-    assert unrun == missing.Missing(
+    assert unrun == Missing(
         "movielens-100k-1k",
         "Table 9: Adam-LAWN 1",
         "python -m benchmarks.paper.sweep --study movielens-100k-1k --data-dir DIR",
