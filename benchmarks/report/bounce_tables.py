@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import BOUNCING
 from benchmarks.paper.studies import Comparison
-from benchmarks.report.part import Missing, Part
+from benchmarks.report.part import Missing, Part, sweep_command
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import norms, plots, tables
@@ -81,7 +81,7 @@ def missing(loaded: Mapping[str, Runs]) -> list[Missing]:
         Missing(
             "when weight norms bounce",
             "",
-            f"python -m benchmarks.paper.sweep --study {c.name} --data-dir DIR",
+            sweep_command(c.name),
         )
         for c in BOUNCING
         if c.name not in loaded

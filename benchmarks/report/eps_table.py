@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.paper.searches import LAWNS_EPS
 from benchmarks.paper.studies import identity
-from benchmarks.report.part import Missing, Part
+from benchmarks.report.part import Missing, Part, sweep_command
 from benchmarks.report.provenance import origin
 from benchmarks.report.search_tables import done, load, test_score
 from benchmarks.report.study_tables import Found
@@ -46,5 +46,6 @@ def missing(found: Found) -> list[Missing]:
     """Return what was not run."""
     if done(LAWNS_EPS, found).searches:
         return []
-    command = f"python -m benchmarks.paper.sweep --study {LAWNS_EPS.name} --data-dir DIR"
-    return [Missing(f"AdamW with Adam-LAWN's eps, {LAWNS_EPS.what}", "", command)]
+    return [
+        Missing(f"AdamW with Adam-LAWN's eps, {LAWNS_EPS.what}", "", sweep_command(LAWNS_EPS.name))
+    ]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import CROSSING, FLATTENED, HELD, HELD_NORMS
-from benchmarks.report.part import Finding, Missing, Part
+from benchmarks.report.part import Finding, Missing, Part, sweep_command
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import tables
@@ -134,7 +134,7 @@ def missing(runs: Runs, flattened: Sequence[Record]) -> list[Missing]:
     """Return what was not run."""
     entries = []
     if not runs:
-        command = f"python -m benchmarks.paper.sweep --study {HELD_NORMS.name} --data-dir DIR"
+        command = sweep_command(HELD_NORMS.name)
         entries.append(Missing("which norms to hold, and from when on", "", command))
     if not flattened:
         command = "python -m benchmarks.paper.rescue --data-dir DIR"
@@ -176,7 +176,7 @@ def _by_factor(axes: Axes, runs: Runs) -> None:
     for epoch, style in ((CROSSING, "o-"), (FLATTENED, "s--")):
         of_epoch = [norms for norms in _scaled(runs) if norms.taken == epoch]
         scores = np.array([percents(runs[norms]) for norms in of_epoch])
-        error = scores.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
+        error = tables.standard_error(scores.T)
         look: Any = {"fmt": style, "capsize": 2, "label": f"those of epoch {epoch}"}
         axes.errorbar([norms.factor for norms in of_epoch], scores.mean(axis=1), error, **look)
     for norms, label, style in ((AUTOMATIC, "automatic", "-."), (NEVER, "Adam", ":")):

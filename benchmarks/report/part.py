@@ -76,6 +76,12 @@ def table_of_missing(entries: Sequence[Missing]) -> str:
     return tables.markdown(("not yet run", "the paper's, or to be reached", "what runs it"), rows)
 
 
+def sweep_command(*studies: str, data_dir: bool = True) -> str:
+    """Return the command that runs studies, with a folder for their data where they need one."""
+    command = f"python -m benchmarks.paper.sweep --study {' '.join(studies)}"
+    return f"{command} --data-dir DIR" if data_dir else command
+
+
 def _anchor(heading: str) -> str:
     """Return the anchor that a Markdown heading gets."""
     kept = "".join(x for x in heading.lower() if x.isalnum() or x in " -_")

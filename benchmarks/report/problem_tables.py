@@ -19,7 +19,7 @@ from benchmarks.paper.variants import (
     SWITCHING,
 )
 from benchmarks.report import problem_runs
-from benchmarks.report.part import Finding, Missing, Part
+from benchmarks.report.part import Finding, Missing, Part, sweep_command
 from benchmarks.report.problem_runs import OnProblem, OnProblems, all_runs
 from benchmarks.report.provenance import provenance
 from examples.results import tables
@@ -188,7 +188,7 @@ def missing(what: str, comparisons: Mapping[str, Problems], found: OnProblems) -
         Missing(
             f"{what}: {', '.join(problem.name for problem in lacking)}",
             "",
-            f"python -m benchmarks.paper.sweep --study {name}",
+            sweep_command(name, data_dir=False),
         )
         for name, problems in comparisons.items()
         if (lacking := [problem for problem in problems if problem not in found])

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.paper.rivals import SEARCHES
 from benchmarks.paper.studies import Search
 from benchmarks.report import search_slices
-from benchmarks.report.part import Missing, Part
+from benchmarks.report.part import Missing, Part, sweep_command
 from benchmarks.report.provenance import origin
 from benchmarks.report.search_slices import Slice
 from benchmarks.report.search_tables import done, load, runs_of, test_score
@@ -57,7 +57,7 @@ def missing(found: Found) -> list[Missing]:
         Missing(
             "the searches of Nado et al. (2021)",
             "",
-            f"python -m benchmarks.paper.sweep --study {' '.join(lacking)} --data-dir DIR",
+            sweep_command(*lacking),
         )
         for lacking in [[name for name, s in SEARCHES.items() if not done(s, found).searches]]
         if lacking

@@ -22,7 +22,7 @@ from benchmarks.paper import studies
 from benchmarks.paper.searches import AS_HARD, SEARCHES
 from benchmarks.paper.studies import Search
 from benchmarks.report import search_slices
-from benchmarks.report.part import Finding, Missing, Part
+from benchmarks.report.part import Finding, Missing, Part, sweep_command
 from benchmarks.report.provenance import origin
 from benchmarks.report.study_tables import Found
 from benchmarks.tools.records import records_of
@@ -266,7 +266,7 @@ def missing(found: Found) -> list[Missing]:
                 Missing(
                     f"tuned alike, {search.what}: {who}, {lacks}",
                     "",
-                    f"python -m benchmarks.paper.sweep --study {name} --data-dir DIR",
+                    sweep_command(name),
                 )
             )
     return entries

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.paper import catalog, reported, studies
 from benchmarks.paper.studies import FREE, AnyConfig, Study
-from benchmarks.report.part import Finding, Missing, Part
+from benchmarks.report.part import Finding, Missing, Part, sweep_command
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples.results import records, tables
@@ -262,8 +262,7 @@ def missing(section: Section, found: Found) -> list[Missing]:
     for table in section.tables:
         unrun = [row for row in table.rows if _lacks(row, found)]
         if unrun:
-            names = " ".join(dict.fromkeys(row.study.name for row in unrun))
-            command = f"python -m benchmarks.paper.sweep --study {names} --data-dir DIR"
+            command = sweep_command(*dict.fromkeys(row.study.name for row in unrun))
             if len(unrun) < len(table.rows):
                 command += f" --optimizers {' '.join(dict.fromkeys(r.optimizer for r in unrun))}"
             figures = ", ".join(f"{row.name} {row.paper}" for row in unrun if row.paper)

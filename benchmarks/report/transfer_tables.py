@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.paper import studies
 from benchmarks.paper.comparisons import TRANSFERS
 from benchmarks.paper.studies import Comparison
-from benchmarks.report.part import Missing, Part
+from benchmarks.report.part import Missing, Part, sweep_command
 from benchmarks.report.provenance import provenance
 from benchmarks.tools.records import records_of
 from examples import lm
@@ -147,7 +147,7 @@ def missing(loaded: Mapping[str, tuple[Transfer, list[Record]]]) -> list[Missing
             "how the best learning rate of a language model moves with its width, up to"
             f" {widths_of(c)[-1]}",
             "",
-            f"python -m benchmarks.paper.sweep --study {c.name}",
+            sweep_command(c.name, data_dir=False),
         )
         for c in TRANSFERS
         if c.name not in loaded

@@ -36,7 +36,7 @@ def mean_and_error(values: np.ndarray, digits: int = 1) -> str:
     mean = f"{values.mean():.{digits}f}"
     if len(values) < 2:
         return mean
-    return f"{mean} ± {values.std(ddof=1) / np.sqrt(len(values)):.{digits}f}"
+    return f"{mean} ± {standard_error(values):.{digits}f}"
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
