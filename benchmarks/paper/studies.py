@@ -137,12 +137,28 @@ EXAMPLES: Mapping[type[AnyConfig], Example] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Study:
-    """Says what each optimizer is tuned over, on one dataset at one batch size.
+class Experiment:
+    """Says what is run, of one example; each of its kinds below says which settings.
 
     Attributes:
       name: as `--study` takes it, and as its records have it.
-      base: what all runs that are reported share.
+      base: what all its runs share; of a study, those that are reported.
+    """
+
+    name: str
+    base: AnyConfig
+
+    @property
+    def example(self) -> Example:
+        """Return what its runs have in common."""
+        return EXAMPLES[type(self.base)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study(Experiment):
+    """Says what each optimizer is tuned over, on one dataset at one batch size.
+
+    Attributes:
       learning_rates: peaks to choose from, log-spaced, as many for each optimizer.
       free_epochs: to choose from for LAWN, as many as the base optimizers have weight decays.
       decays: the sets of weight decays, by name, each within the next.
@@ -152,7 +168,6 @@ class Study:
       paper: what the paper reports of its optimizers, where it does.
     """
 
-    name: str
     base: StudyConfig
     learning_rates: Mapping[OptimizerName, Sequence[float]]
     free_epochs: Sequence[float]
@@ -160,11 +175,6 @@ class Study:
     sgd_decays: Mapping[str, Sequence[float]] | None = None
     tuning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     paper: Mapping[OptimizerName, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def example(self) -> Example:
-        """Return what its runs have in common."""
-        return EXAMPLES[type(self.base)]
 
     @property
     def switch(self) -> str:
@@ -235,27 +245,18 @@ class Study:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Experiment):
     """Says which settings are compared as they are: each is reported, and none is chosen.
 
     Attributes:
-      name: as `--study` takes it, and as its records have it.
-      base: what all its runs share.
       groups: settings by what they show; those of a group have the task in common.
       norms: whether the norms of all layers are recorded, too.
       seeds: of each setting.
     """
 
-    name: str
-    base: AnyConfig
     groups: Mapping[str, Sequence[AnyConfig]]
     norms: bool = False
     seeds: Sequence[int] = REPORTING_SEEDS
-
-    @property
-    def example(self) -> Example:
-        """Return what its runs have in common."""
-        return EXAMPLES[type(self.base)]
 
     def runs(self) -> list[AnyConfig]:
         """Return all its runs."""
@@ -273,12 +274,10 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Search:
-    """Says which settings are drawn, as many of each optimizer.
+class Search(Experiment):
+    """Says which settings are drawn, as many of each optimizer; a recommender validates.
 
     Attributes:
-      name: as `--study` takes it, and as its records have it.
-      base: what all its runs share; a recommender validates.
       spaces: by what is compared: its settings but for what is drawn, and the ranges of that, by
         option or by a name in `DERIVED`.
       trials: settings per space and search, a power of two.
@@ -286,17 +285,10 @@ class Search:
       what: the task in words, for those that RESULTS.md shows.
     """
 
-    name: str
-    base: AnyConfig
     spaces: Mapping[str, tuple[AnyConfig, Space]]
     trials: int = 16
     searches: int = 3
     what: str = ""
-
-    @property
-    def example(self) -> Example:
-        """Return what its runs have in common."""
-        return EXAMPLES[type(self.base)]
 
     def settings(self, space: str, search: int) -> list[AnyConfig]:
         """Return the settings of one search."""

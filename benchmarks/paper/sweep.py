@@ -25,7 +25,7 @@ from optuna.storages import journal
 
 from benchmarks.paper import comparisons, rivals, searches, studies, variants
 from benchmarks.paper.catalog import STUDIES
-from benchmarks.paper.studies import Comparison, Search, Study
+from benchmarks.paper.studies import Comparison, Experiment, Search, Study
 from benchmarks.tools.records import newest_or_new, write_scores
 from examples import training
 from examples.results import norms, records, tables
@@ -34,8 +34,10 @@ from examples.training.checkpoints import checksum
 from examples.training.hyperparameters import Hyperparameters
 from examples.training.traits import OptimizerName
 
-COMPARISONS = {**comparisons.COMPARISONS, **variants.COMPARISONS}
-SEARCHES = {
+EXPERIMENTS: dict[str, Experiment] = {
+    **STUDIES,
+    **comparisons.COMPARISONS,
+    **variants.COMPARISONS,
     **searches.SEARCHES,
     searches.LAWNS_EPS.name: searches.LAWNS_EPS,
     **rivals.SEARCHES,
@@ -68,11 +70,11 @@ class SweepConfig:
     `<date>-<dataset>`, or `<date>-<comparison>`, in benchmarks/records, or a new one of today."""
 
     def __post_init__(self) -> None:
-        known_names = [*STUDIES, *COMPARISONS, *SEARCHES]
         for name in self.study or [""]:
-            if name not in known_names:
-                raise ValueError(f"study={name!r} must be one of {', '.join(known_names)}.")
-            known = STUDIES[name].learning_rates if name in STUDIES else {}
+            if name not in EXPERIMENTS:
+                raise ValueError(f"study={name!r} must be one of {', '.join(EXPERIMENTS)}.")
+            experiment = EXPERIMENTS[name]
+            known = experiment.learning_rates if isinstance(experiment, Study) else {}
             for optimizer in self.optimizers:
                 if optimizer not in known:
                     raise ValueError(
@@ -83,16 +85,17 @@ class SweepConfig:
 
 
 def main(config: SweepConfig) -> None:
-    """Do the studies and comparisons one after the other."""
+    """Do the experiments one after the other."""
     config.storage.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for name in config.study:
-        if name in STUDIES:
-            run_study(STUDIES[name], config)
-        elif name in COMPARISONS:
-            run_comparison(COMPARISONS[name], config)
-        else:
-            run_search(SEARCHES[name], config)
+        match EXPERIMENTS[name]:
+            case Study() as study:
+                run_study(study, config)
+            case Comparison() as comparison:
+                run_comparison(comparison, config)
+            case Search() as search:
+                run_search(search, config)
 
 
 def run_comparison(comparison: Comparison, config: SweepConfig) -> None:
@@ -135,15 +138,14 @@ def run_study(study: Study, config: SweepConfig) -> None:
 def explore(
     config: SweepConfig,
     task: training.Task,
-    study: Study | Comparison | Search,
+    experiment: Experiment,
     runs: Sequence[studies.AnyConfig],
     path: Path,
 ) -> None:
     """Do each of the runs, which differ in hyperparameters and seed, that nobody has done.
 
     Raises:
-      ValueError: if the file has runs of this study on other data, or lacks some that the storage
-        has done.
+      ValueError: if the file has its runs on other data, or lacks some that the storage has done.
     """
     data = checksum(task)
     wanted, there = [studies.identity(run.config()) for run in runs], read(path)
@@ -151,7 +153,7 @@ def explore(
     if others:
         raise ValueError(
             f"data_dir={str(config.data_dir)!r} has data with checksum {data}, but {path} has runs"
-            f" of {study.name} on {', '.join(sorted(others))}: give the same files, or another"
+            f" of {experiment.name} on {', '.join(sorted(others))}: give the same files, or another"
             " folder as records."
         )
     many = task.vmaps_runs and jax.default_backend() != "cpu"
@@ -168,7 +170,7 @@ def explore(
     shared = optuna.create_study(
         storage=optuna.storages.JournalStorage(backend),
         sampler=sampler,
-        study_name=f"{study.name} {path.stem} {runs[0].optimizer}, {grid}",
+        study_name=f"{experiment.name} {path.stem} {runs[0].optimizer}, {grid}",
         load_if_exists=True,
     )
 
@@ -177,7 +179,7 @@ def explore(
         missing = [run for run in chunk if studies.identity(run.config()) not in done]
         try:
             if missing:
-                train(task, study, data, missing, path, config.data_dir)
+                train(task, experiment, data, missing, path, config.data_dir)
         except (Exception, KeyboardInterrupt) as error:
             # As failed, GridSampler would count it as done; as it is, it is given out again.
             raise CutShortError(f"{path.stem}: {describe(missing)}") from error
@@ -195,7 +197,7 @@ def explore(
 
 def train(
     task: training.Task,
-    study: Study | Comparison | Search,
+    experiment: Experiment,
     data: str,
     runs: Sequence[studies.AnyConfig],
     path: Path,
@@ -205,7 +207,7 @@ def train(
     hyperparameters = Hyperparameters.stack(run.hyperparameters() for run in runs)
     seeds = [run.first_seed for run in runs]
     title = f"{path.stem}: {describe(runs)}"
-    task, source = study.example.of_run(task, studies.with_files(runs[0], data_dir))
+    task, source = experiment.example.of_run(task, studies.with_files(runs[0], data_dir))
     with closing(source) if source else nullcontext():
         result = training.train(
             task,
@@ -216,23 +218,28 @@ def train(
             source=source,
         )
     found, detail = [], {}
-    if isinstance(study, Search) and study.example.detail:
+    if isinstance(experiment, Search) and experiment.example.detail:
         state = result.state
         (last,) = source.held_out(runs[0].epochs) if source else (task,)
         detail = training.evaluate(last, state.params, state.rest, "score_examples")
-    with_norms = isinstance(study, Comparison) and study.norms
+    with_norms = isinstance(experiment, Comparison) and experiment.norms
     kept = [
         name
         for name in result.curve
-        if name in study.example.curves or (with_norms and name.startswith(norms.LAYER))
+        if name in experiment.example.curves or (with_norms and name.startswith(norms.LAYER))
     ]
     for i, run in enumerate(runs):
-        about = {"benchmark": "sweep", "study": study.name, "data": data, "side_by_side": len(runs)}
+        about = {
+            "benchmark": "sweep",
+            "study": experiment.name,
+            "data": data,
+            "side_by_side": len(runs),
+        }
         about |= run.config()
         curve = {name: values[i : i + 1] for name, values in result.curve.items()}
         (record,) = records.make_records(about, [run.first_seed], result._replace(curve=curve))
         record |= {part: {name: record[part][name] for name in kept} for part in ("curve", "final")}
-        if not (isinstance(study, Study) or with_norms):
+        if not (isinstance(experiment, Study) or with_norms):
             del record["curve"]  # Of which nothing is drawn: the last epoch is reported.
         found.append(record | {name: write_scores(np.asarray(x[i])) for name, x in detail.items()})
     # At the end of a grid two processes may run the same.
@@ -258,9 +265,8 @@ def read(path: Path) -> dict[str, records.Record]:
 
 
 if __name__ == "__main__":
-    known = STUDIES | COMPARISONS | SEARCHES
-    dataset = lambda name: getattr(known[name].base, "dataset", "text")
-    by_dataset = tables.group(known, dataset)
+    dataset = lambda name: getattr(EXPERIMENTS[name].base, "dataset", "text")
+    by_dataset = tables.group(EXPERIMENTS, dataset)
     listed = "\n\n".join(f"{data}: {', '.join(names)}" for data, names in by_dataset.items())
     about = f"{__doc__}\nThe studies:\n\n{listed}"
     command.run(main, command.parser(SweepConfig, "benchmarks.paper.sweep", about))

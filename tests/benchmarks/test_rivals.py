@@ -120,7 +120,7 @@ def test_a_search_draws_what_is_compiled_and_what_the_network_is(tmp_path, monke
     search = studies.Search(
         name="toys", base=base, spaces={"Nesterov": (base, ranges)}, trials=2, searches=1
     )
-    monkeypatch.setitem(sweep.SEARCHES, "toys", search)
+    monkeypatch.setitem(sweep.EXPERIMENTS, "toys", search)
     config = sweep.SweepConfig(
         study=("toys",), storage=tmp_path / "journal", records=tmp_path / "records"
     )

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.paper import reported, studies, sweep
+from benchmarks.paper import comparisons, reported, studies, sweep, variants
 from benchmarks.paper.catalog import STUDIES
 from benchmarks.paper.spaces import Range
-from benchmarks.paper.sweep import COMPARISONS, SEARCHES
+from benchmarks.paper.sweep import EXPERIMENTS
 from benchmarks.report import study_tables
 from benchmarks.report.part import Missing
 from benchmarks.report.provenance import provenance
@@ -39,7 +39,7 @@ def config(tmp_path, monkeypatch):
         decays={"the paper's decays": (0.0,), "the wide set": (0.0, 1.0)},
         tuning={"epochs": 1},
     )
-    monkeypatch.setitem(STUDIES, NAME, study)
+    monkeypatch.setitem(EXPERIMENTS, NAME, study)
     monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: toy_interactions())
     return sweep.SweepConfig(
         study=(NAME,), storage=tmp_path / "runs" / "journal", records=tmp_path / "records"
@@ -55,7 +55,7 @@ def runs_of(config, file):
 @pytest.mark.slow
 def test_every_setting_once_and_the_chosen_with_other_seeds(config):
     sweep.main(config)
-    study = STUDIES[NAME]
+    study = EXPERIMENTS[NAME]
     wanted = [
         studies.identity(study.tried(setting).config())
         for optimizer in OPTIMIZERS
@@ -107,8 +107,8 @@ def test_a_grid_that_grows_keeps_what_was_run(config, monkeypatch):
     config = dataclasses.replace(config, optimizers=("adam_lawn",))
     sweep.main(config)
     first = runs_of(config, "tuning.jsonl")
-    study = dataclasses.replace(STUDIES[NAME], free_epochs=(0.5, 1.0, 2.0))
-    monkeypatch.setitem(STUDIES, NAME, study)
+    study = dataclasses.replace(EXPERIMENTS[NAME], free_epochs=(0.5, 1.0, 2.0))
+    monkeypatch.setitem(EXPERIMENTS, NAME, study)
     sweep.main(config)
     tuned = runs_of(config, "tuning.jsonl")
     assert tuned[:6] == first
@@ -137,7 +137,7 @@ def test_other_data_are_refused(config, monkeypatch):
 
 
 def test_a_tie_is_not_won_by_what_was_not_finite():
-    study = STUDIES["cifar10-small"]
+    study = EXPERIMENTS["cifar10-small"]
     settings = study.grids("adam")["the wide set"][:2]
     finals = [{"accuracy": 0.5, "nll": None}, {"accuracy": 0.5, "nll": 1.0}]
     found = {
@@ -150,7 +150,7 @@ def test_a_tie_is_not_won_by_what_was_not_finite():
 @pytest.fixture
 def toys(config):
     """Options of an epoch and a half of few users and items."""
-    return dataclasses.replace(STUDIES[NAME].base, optimizer="adam_lawn", learning_rate=0.01)
+    return dataclasses.replace(EXPERIMENTS[NAME].base, optimizer="adam_lawn", learning_rate=0.01)
 
 
 def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkey
     narrow = [dataclasses.replace(toys, free_epochs=1.0, norms_of=1.0, tower=(4, 2))]
     groups = {"taken": taken, "scaled": scaled, "narrow": narrow}
     monkeypatch.setitem(
-        COMPARISONS, "toys", studies.Comparison(name="toys", base=toys, groups=groups, norms=True)
+        EXPERIMENTS, "toys", studies.Comparison(name="toys", base=toys, groups=groups, norms=True)
     )
     config = dataclasses.replace(config, study=("toys",))
     sweep.main(config)
@@ -179,12 +179,12 @@ def test_a_comparison_reports_every_setting_with_every_seed(config, toys, monkey
         assert held == pytest.approx(setting.norms_scale * free, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", COMPARISONS)
+@pytest.mark.parametrize("name", comparisons.COMPARISONS | variants.COMPARISONS)
 def test_settings_of_a_group_have_their_task_in_common(name):
     of_optimizer = {"learning_rate": 1.0, "weight_decay": 0.0, "free_epochs": 0.0}
     of_optimizer |= {"norms_of": None, "norms_scale": None, "project": True}
     settings = []
-    for group in COMPARISONS[name].groups.values():
+    for group in EXPERIMENTS[name].groups.values():
         assert len({dataclasses.replace(setting, **of_optimizer) for setting in group}) == 1
         settings += [studies.identity(setting.config()) for setting in group]
     assert len(set(settings)) == len(settings) > 3
@@ -195,7 +195,7 @@ def test_settings_of_a_group_have_their_task_in_common(name):
     [("switches", [6, 1, 1, 1]), ("projections", [1, 1]), ("held-later", [4])],
 )
 def test_variants_that_differ_in_what_is_traced_are_one_program(name, sizes):
-    for group in COMPARISONS[name].groups.values():
+    for group in EXPERIMENTS[name].groups.values():
         programs = tables.group(group, studies.program).values()
         assert [len(alike) for alike in programs] == sizes
 
@@ -207,7 +207,7 @@ def test_a_search_draws_settings_and_keeps_what_each_user_scores(config, toys, m
         "free": (validated, {"learning_rate": PEAKS, "free_epochs": Range(0.1, 1.9)}),
     }
     search = studies.Search(name="toys", base=validated, spaces=spaces, trials=4, searches=2)
-    monkeypatch.setitem(SEARCHES, "toys", search)
+    monkeypatch.setitem(EXPERIMENTS, "toys", search)
     data = toy_interactions()
     data = dataclasses.replace(data, validation=data.candidates[:, ::-1].copy())
     monkeypatch.setattr(recommendation, "load", lambda *args, **kwargs: data)
@@ -245,7 +245,7 @@ def test_records_from_before_there_were_objectives_are_found():
 
 
 def test_drawn_settings_fill_the_ranges_and_are_the_same_each_time():
-    search = SEARCHES["as-hard-10k"]
+    search = EXPERIMENTS["as-hard-10k"]
     for space, (_, ranges) in search.spaces.items():
         first, again, other = (search.settings(space, i) for i in (0, 0, 1))
         assert first == again
@@ -311,7 +311,7 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
     sweep.main(dataclasses.replace(config, optimizers=("adam_lawn",)))
     found = found_in(config)
     hit_ratio = study_tables.Section("Table 9", study_tables.HIT_RATIO, [])
-    row = study_tables.Row("Adam-LAWN", STUDIES[NAME], "adam_lawn", "66.91 (0.15)")
+    row = study_tables.Row("Adam-LAWN", EXPERIMENTS[NAME], "adam_lawn", "66.91 (0.15)")
     fixed, automatic = study_tables.lines(hit_ratio, row, found)
     name, tried, last, best, n, setting, tuning, figure = fixed
     assert (name, tried, n, figure) == ("Adam-LAWN", "free epochs, 4 settings", "3", row.paper)
@@ -334,10 +334,10 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
     final = 100 * np.array([r["final"]["hr_at_10"] for r in of_fixed])
     assert last.startswith(f"{final.mean():.2f} ± ")
     assert float(best.split()[0]) >= float(last.split()[0])
-    row = study_tables.Row("Adam", STUDIES[NAME], "adam", "66.03 (0.15)")
+    row = study_tables.Row("Adam", EXPERIMENTS[NAME], "adam", "66.03 (0.15)")
     assert study_tables.lines(hit_ratio, row, found) == []
     names = [NAME, "movielens-100k-1k"]
-    rows = [[study_tables.Row("Adam-LAWN", STUDIES[name], "adam_lawn", "1")] for name in names]
+    rows = [[study_tables.Row("Adam-LAWN", EXPERIMENTS[name], "adam_lawn", "1")] for name in names]
     both = [study_tables.Table(name, row) for name, row in zip(names, rows, strict=True)]
     section = hit_ratio._replace(tables=both)
     text = study_tables.render(section, found)
@@ -361,7 +361,7 @@ def test_the_report_says_what_was_run_and_what_was_not(config):
 
 
 def test_fewer_epochs_to_tune_cut_warm_up_and_free_phase_alike():
-    study = STUDIES["cifar10-small"]
+    study = EXPERIMENTS["cifar10-small"]
     settings = study.grids("adam_lawn")[studies.FREE]
     for setting in settings:
         run = study.tried(setting)
@@ -393,7 +393,7 @@ def test_images_are_tuned_on_training_images_that_are_held_out(tmp_path, monkeyp
         decays={},
         tuning={"epochs": 1, "validation_images": 60},
     )
-    monkeypatch.setitem(STUDIES, "cifar10-small", study)
+    monkeypatch.setitem(EXPERIMENTS, "cifar10-small", study)
     config = sweep.SweepConfig(
         study=("cifar10-small",), storage=tmp_path / "journal", records=tmp_path / "records"
     )
@@ -405,7 +405,7 @@ def test_images_are_tuned_on_training_images_that_are_held_out(tmp_path, monkeyp
     for record in reported:
         assert (record["config"]["epochs"], record["config"]["validation_images"]) == (2, 0)
         assert record["curve"].keys() == set(study.example.curves)
-    row = study_tables.Row("Adam-LAWN", STUDIES["cifar10-small"], "adam_lawn", "")
+    row = study_tables.Row("Adam-LAWN", EXPERIMENTS["cifar10-small"], "adam_lawn", "")
     section = study_tables.Section(
         "Table 7", (*study_tables.ACCURACY, *study_tables.CALIBRATION), []
     )
