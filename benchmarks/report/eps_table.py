@@ -14,7 +14,7 @@ from examples.results import tables
 
 
 def part() -> Part:
-    """Return what is said of it."""
+    """Return what is said of AdamW's eps."""
     found = load()
     return Part({"adamw-eps": text(found)}, missing=missing(found))
 

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.report.part import Finding, Part
-from benchmarks.tools.records import RECORDS, records_of
+from benchmarks.tools.records import RECORDS, newest_or_new, records_of
 from examples import quickstart
 from examples.results import tables
 from examples.results.records import Record
-
-LENGTHS = RECORDS / "2026-11-26-quickstart" / "search" / "lengths.csv"
 
 
 def part() -> Part:
@@ -59,7 +57,8 @@ def finding(found: Sequence[Record]) -> Finding:
 
 def tuned_anew(epochs: int = 60) -> str:
     """Say what AdamW and Adam-LAWN reach if settings are chosen at the length that is reported."""
-    with LENGTHS.open(encoding="utf-8", newline="") as file:
+    lengths = newest_or_new("quickstart-lengths") / "lengths.csv"
+    with lengths.open(encoding="utf-8", newline="") as file:
         runs = [run for run in csv.DictReader(file) if run["epochs"] == str(epochs)]
     columns = ("role", "method", "peak", "decay", "free_epochs")
     by_setting = tables.group(runs, lambda run: tuple(run[name] for name in columns))
