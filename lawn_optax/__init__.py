@@ -16,7 +16,8 @@ modules              schedules, baselines, losses, metrics, diagnostics
 Modules, each importing only from lines below its own:
 
     _describe                                        what is constrained, as a table
-    _presets         _hyperball_presets              diagnostics     baselines     _weights
+    _presets         _hyperball_presets              diagnostics     baselines
+    _weights         weights that are not an optimizer's iterates
     _lawn            _hyperball      Algorithm 1; norms fixed from the start
     _orthogonalize   Muon's direction
     _transforms      the links of a chain
@@ -24,12 +25,12 @@ Modules, each importing only from lines below its own:
     _selection       which leaves, over which axes
     _spheres         inner products and moves on trees
     _gradient_switches               _margin_switches
-    _switches        when to constrain               schedules
+    _switches        when to constrain               schedules       losses        metrics
     _checks          every refusal and its text
     _paths           trees by path
+    _kernels         sums, coefficients and moves of many leaves
     _exchange        one exchange between devices for all sums
     _geometry        from inner products to the two numbers of a move
-    losses           metrics
 """
 
 from lawn_optax import baselines, diagnostics, losses, metrics, schedules

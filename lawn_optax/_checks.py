@@ -1,7 +1,8 @@
 """Checks of arguments: each error names the argument, its value and what to give instead.
 
 Mistakes that would otherwise show up far from their cause are refused where they are made, before
-any work is done. Values that are traced or injected are not looked at.
+any work is done. Values that are traced or injected are not looked at. A check of a constant
+returns it, a number of NumPy's as a Python one, which leaves the dtypes of updates alone.
 """
 
 import functools
@@ -16,16 +17,6 @@ import numpy as np
 import optax
 
 from lawn_optax._paths import Path, join, leaves_by_path, listed, parameters
-
-
-def require_params(params: optax.Params | None, transform: str) -> optax.Params:
-    """Return `params`, or refuse a call of `update` without them."""
-    if params is None:
-        raise ValueError(
-            f"params=None: {transform} needs the current parameters. Call"
-            " update(grads, state, params)."
-        )
-    return params
 
 
 def check_inner(
@@ -79,20 +70,14 @@ def check_radius(radius: Any, rms: Any) -> None:
         )
 
 
-def check_rate(name: str, value: optax.ScalarOrSchedule) -> None:
-    """Refuse a constant learning rate that is not finite."""
-    _check_constant(name, value, math.isfinite, "must be finite, such as 1e-3")
+def check_rate(name: str, value: optax.ScalarOrSchedule) -> optax.ScalarOrSchedule:
+    """Return a learning rate, or refuse a constant one that is not finite."""
+    return _check_constant(name, value, math.isfinite, "must be finite, such as 1e-3")
 
 
-def to_python(value: Any) -> Any:
-    """Return a number of NumPy's as a Python one, which leaves the dtypes of updates alone."""
-    scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
-    return value.item() if scalar else value
-
-
-def check_decay_rate(name: str, value: Any, example: float = 0.9) -> None:
-    """Refuse a constant that is not from 0 to below 1, as the decay of a moving average is."""
-    _check_constant(
+def check_decay_rate(name: str, value: Any, example: float = 0.9) -> Any:
+    """Return the decay of a moving average, or refuse one that is not from 0 to below 1."""
+    return _check_constant(
         name,
         value,
         lambda x: 0 <= x < 1,
@@ -101,9 +86,9 @@ def check_decay_rate(name: str, value: Any, example: float = 0.9) -> None:
     )
 
 
-def check_not_negative(name: str, value: Any, example: float = 1e-6) -> None:
-    """Refuse a constant that is negative or not finite."""
-    _check_constant(
+def check_not_negative(name: str, value: Any, example: float = 1e-6) -> Any:
+    """Return a constant, or refuse one that is negative or not finite."""
+    return _check_constant(
         name,
         value,
         lambda x: 0 <= x < math.inf,
@@ -112,19 +97,23 @@ def check_not_negative(name: str, value: Any, example: float = 1e-6) -> None:
     )
 
 
-def check_positive(name: str, value: Any, example: str = "1.0") -> None:
-    """Refuse a constant that is not positive; infinity passes."""
-    _check_constant(
+def check_positive(name: str, value: Any, example: str = "1.0") -> Any:
+    """Return a constant, or refuse one that is not positive; infinity passes."""
+    return _check_constant(
         name, value, lambda x: x > 0, f"must be positive, such as {example}", schedules=False
     )
 
 
-def check_adam(learning_rate: optax.ScalarOrSchedule, b1: Any, b2: Any, eps: Any) -> None:
-    """Refuse constants with which Adam's moments or its step are not defined."""
-    check_rate("learning_rate", learning_rate)
-    check_decay_rate("b1", b1, 0.9)
-    check_decay_rate("b2", b2, 0.999)
-    check_not_negative("eps", eps, 1e-6)
+def check_adam(
+    learning_rate: optax.ScalarOrSchedule, b1: Any, b2: Any, eps: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Return Adam's constants, or refuse those with which its moments or step are not defined."""
+    return (
+        check_rate("learning_rate", learning_rate),
+        check_decay_rate("b1", b1, 0.9),
+        check_decay_rate("b2", b2, 0.999),
+        check_not_negative("eps", eps, 1e-6),
+    )
 
 
 def check_steps(name: str, value: Any, least: int = 0) -> int | jax.Array:
@@ -189,7 +178,11 @@ def check_update(
 
     @functools.wraps(update)
     def checked(updates, state, params=None, **extra_args):
-        params = require_params(params, name)
+        if params is None:
+            raise ValueError(
+                f"params=None: {name} needs the current parameters. Call"
+                " update(grads, state, params)."
+            )
         if kind is not None and not isinstance(state, kind):
             raise TypeError(_of_another_type(name, kind, state))
         given = leaves_by_path(updates)
@@ -282,22 +275,23 @@ def _check_constant(
     remedy: str,
     unchecked: type = jax.Array,
     schedules: bool = True,
-) -> None:
-    """Refuse an array, or a number that is not `valid`; traced and injected values may be any."""
+) -> Any:
+    """Return a number, or refuse an array or what is not `valid`; a traced one may be any."""
     if callable(value) and schedules:
-        return
+        return value
     if np.ndim(value):
         raise ValueError(
             f"{name} has shape {np.shape(value)} and must be one number; jax.vmap runs a grid."
         )
     if isinstance(value, unchecked):
-        return
+        return value
     try:
         known = not isinstance(value, (bool, str)) and valid(float(value))
     except (TypeError, ValueError):
         known = False
     if not known:
         raise ValueError(f"{name}={value!r} {remedy}.")
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def _of_another_type(name: str, kind: type, state: Any) -> str:

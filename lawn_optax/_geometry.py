@@ -10,13 +10,13 @@ Every update that keeps a norm is a combination of the weights `w` and a directi
     relative   c (w / ||w|| + k r / ||r||), brought to the norm c,  -  w
     decay      r + k w
     shrink     (1 - 2 k) (w + r)  -  w                 a gradient step on k ||w + r||^2
-    capped     min(||w|| / ||r||, cap) r
+    capped_trust_ratio    min(||w|| / ||r||, cap) r
 
 with `<x, y> = Re sum conj(x) y` over the axes of a norm. A rule takes numbers, one per norm, and
 knows nothing of leaves, trees or dtypes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ import jax.numpy as jnp
 class Coefficients(NamedTuple):
     """The two numbers of an update `a r + b w`, per norm; None stands for `a = 1` and `b = 0`."""
 
-    a: jax.Array | None = None
-    b: jax.Array | None = None
+    a: Any = None
+    b: Any = None
 
 
 def safe_divide(x: jax.Array, y: jax.Array, otherwise: float = 0.0) -> jax.Array:
@@ -68,30 +68,24 @@ def retract(c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array) -> Coeffi
     where that takes less than 15 degrees between `r` and `w`, and 3e5 in float64. No step is taken
     where a sum overflows.
     """
-    return Coefficients(*_retraction(c, ww, wr, rr))
+    radial = safe_divide(wr, ww)
+    pp = jnp.maximum(rr - radial * wr, 0)  # ||r_p||^2
+    k = 0.005 * jnp.finfo(rr.dtype).eps ** -0.5
+    # Where ||r||^2 > k ||w + r_p||^2, shorten r so that they are equal.
+    excess = jnp.maximum(rr / k - pp, ww)
+    shorter = jnp.sqrt(safe_divide(ww, excess, otherwise=1.0))
+    s = safe_divide(c, safe_sqrt(ww + shorter**2 * pp))
+    a, b = s * shorter, s * (1 - shorter * radial) - 1
+    taken = ~jnp.isinf(ww + rr)
+    return Coefficients(jnp.where(taken, a, 0), jnp.where(taken, b, 0))
 
 
 def turn(c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array) -> Coefficients:
     """Move as `retract` does, with `r` turned into the tangent space: its length is kept."""
-    tangent = jnp.maximum(rr - safe_divide(wr, ww) * wr, 0)
-    k = jnp.where(jnp.isinf(rr), 1, safe_sqrt(safe_divide(rr, tangent, otherwise=1.0)))
-    a, b = _retraction(c, ww, k * wr, k**2 * rr)
-    return Coefficients(k * a, b)
-
-
-def _retraction(
-    c: jax.Array, ww: jax.Array, wr: jax.Array, rr: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Return the numbers of `retract`."""
-    b = safe_divide(wr, ww)
-    tangent = jnp.maximum(rr - b * wr, 0)
-    k = 0.005 * jnp.finfo(rr.dtype).eps ** -0.5
-    # Where ||r||^2 > k ||w + r_p||^2, shorten r so that they are equal.
-    excess = jnp.maximum(rr / k - tangent, ww)
-    shorter = jnp.sqrt(safe_divide(ww, excess, otherwise=1.0))
-    s = safe_divide(c, safe_sqrt(ww + shorter**2 * tangent))
-    taken = ~jnp.isinf(ww + rr)
-    return jnp.where(taken, s * shorter, 0), jnp.where(taken, s * (1 - shorter * b) - 1, 0)
+    pp = jnp.maximum(rr - safe_divide(wr, ww) * wr, 0)
+    longer = jnp.where(jnp.isinf(rr), 1, safe_sqrt(safe_divide(rr, pp, otherwise=1.0)))
+    a, b = retract(c, ww, longer * wr, longer**2 * rr)
+    return Coefficients(longer * a, b)
 
 
 def relative(
@@ -105,12 +99,12 @@ def relative(
     """
     w_norm, r_norm = safe_sqrt(ww), safe_sqrt(rr)
     cosine = safe_divide(wr, w_norm * r_norm)
-    square = lambda k: jnp.where(ww != 0, 1, 0) + k * (2 * cosine + k)
-    k = jnp.where(rr != 0, k, 0)
-    k = jnp.where((square(k) < 0.1) & (ww != 0), k / 2, k)
-    s = safe_divide(c, safe_sqrt(square(k)))
+    square = lambda x: jnp.where(ww != 0, 1, 0) + x * (2 * cosine + x)  # ||N(w) + x N(r)||^2
+    share = jnp.where(rr != 0, k, 0)
+    share = jnp.where((square(share) < 0.1) & (ww != 0), share / 2, share)
+    s = safe_divide(c, safe_sqrt(square(share)))
     taken = ~jnp.isinf(ww + rr)
-    a, b = s * safe_divide(k, r_norm), safe_divide(s, w_norm) - 1
+    a, b = s * safe_divide(share, r_norm), safe_divide(s, w_norm) - 1
     return Coefficients(jnp.where(taken, a, 0), jnp.where(taken, b, 0))
 
 

@@ -142,4 +142,4 @@ def _given(params: optax.Params, labels: Any) -> list[str | None]:
             f"labels={labels!r} must be a dict from names to labels, such as {{'router': 'other'}},"
             " or a tree of labels."
         )
-    return match_deepest({join(path): label for path, label in rows}, params)
+    return match_deepest(labels, params)

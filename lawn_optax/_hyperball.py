@@ -15,24 +15,25 @@ from lawn_optax._checks import (
     check_rate,
     check_target_scale,
     check_update,
-    to_python,
 )
+from lawn_optax._kernels import upcast
 from lawn_optax._paths import leaves_by_path, replace_leaves
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, Selection, StackedOrFn
-from lawn_optax._spheres import Products, Spheres, upcast
-from lawn_optax._transforms import RescaleToNormsState
+from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms
 
 
 class HyperballState(NamedTuple):
     """State of `hyperball`.
 
     Attributes:
+      steps: int32 scalar; the updates made so far. The norms are captured at the first.
+      norms: the norms `c`, before `target_scale`, as in `LawnState`.
       inner: the inner optimizer's state.
-      rescale: the number of updates, and the norms.
     """
 
+    steps: jax.Array
+    norms: Norms
     inner: optax.OptState
-    rescale: RescaleToNormsState
 
 
 def hyperball(
@@ -73,7 +74,7 @@ def hyperball(
       axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
     Returns:
-      An `optax.GradientTransformationExtraArgs`.
+      An `optax.GradientTransformationExtraArgs` with a `HyperballState`.
 
     Raises:
       TypeError: if `inner` is not a `GradientTransformation`.
@@ -92,32 +93,33 @@ def hyperball(
     References:
       `Hyperball Optimization <https://arxiv.org/abs/2606.16899>`_.
     """
-    learning_rate = to_python(learning_rate)
     inner = check_inner(inner, "optax.scale_by_adam(), without a learning rate")
     inner = optax.with_extra_args_support(inner)
-    check_rate("learning_rate", learning_rate)
+    learning_rate = check_rate("learning_rate", learning_rate)
     check_target_scale(target_scale)
     check_radius(radius, rms)
     selection = Selection(mask, axes, stacked, axis_name)
 
     def init(params: optax.Params) -> HyperballState:
-        spheres = selection.spheres_or_warn(params)
-        return HyperballState(inner.init(params), RescaleToNormsState.start(spheres, params))
+        norms = selection.spheres_or_warn(params).zero_norms(params)
+        return HyperballState(jnp.zeros([], jnp.int32), norms, inner.init(params))
 
     def update(updates, state, params, **extra_args):
         w, spheres = params, selection.spheres(params)
         u, inner_state = inner.update(updates, state.inner, w, **extra_args)
-        steps = state.rescale.steps
-        rate = learning_rate(steps) if callable(learning_rate) else learning_rate
+        rate = learning_rate(state.steps) if callable(learning_rate) else learning_rate
         # Sums of `u`, not of the step: the squares of small steps would underflow.
         ww, wu, uu = spheres.inner_products((w, w), (w, u), (u, u))
         cc = ww if radius is rms is None else _given_squares(spheres, w, ww, radius, rms)
-        c, on_sphere, rescale = state.rescale.hold(cc, target_scale)
+        norms = capture(cc, state.norms, captured=state.steps > 0, wanted=True)
+        c = scale_norms(norms, target_scale, state.steps)
+        on_sphere = {path: norms[path] > 0 for path in cc}
         share = dict.fromkeys(uu, jnp.negative(rate))
         moved = spheres.move(_relative_or_free, w, u, on_sphere, share, c, ww, wu, uu)
         free = optax.tree.cast_like(jax.tree.map(lambda u: -rate * upcast(u), u), u)
         of_spheres = {path: x for path, x in leaves_by_path(moved).items() if path in uu}
-        return replace_leaves(free, of_spheres), HyperballState(inner_state, rescale)
+        steps = optax.safe_increment(state.steps)
+        return replace_leaves(free, of_spheres), HyperballState(steps, norms, inner_state)
 
     checked = check_update("hyperball", update, HyperballState, init)
     return optax.GradientTransformationExtraArgs(init, checked)
@@ -127,7 +129,7 @@ def _relative_or_free(
     on_sphere: jax.Array, k: jax.Array, *numbers: jax.Array
 ) -> geometry.Coefficients:
     """Move by `relative`, and by `k r` off the spheres."""
-    a, b = map(jnp.asarray, geometry.relative(k, *numbers))
+    a, b = geometry.relative(k, *numbers)
     return geometry.Coefficients(jnp.where(on_sphere, a, k), jnp.where(on_sphere, b, 0))
 
 

@@ -22,7 +22,6 @@ from lawn_optax._checks import (
     check_rate,
     check_steps,
     check_update,
-    to_python,
 )
 from lawn_optax._groups import EMBEDDING, HEAD, MATRIX, OTHER, LabelsOrFn, label_leaves
 from lawn_optax._hyperball import hyperball
@@ -30,7 +29,7 @@ from lawn_optax._orthogonalize import dimension_numbers, orthogonalize
 from lawn_optax._paths import listed, parameters
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, StackedOrFn
 
-Groups = Mapping[str, optax.GradientTransformation]
+Optimizers = Mapping[str, optax.GradientTransformation]  # By label.
 NewtonSchulz = tuple[float, float, float] | tuple[tuple[float, float, float], ...]
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
@@ -45,7 +44,7 @@ def adam_h(
     b2: ArrayLike = 0.95,
     eps: ArrayLike = 1e-8,
     labels: LabelsOrFn = None,
-    groups: Groups | None = None,
+    groups: Optimizers | None = None,
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
@@ -116,8 +115,7 @@ def adam_h(
       the matrices) and of `modded-nanogpt <https://github.com/KellerJordan/modded-nanogpt>`_, track
       3 (one each for embeddings, head and the rest).
     """
-    b1, b2, eps = map(to_python, (b1, b2, eps))
-    check_adam(learning_rate, b1, b2, eps)
+    learning_rate, b1, b2, eps = check_adam(learning_rate, b1, b2, eps)
     return _partition(
         "adam_h",
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
@@ -150,7 +148,7 @@ def muon_h(
     eps: ArrayLike = 1e-8,
     weight_dimension_numbers: Any = None,
     labels: LabelsOrFn = None,
-    groups: Groups | None = None,
+    groups: Optimizers | None = None,
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
     target_scale: optax.ScalarOrSchedule = 1.0,
@@ -223,10 +221,9 @@ def muon_h(
       `Hyperball Optimization <https://arxiv.org/abs/2606.16899>`_;
       `Muon <https://kellerjordan.github.io/posts/muon/>`_.
     """
-    beta, ns_eps, b1, b2, eps = map(to_python, (beta, ns_eps, b1, b2, eps))
-    check_adam(learning_rate, b1, b2, eps)
-    check_decay_rate("beta", beta, 0.95)
-    check_not_negative("ns_eps", ns_eps, 1e-8)
+    learning_rate, b1, b2, eps = check_adam(learning_rate, b1, b2, eps)
+    beta = check_decay_rate("beta", beta, 0.95)
+    ns_eps = check_not_negative("ns_eps", ns_eps, 1e-8)
     check_steps("ns_steps", ns_steps, least=1)
     check_flag("nesterov", nesterov)
     direction = optax.chain(
@@ -260,18 +257,17 @@ def _partition(
     adam: Callable[[optax.ScalarOrSchedule], optax.GradientTransformation],
     rates: tuple[Any, Any, Any, Any],
     labels: LabelsOrFn,
-    groups: Groups | None,
+    groups: Optimizers | None,
     *,
     stacked: StackedOrFn,
     **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Make the partition: matrices by Hyperball around `direction`, the rest by `adam`."""
-    rate, adam_rate, embedding_rate, head_rate = map(to_python, rates)
-    embedding_rate = adam_rate if embedding_rate is None else embedding_rate
-    head_rate = adam_rate if head_rate is None else head_rate
-    check_rate("adam_learning_rate", adam_rate)
-    check_rate("embedding_learning_rate", embedding_rate)
-    check_rate("head_learning_rate", head_rate)
+    rate, adam_rate, embedding_rate, head_rate = rates
+    adam_rate = check_rate("adam_learning_rate", adam_rate)
+    or_adams = lambda name, rate: adam_rate if rate is None else check_rate(name, rate)
+    embedding_rate = or_adams("embedding_learning_rate", embedding_rate)
+    head_rate = or_adams("head_learning_rate", head_rate)
     if not isinstance(groups, Mapping | None):
         raise TypeError(
             f"groups={groups!r} must be a dict from labels to optimizers, such as"

@@ -28,7 +28,8 @@ class LawnState(NamedTuple):
         it is this number, not the norms, that says so: a restored checkpoint never recaptures.
       norms: the captured norms `c`, before `target_scale`, by the path of their parameter, such as
         `"dense/kernel"`: float32 (float64 for float64 weights), with the shape of the parameter
-        without `axes`. In the free phase zeros, or the norms that a switch has marked so far.
+        without `axes`. In the free phase zeros, or the norms that a switch has marked so far; with
+        a switch that adjusts norms, the norms as adjusted.
       switch: the switch's own state.
       inner: the inner optimizer's state.
     """

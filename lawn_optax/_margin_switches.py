@@ -103,13 +103,13 @@ class HoldMedianMarginState(NamedTuple):
 
     Attributes:
       average: float32 scalar; the running average of the median margin, from 0.
-      held: bool scalar; whether it has reached the threshold, so that norms are steered.
+      reached: bool scalar; whether it has come to the threshold, so that norms are steered.
       scale: float32 scalar; the norms now, as a share of those at the switch.
       factor: float32 scalar; what the last update has multiplied them by.
     """
 
     average: jax.Array
-    held: jax.Array
+    reached: jax.Array
     scale: jax.Array
     factor: jax.Array
 
@@ -198,12 +198,12 @@ def hold_median_margin(
         del count
         x = _median_margin("hold_median_margin", extra_args)
         average = running_average(state.average, x, 1 - decay, jnp.isfinite(x))
-        held = state.held | (average >= threshold)
+        reached = state.reached | (average >= threshold)
         excess = jnp.clip(average / threshold - 1, -1, 1)
         steered = jnp.clip(state.scale * jnp.exp(-rate * excess), least, MOST_SCALE)
-        scale = jnp.where(state.held & jnp.isfinite(x), steered, state.scale)
-        factor = jnp.where(state.held, scale / state.scale, state.factor)
-        return held, HoldMedianMarginState(average, held, scale, factor)
+        scale = jnp.where(state.reached & jnp.isfinite(x), steered, state.scale)
+        factor = jnp.where(state.reached, scale / state.scale, state.factor)
+        return reached, HoldMedianMarginState(average, reached, scale, factor)
 
     return Switch(init, update, extra_args=("margin",), factor=lambda state: state.factor)
 

@@ -21,7 +21,7 @@ from lawn_optax._selection import StackedOrFn, called, stacked_axes
 
 
 def orthogonalize(
-    numbers: Callable[[optax.Params], dict[str, Any]], **newton_schulz: Any
+    numbers_of: Callable[[optax.Params], dict[str, Any]], **newton_schulz: Any
 ) -> optax.GradientTransformation:
     """Make a transformation that orthogonalises each matrix: Muon without its momentum."""
 
@@ -31,19 +31,19 @@ def orthogonalize(
         )
 
     def init(params: optax.Params) -> optax.EmptyState:
-        numbers(params)
+        numbers_of(params)
         jax.eval_shape(muon(None).init, params)  # refuses coefficients that do not fit
         return optax.EmptyState()
 
     def update(updates, state, params=None):
         del params
         leaves = leaves_by_path(updates)
-        turned = {}
-        for path, leaf_numbers in numbers(updates).items():
-            turn = muon(leaf_numbers)
-            direction = lambda x, turn=turn: turn.update(x, turn.init(x))[0]
-            turned[path] = _however_sharded(direction)(leaves[path])
-        return replace_leaves(updates, turned), state
+        orthogonalized = {}
+        for path, leaf_numbers in numbers_of(updates).items():
+            of_leaf = muon(leaf_numbers)
+            direction = lambda x, tx=of_leaf: tx.update(x, tx.init(x))[0]
+            orthogonalized[path] = _however_sharded(direction)(leaves[path])
+        return replace_leaves(updates, orthogonalized), state
 
     return optax.GradientTransformation(init, update)
 
@@ -74,10 +74,10 @@ def dimension_numbers(params: optax.Params, given: Any, stacked: StackedOrFn) ->
         rank = jnp.ndim(leaf) - count
         if numbers is None and rank != 2:
             raise ValueError(
-                f"parameter {join(path)!r} has {rank} axes per layer, and muon_h turns matrices:"
-                " give weight_dimension_numbers= an optax.contrib.MuonDimensionNumbers for it,"
-                " stacked= the number of its leading axes that count layers, or labels= another"
-                " group, such as 'other'."
+                f"parameter {join(path)!r} has {rank} axes per layer, and muon_h orthogonalises"
+                " matrices: give weight_dimension_numbers= an optax.contrib.MuonDimensionNumbers"
+                " for it, stacked= the number of its leading axes that count layers, or labels="
+                " another group, such as 'other'."
             )
         rows_and_columns = _sides(join(path), numbers or optax.contrib.MuonDimensionNumbers(), rank)
         found[join(path)] = optax.contrib.MuonDimensionNumbers(
@@ -114,7 +114,7 @@ def _numbers_by_leaf(params: optax.Params, given: Any) -> list[Any]:
             f"weight_dimension_numbers={given!r} must be an optax.contrib.MuonDimensionNumbers, or"
             " a dict from names to them."
         )
-    return match_deepest({join(path): x for path, x in rows}, params)
+    return match_deepest(given, params, are_numbers)
 
 
 def _as_tuple(axes: Any) -> tuple[int, ...]:

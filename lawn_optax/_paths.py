@@ -134,17 +134,22 @@ def match_patterns(
     return [[p for p, parts in split.items() if _contains(path, parts)] for path in within]
 
 
-def match_deepest(entries: Mapping[str, Any], params: Any, otherwise: Any = None) -> list[Any]:
+def match_deepest(
+    tree: Any, params: Any, is_leaf: Callable[[Any], bool] | None = None, otherwise: Any = None
+) -> list[Any]:
     """Return, for each parameter, the entry of the pattern that matches it by most components.
 
     Of patterns with as many, one without wildcards counts.
 
     Args:
-      entries: what patterns speak of; each must match a parameter, if only one that
-        `optax.masked` hides.
+      tree: a dict from patterns to entries, or a tree whose paths are patterns; each must match a
+        parameter, if only one that `optax.masked` hides.
       params: the tree of parameters.
+      is_leaf: tells what an entry is, if not a leaf.
       otherwise: the entry of a parameter that no pattern matches.
     """
+    named = leaves_with_paths(tree, is_leaf)
+    entries = {join(path): entry for path, entry in named if not is_masked(entry)}
     rows = leaves_with_paths(params)
     hidden = [path for path, leaf in rows if is_masked(leaf)]
     found = match_patterns(entries, [path for path, leaf in rows if not is_masked(leaf)], hidden)

@@ -15,7 +15,6 @@ from lawn_optax._checks import (
     check_flag,
     check_not_negative,
     check_rate,
-    to_python,
 )
 from lawn_optax._lawn import lawn
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, StackedOrFn
@@ -71,8 +70,7 @@ def adam_lawn(
     References:
       Algorithm 1 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    learning_rate, b1, b2, eps = map(to_python, (learning_rate, b1, b2, eps))
-    check_adam(learning_rate, b1, b2, eps)
+    learning_rate, b1, b2, eps = check_adam(learning_rate, b1, b2, eps)
     return lawn(
         optax.adam(learning_rate, b1=b1, b2=b2, eps=eps),
         switch,
@@ -144,8 +142,7 @@ def lamb_lawn(
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, section 4;
       `Large Batch Optimization for Deep Learning <https://arxiv.org/abs/1904.00962>`_.
     """
-    learning_rate, b1, b2, eps = map(to_python, (learning_rate, b1, b2, eps))
-    check_adam(learning_rate, b1, b2, eps)
+    learning_rate, b1, b2, eps = check_adam(learning_rate, b1, b2, eps)
     selection = {"mask": mask, "axes": axes, "stacked": stacked, "axis_name": axis_name}
     return lawn(
         optax.chain(
@@ -210,11 +207,10 @@ def sgd_lawn(
     References:
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_, section 3.
     """
-    learning_rate, momentum = to_python(learning_rate), to_python(momentum)
-    check_rate("learning_rate", learning_rate)
-    check_flag("nesterov", nesterov)
+    learning_rate = check_rate("learning_rate", learning_rate)
     if momentum is not None:
-        check_decay_rate("momentum", momentum)
+        momentum = check_decay_rate("momentum", momentum)
+    check_flag("nesterov", nesterov)
     return lawn(
         optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov),
         switch,
@@ -238,6 +234,7 @@ def lamb_plus(
     max_ratio: float | jax.Array = 1.0,
     mask: MaskOrFn = None,
     stacked: StackedOrFn = None,
+    axis_name: AxisNameOrFn = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Make LAMB+: LAMB with its trust ratio capped, a baseline that constrains nothing.
 
@@ -251,6 +248,7 @@ def lamb_plus(
       mask: the leaves that decay, as in `optax.lamb`; by default all.
       stacked: which subtrees hold layers stacked along leading axes, for a ratio per layer; see
         `lawn`.
+      axis_name: mesh axes that leaves are spread over under `shard_map`; see `lawn`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`.
@@ -272,12 +270,11 @@ def lamb_plus(
       Appendix B.3.3 of
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    learning_rate, b1, b2, eps = map(to_python, (learning_rate, b1, b2, eps))
-    check_adam(learning_rate, b1, b2, eps)
-    check_not_negative("weight_decay", weight_decay)
+    learning_rate, b1, b2, eps = check_adam(learning_rate, b1, b2, eps)
+    weight_decay = check_not_negative("weight_decay", weight_decay)
     return optax.chain(
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        optax.add_decayed_weights(to_python(weight_decay), mask),
-        scale_by_capped_trust_ratio(max_ratio, stacked=stacked),
+        optax.add_decayed_weights(weight_decay, mask),
+        scale_by_capped_trust_ratio(max_ratio, stacked=stacked, axis_name=axis_name),
         optax.scale_by_learning_rate(learning_rate),
     )

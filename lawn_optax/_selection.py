@@ -155,6 +155,10 @@ class _PathMask:
     patterns: tuple[str, ...]
     keep_matches: bool
 
+    def __repr__(self) -> str:
+        """Return the call that made it."""
+        return f"{'only' if self.keep_matches else 'except'}_paths{self.patterns!r}"
+
     def __call__(self, params: optax.Params) -> Any:
         """Return a tree of bools, where no axis is stacked."""
         leaves = parameters(params)
@@ -198,9 +202,10 @@ def _constrained(
         _check_entry(path, leaf, entry)
     if mask is not None and not any(entry for entry, _ in chosen):
         raise ValueError(
-            f"mask={_name(mask)} selects none of the {len(leaves)} parameters, so nothing would be"
-            f" constrained. They are {listed(join(path) for path, _ in leaves)};"
-            " pass mask= with True at the leaves to constrain."
+            f"mask={getattr(mask, '__name__', repr(mask))} selects none of the {len(leaves)}"
+            " parameters, so nothing would be constrained. They are"
+            f" {listed(join(path) for path, _ in leaves)}; pass mask= with True at the leaves to"
+            " constrain."
         )
     return chosen
 
@@ -327,8 +332,7 @@ def _axes_by_leaf(params: optax.Params, paths: list[Path], axes: Any) -> list[An
     except ValueError:
         if not isinstance(axes, Mapping):
             raise
-    names = {join(path): entry for path, entry in leaves_with_paths(axes, _is_axes)}
-    return match_deepest(names, params)
+    return match_deepest(axes, params, _is_axes)
 
 
 def _resolve_axes(path: Path, leaf: jax.Array, axes: Any, stacked: int) -> tuple[int, ...]:
@@ -403,10 +407,3 @@ def _is_axis_name(x: Any) -> bool:
 def called(tree: Any, params: optax.Params) -> Any:
     """Return `tree`, or what it makes of `params`; a module is callable, and yet a tree."""
     return tree(params) if callable(tree) and jax.tree_util.all_leaves([tree]) else tree
-
-
-def _name(mask: MaskOrFn) -> str:
-    """Return what a mask is called in messages."""
-    if isinstance(mask, _PathMask):
-        return f"{'only' if mask.keep_matches else 'except'}_paths{mask.patterns!r}"
-    return getattr(mask, "__name__", type(mask).__name__) if callable(mask) else repr(mask)

@@ -6,23 +6,23 @@ Sums are taken in float32, or float64 for float64 leaves, whatever the leaves ar
 import collections
 import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from lawn_optax import _kernels as kernels
 from lawn_optax._checks import check_norms, check_shapes
 from lawn_optax._exchange import together
-from lawn_optax._geometry import Coefficients, safe_sqrt
+from lawn_optax._geometry import safe_sqrt
+from lawn_optax._kernels import Rule, map_norms, upcast
 from lawn_optax._paths import leaves_by_path, replace_leaves
 
 Products = Mapping[str, Any]  # By path, one number per norm.
 Norms = Any  # The same; see `zero_norms` for the exception.
-Rule = Callable[..., Coefficients]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Spheres(dict[str, Sphere]):
         sums: dict[tuple[int, str], jax.Array] = {}
         for (axes, present, *_), paths in alike.items():
             leaves = tuple(tuple((trees[i][0][p], trees[i][1][p]) for i in present) for p in paths)
-            for path, products in zip(paths, _inner_products(leaves, axes), strict=True):
+            for path, products in zip(paths, kernels.inner_products(leaves, axes), strict=True):
                 sums |= {(i, path): x for i, x in zip(present, products, strict=True)}
         sums = self._complete(sums)
         return [{p: sums[i, p] for p in self if (i, p) in sums} for i in range(len(pairs))]
@@ -88,7 +88,7 @@ class Spheres(dict[str, Sphere]):
         """Return the sums over all devices, exchanged at once."""
         for axis_name in dict.fromkeys(s.axis_name for s in self.values() if s.axis_name):
             spread = {k: x for k, x in sums.items() if self[k[1]].axis_name == axis_name}
-            sums = sums | map_norms(functools.partial(_psum, axis_name), spread)
+            sums = sums | map_norms(functools.partial(kernels.psum, axis_name), spread)
         scalars = {key: x for key, x in sums.items() if x.ndim == 0}
         return sums | dict(zip(scalars, together(list(scalars.values())), strict=True))
 
@@ -105,11 +105,12 @@ class Spheres(dict[str, Sphere]):
         Leaves that are not constrained, and spheres where `where` is False, keep `r` itself.
         """
         w_leaves, r_leaves = leaves_by_path(w), leaves_by_path(r)
-        columns = products if where is None else (where, *products)
-        decide = functools.partial(_apply, rule, where is not None)
+        if where is not None:
+            rule, products = kernels.where(rule), (where, *products)
+        coefficients = map_norms(functools.partial(kernels.evaluate, rule), *products)
         moved = {
-            path: _move(self[path].axes, w_leaves[path], r_leaves[path], coefficients)
-            for path, coefficients in map_norms(decide, *columns).items()
+            path: kernels.move(self[path].axes, w_leaves[path], r_leaves[path], ab)
+            for path, ab in coefficients.items()
         }
         return replace_leaves(r, moved)
 
@@ -137,26 +138,6 @@ class Spheres(dict[str, Sphere]):
         return {path: sphere.zero_norm(leaves[path]) for path, sphere in self.items()}
 
 
-def map_norms(
-    function: Callable[..., Iterable[Any]], *numbers: Mapping[Any, jax.Array]
-) -> dict[Any, Any]:
-    """Return an elementwise function of the numbers of every norm.
-
-    Leaves with one norm of one type are taken together: `function` has their numbers in one tuple
-    per argument. A leaf with several norms stays by itself, because they may be spread over devices
-    in a way of their own.
-    """
-    alike = collections.defaultdict(list)
-    for key, last in numbers[-1].items():
-        kinds = tuple(jax.typeof(xs[key]) for xs in numbers)
-        alike[kinds if jnp.ndim(last) == 0 else key].append(key)
-    results: dict[Any, Any] = {}
-    for keys in alike.values():
-        columns = (tuple(xs[key] for key in keys) for xs in numbers)
-        results |= zip(keys, function(*columns), strict=True)
-    return results
-
-
 def capture(
     ww: Products, norms: Norms, captured: jax.Array | bool, wanted: jax.Array | bool
 ) -> Norms:
@@ -171,7 +152,7 @@ def capture(
     if not ww:
         return norms
     check_norms(norms, ww)
-    found = map_norms(functools.partial(_apply, safe_sqrt, False), ww)
+    found = map_norms(functools.partial(kernels.evaluate, safe_sqrt), ww)
     # Beside the roots, for then a GPU writes all of them in one kernel.
     kept = {path: jnp.where(captured, norms[path], x) for path, x in found.items()}
     return {path: jnp.where(wanted, c, 0) for path, c in kept.items()}
@@ -183,130 +164,3 @@ def scale_norms(norms: Norms, target_scale: optax.ScalarOrSchedule, count: jax.A
         return norms
     scale = target_scale(count) if callable(target_scale) else target_scale
     return jax.tree.map(lambda c: (scale * c).astype(c.dtype), norms)
-
-
-def upcast(x: jax.Array) -> jax.Array:
-    """Cast to at least float32 (complex64), the precision that sums are taken in."""
-    return jnp.asarray(x).astype(jnp.promote_types(jnp.result_type(x), jnp.float32))
-
-
-# What is done per leaf is jitted: it is traced once for all leaves of a shape, and is one call
-# where a user works op by op.
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _inner_products(
-    leaves: tuple[tuple[tuple[jax.Array, jax.Array], ...], ...], axes: tuple[int, ...]
-) -> tuple[tuple[jax.Array, ...], ...]:
-    """Return `<x, y>` over `axes` of each pair of each leaf, the leaves being alike."""
-    terms = [[jnp.real(jnp.conj(upcast(x)) * upcast(y)) for x, y in pairs] for pairs in leaves]
-    return jax.lax.platform_dependent(
-        terms,
-        default=functools.partial(_sums, axes=axes),
-        cuda=functools.partial(_sums_in_one_kernel, axes=axes),
-    )
-
-
-Terms = list[list[jax.Array]]  # Some of each leaf, all of one shape.
-
-
-def _sums(terms: Terms, axes: tuple[int, ...]) -> tuple[tuple[jax.Array, ...], ...]:
-    """Return the sums of all terms over `axes`."""
-    return tuple(tuple(jnp.sum(x, axis=axes) for x in of_leaf) for of_leaf in terms)
-
-
-def _sums_in_one_kernel(terms: Terms, axes: tuple[int, ...]) -> tuple[tuple[jax.Array, ...], ...]:
-    """Return the same by one reduction, of pairs of a leaf's terms as complex numbers.
-
-    XLA for GPUs starts a kernel for the first stage of each sum and one for the second, and seldom
-    takes two sums of a leaf in a kernel with other results. On CPU it would write the complex terms
-    out before it sums them.
-    """
-    pairs = [xs[i : i + 2] for xs in terms for i in range(0, len(xs), 2)]
-    columns = [xs[0] if len(xs) == 1 else jax.lax.complex(*_promoted(*xs)) for xs in pairs]
-    if len(columns) == 1:
-        totals = [jnp.sum(columns[0], axis=axes)]
-    else:
-        add = lambda xs, ys: [x + y for x, y in zip(xs, ys, strict=True)]
-        totals = jax.lax.reduce(columns, [jnp.zeros([], x.dtype) for x in columns], add, axes)
-    sums = (
-        part.astype(x.dtype)
-        for total, xs in zip(totals, pairs, strict=True)
-        for part, x in zip((total.real, total.imag), xs, strict=False)
-    )
-    return tuple(tuple(itertools.islice(sums, len(of_leaf))) for of_leaf in terms)
-
-
-def _promoted(*arrays: jax.Array) -> list[jax.Array]:
-    """Return arrays of one dtype."""
-    return [x.astype(jnp.result_type(*arrays)) for x in arrays]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _apply(
-    rule: Rule, selective: bool, *columns: tuple[jax.Array, ...]
-) -> tuple[Coefficients, ...]:
-    """Return the coefficients of leaves with one norm each, or of one leaf with several.
-
-    On an accelerator all leaves are taken at once, so that many of them do not mean many small
-    kernels. On a CPU kernels are cheap to start, and those of leaves alike are compiled once.
-    """
-    decide = jax.jit(functools.partial(_where, rule) if selective else rule)
-    return jax.lax.platform_dependent(
-        *columns,
-        cpu=functools.partial(_one_by_one, decide),
-        default=functools.partial(_all_at_once, decide),
-    )
-
-
-def _where(rule: Rule, moves: jax.Array, *numbers: jax.Array) -> Coefficients:
-    """Return the rule's coefficients where `moves` is true, and those of `r` itself elsewhere."""
-    a, b = rule(*numbers)
-    return Coefficients(
-        None if a is None else jnp.where(moves, a, 1), None if b is None else jnp.where(moves, b, 0)
-    )
-
-
-def _one_by_one(decide: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
-    """Return the coefficients of each row of the columns."""
-    return tuple(decide(*row) for row in zip(*columns, strict=True))
-
-
-def _all_at_once(decide: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Coefficients, ...]:
-    """Return the same, computed from one array per column."""
-    if len(columns[-1]) == 1:
-        return _one_by_one(decide, *columns)
-    coefficients = decide(*map(jnp.stack, columns))
-    return _rows(jax.lax.optimization_barrier(coefficients), len(columns[-1]))
-
-
-def _psum(axis_name: tuple[str, ...], numbers: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    """Return the sums of numbers over mesh axes, in one exchange."""
-    if len(numbers) == 1:
-        return (jax.lax.psum(numbers[0], axis_name),)
-    return _rows(jax.lax.psum(jnp.stack(numbers), axis_name), len(numbers))
-
-
-def _rows(arrays: Any, count: int) -> tuple[Any, ...]:
-    """Return what is at each index of the first axis of arrays."""
-    return tuple(jax.tree.map(lambda x, i=i: x[i], arrays) for i in range(count))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _move(
-    axes: tuple[int, ...], w: jax.Array, r: jax.Array, coefficients: Coefficients
-) -> jax.Array:
-    """Return `a r + b w`; a number that is 0 takes its vector out, were it infinite."""
-    per_slice = lambda x: x if x.ndim == 0 else jnp.expand_dims(x, axes)
-    a, b = coefficients
-    moved = upcast(r)
-    if a is not None:
-        moved = jnp.where(per_slice(a == 0), 0, _scaled(per_slice(a), moved))
-    if b is not None:
-        moved = jnp.where(per_slice(b == 0), moved, moved + _scaled(per_slice(b), upcast(w)))
-    return moved.astype(jnp.result_type(r))
-
-
-def _scaled(a: jax.Array, x: jax.Array) -> jax.Array:
-    """Return `a x` for a real `a`, without a product of infinity and the imaginary part 0."""
-    return jax.lax.complex(a * x.real, a * x.imag) if jnp.iscomplexobj(x) else a * x

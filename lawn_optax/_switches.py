@@ -136,12 +136,12 @@ class NormsOfState(NamedTuple):
 
 def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
     """Constrain from update `n` on; `name` is what messages call it."""
-    first = check_steps(name, n)
+    free_steps = check_steps(name, n)
     if norms_of is None:
-        return Switch(lambda: (), lambda count, state, extra_args: (count >= first, state))
+        return Switch(lambda: (), lambda count, state, extra_args: (count >= free_steps, state))
     marker = as_switch(norms_of, "norms_of")
     if not isinstance(norms_of, Switch):
-        _check_order(name, first, check_steps("norms_of", norms_of))
+        _check_order(name, free_steps, check_steps("norms_of", norms_of))
 
     def update(
         count: jax.Array, state: NormsOfState, extra_args: Mapping[str, Any]
@@ -149,7 +149,7 @@ def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
         constrain, marker_state = marker.update(count, state.norms_of, extra_args)
         sure = state.sure | constrain
         marked = sure | marker.marked(marker_state)
-        return count >= first, NormsOfState(marked, sure, marker_state)
+        return count >= free_steps, NormsOfState(marked, sure, marker_state)
 
     return Switch(
         init=lambda: NormsOfState(jnp.zeros([], bool), jnp.zeros([], bool), marker.init()),
@@ -159,13 +159,13 @@ def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
     )
 
 
-def _check_order(name: str, first: int | jax.Array, norms_of: int | jax.Array) -> None:
+def _check_order(name: str, free_steps: int | jax.Array, norms_of: int | jax.Array) -> None:
     """Refuse norms of an update after the switch, where both are known."""
-    known = all(isinstance(n, int) for n in (first, norms_of))
-    if known and norms_of > first:
+    known = all(isinstance(n, int) for n in (free_steps, norms_of))
+    if known and norms_of > free_steps:
         raise ValueError(
-            f"norms_of={norms_of} updates comes after {name}, {first} updates: give the norms of an"
-            " earlier one."
+            f"norms_of={norms_of} updates comes after {name}, {free_steps} updates: give the norms"
+            " of an earlier one."
         )
 
 

@@ -29,7 +29,7 @@ from lawn_optax._selection import (
     Selection,
     StackedOrFn,
 )
-from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms
+from lawn_optax._spheres import Norms, Spheres, capture, scale_norms
 
 
 def project_to_tangent(
@@ -100,25 +100,6 @@ class RescaleToNormsState(NamedTuple):
     steps: jax.Array
     norms: Norms
 
-    @classmethod
-    def start(cls, spheres: Spheres, params: optax.Params) -> "RescaleToNormsState":
-        """Return the state before the first update."""
-        return cls(jnp.zeros([], jnp.int32), spheres.zero_norms(params))
-
-    def hold(
-        self, cc: Products, target_scale: optax.ScalarOrSchedule
-    ) -> tuple[Norms, Products, "RescaleToNormsState"]:
-        """Return the norms to end an update on, where, and the state after it.
-
-        Args:
-          cc: the squares of the norms to capture, if this is the first update; 0 for a free sphere.
-          target_scale: factor on the captured norms.
-        """
-        norms = capture(cc, self.norms, captured=self.steps > 0, wanted=True)
-        on_sphere = {path: norms[path] > 0 for path in cc}
-        after = RescaleToNormsState(optax.safe_increment(self.steps), norms)
-        return scale_norms(norms, target_scale, self.steps), on_sphere, after
-
 
 def rescale_to_norms(
     *,
@@ -169,15 +150,19 @@ def rescale_to_norms(
     selection = Selection(mask, axes, stacked, axis_name)
 
     def init(params: optax.Params) -> RescaleToNormsState:
-        return RescaleToNormsState.start(selection.spheres_or_warn(params), params)
+        norms = selection.spheres_or_warn(params).zero_norms(params)
+        return RescaleToNormsState(jnp.zeros([], jnp.int32), norms)
 
     def update(updates, state, params, **extra_args):
         del extra_args
         spheres = selection.spheres(params)
         x = spheres.add(params, updates)
         ww, xx = spheres.inner_products((params, params), (x, x))
-        c, on_sphere, state = state.hold(ww, target_scale)
-        return spheres.move(rescale, params, updates, c, ww, xx, where=on_sphere), state
+        norms = capture(ww, state.norms, captured=state.steps > 0, wanted=True)
+        c = scale_norms(norms, target_scale, state.steps)
+        on_sphere = {path: norms[path] > 0 for path in ww}
+        step = spheres.move(rescale, params, updates, c, ww, xx, where=on_sphere)
+        return step, RescaleToNormsState(optax.safe_increment(state.steps), norms)
 
     checked = check_update("rescale_to_norms", update, RescaleToNormsState, init)
     return optax.GradientTransformationExtraArgs(init, checked)
@@ -232,9 +217,8 @@ def scale_by_capped_trust_ratio(
 
     def spheres_of(params: optax.Params) -> Spheres:
         # A free leaf, too, has a ratio: one, or one per layer.
-        whole = selection._replace(mask=True, axes=None).spheres(params)
-        if axes is None:
-            return whole
+        inexact = jax.tree.map(lambda w: jnp.issubdtype(jnp.result_type(w), jnp.inexact), params)
+        whole = selection._replace(mask=inexact, axes=None).spheres(params)
         return Spheres(whole | selection.spheres(params))
 
     def init(params: optax.Params) -> optax.EmptyState:

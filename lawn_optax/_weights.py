@@ -123,23 +123,23 @@ def scale_to_margin(
         smaller = {path: jnp.exp(log_factor) * c for path, c in norms.items()}
         return scale_to_norms(params, smaller, mask=mask, axes=axes, stacked=stacked)
 
-    def above(log_factor: jax.Array) -> jax.Array:
+    def exceeds(log_factor: jax.Array) -> jax.Array:
         return median_margin(scaled(log_factor)) >= threshold
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds
         middle = (low + high) / 2
-        shrink = above(middle)
+        shrink = exceeds(middle)
         return jnp.where(shrink, low, middle), jnp.where(shrink, middle, high)
 
     least = jnp.log(LEAST_FACTOR)
-    never = above(least)
-    if not isinstance(never, jax.core.Tracer) and never:
+    unreachable = exceeds(least)
+    if not isinstance(unreachable, jax.core.Tracer) and unreachable:
         raise ValueError(
             f"median_margin is above threshold={threshold} even at {LEAST_FACTOR:g} of the norms:"
             " it hardly depends on them, as in front of normalisation layers or where biases, which"
             " stay, make it alone; give mask= the layers that the logits grow with, or raise it."
         )
     low, high = jax.lax.fori_loop(0, iterations, halve, (least, jnp.float32(0)))
-    reached = (median_margin(params) >= threshold) & ~never
+    reached = (median_margin(params) >= threshold) & ~unreachable
     return scaled(jnp.where(reached, (low + high) / 2, 0))

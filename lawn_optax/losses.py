@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from lawn_optax._checks import check_not_negative
+
 
 def softmax_focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2.0) -> jax.Array:
     r"""Weight well-classified examples down in cross-entropy over classes: focal loss.
@@ -20,7 +22,7 @@ def softmax_focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2
       Its gradient is finite for logits up to 1e37.
 
     Raises:
-      ValueError: if `gamma` is negative, or `labels` fits `logits` in neither way.
+      ValueError: if `gamma` is negative or not finite, or `labels` fits `logits` in neither way.
 
     Examples:
       >>> import jax.numpy as jnp, optax, lawn_optax
@@ -34,8 +36,7 @@ def softmax_focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2
       `Focal Loss for Dense Object Detection <https://arxiv.org/abs/1708.02002>`_, equation (4);
       section 4.5 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_.
     """
-    if not isinstance(gamma, jax.core.Tracer) and not gamma >= 0:
-        raise ValueError(f"gamma={gamma} must be at least 0; 0 is cross-entropy.")
+    gamma = check_not_negative("gamma", gamma, 2.0)
     logits = jnp.asarray(logits)
     targets = _probabilities(logits, labels)
     wide = jnp.promote_types(logits.dtype, jnp.float32)
@@ -55,7 +56,7 @@ def flooding(loss: jax.Array, level: float) -> jax.Array:
       Scalar; its gradient is that of the loss above the level, and its opposite below.
 
     Raises:
-      ValueError: if `level` is negative.
+      ValueError: if `level` is negative or not finite.
 
     Examples:
       >>> import jax, lawn_optax
@@ -66,8 +67,7 @@ def flooding(loss: jax.Array, level: float) -> jax.Array:
       `Do We Need Zero Training Loss After Achieving Zero Training Error?
       <https://arxiv.org/abs/2002.08709>`_, equation (2).
     """
-    if not isinstance(level, jax.core.Tracer) and not level >= 0:
-        raise ValueError(f"level={level} must be at least 0, the lowest loss to allow.")
+    level = check_not_negative("level", level, 0.1)
     return jnp.abs(loss - level) + level
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lawn_optax._checks import check_number, check_steps, check_update
-from lawn_optax._spheres import upcast
+from lawn_optax._kernels import upcast
 
 ROUNDING = 1e-6  # Relative, of a sum of squares in float32: what has changed by less has not.
 
@@ -100,15 +100,15 @@ def abel(
         squares = optax.tree.norm(jax.tree.map(upcast, params), squared=True)
         total = state.total + squares.astype(jnp.float32)
         averaged = (state.steps // steps_per_epoch + 1) % average_epochs == 0
-        now = total / average_epochs
+        average = total / average_epochs
         older, old = state.norms
-        changed = averaged & (jnp.abs(now - old) > ROUNDING * old)
-        turned = changed & (older > 0) & ((now > old) != (old > older))
+        changed = averaged & (jnp.abs(average - old) > ROUNDING * old)
+        turned = changed & (older > 0) & ((average > old) != (old > older))
         decays = turned & state.reached_minimum
         return state._replace(
             factor=jnp.where(decays, decay_factor * state.factor, state.factor),
             total=jnp.where(averaged, 0, total),
-            norms=jnp.where(changed, jnp.stack([old, now]), state.norms),
+            norms=jnp.where(changed, jnp.stack([old, average]), state.norms),
             reached_minimum=turned ^ state.reached_minimum,
         )
 

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from lawn_optax._checks import check_adam, check_not_negative, check_update, to_python
+from lawn_optax._checks import check_adam, check_not_negative, check_update
 from lawn_optax._geometry import decay, project, safe_divide, safe_sqrt
-from lawn_optax._paths import leaves_by_path, replace_leaves
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Products, Sphere, Spheres
 
@@ -75,11 +74,10 @@ def adamp(
     References:
       Algorithm 2 and section 3 of `AdamP <https://arxiv.org/abs/2006.08217>`_.
     """
-    b1, b2, eps = map(to_python, (b1, b2, eps))
-    check_adam(learning_rate, b1, b2, eps)
-    constants = {"weight_decay": weight_decay, "delta": delta, "wd_ratio": wd_ratio}
-    for name, constant in constants.items():
-        check_not_negative(name, constant, 0.1)
+    learning_rate, b1, b2, eps = check_adam(learning_rate, b1, b2, eps)
+    weight_decay = check_not_negative("weight_decay", weight_decay, 0.1)
+    delta = check_not_negative("delta", delta, 0.1)
+    wd_ratio = check_not_negative("wd_ratio", wd_ratio, 0.1)
     adam = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
     of_layers = Selection(mask, None, stacked, axis_name)
     of_neurons = of_layers._replace(axes=axes)
@@ -109,13 +107,14 @@ def adamp(
         u = _tangent(neurons, w, u, every_neuron)
         u = _tangent(layers, w, u, {p: x & ~all_neurons[p] for p, x in layer.items()})
         ratio = {p: jnp.where(x | all_neurons[p], wd_ratio, 1.0) for p, x in layer.items()}
-        u = layers.move(decay, w, u, {p: weight_decay * x for p, x in ratio.items()})
-        return _decay_others(layers, w, u, weight_decay), state
+        all_leaves = of_layers._replace(mask=True).spheres(w)
+        strength = {p: jnp.asarray(weight_decay * ratio.get(p, 1.0)) for p in all_leaves}
+        return all_leaves.move(decay, w, u, strength), state
 
     checked = check_update("adamp", update)
     return optax.chain(
         optax.GradientTransformationExtraArgs(init, checked),
-        optax.scale_by_learning_rate(to_python(learning_rate)),
+        optax.scale_by_learning_rate(learning_rate),
     )
 
 
@@ -141,11 +140,3 @@ def _tangent(spheres: Spheres, w: optax.Params, u: optax.Updates, where: Product
     """Return `u` without its radial part on the spheres where `where` is true."""
     ww, wu = spheres.inner_products((w, w), (w, u))
     return spheres.move(project, w, u, ww, wu, where=where)
-
-
-def _decay_others(spheres: Spheres, w: optax.Params, u: optax.Updates, strength: ArrayLike) -> Any:
-    """Return `u + strength w` of the leaves that are on no sphere, the others as they are."""
-    weights = leaves_by_path(w)
-    free = {path: x for path, x in leaves_by_path(u).items() if path not in spheres}
-    decayed = {p: (x + strength * weights[p]).astype(x.dtype) for p, x in free.items()}
-    return replace_leaves(u, decayed)

@@ -1,13 +1,13 @@
 """Fixes weight norms by reparametrization (Hoffer et al., 2018)."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
 
-from lawn_optax._checks import check_norms
-from lawn_optax._geometry import resize
 from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
+from lawn_optax._weights import scale_to_norms
 
 
 class Reparametrization(NamedTuple):
@@ -62,14 +62,7 @@ def bounded_weight_norm(
     selection = Selection(mask, axes, stacked)
 
     def init(params: optax.Params) -> Any:
-        spheres = selection.spheres_or_warn(params)
-        return spheres.norms(params)
+        return selection.spheres_or_warn(params).norms(params)
 
-    def apply(params: optax.Params, norms: Any) -> optax.Params:
-        spheres = selection.spheres(params)
-        (vv,) = spheres.inner_products((params, params))
-        check_norms(norms, vv)
-        on_sphere = {path: norms[path] > 0 for path in spheres}
-        return spheres.move(resize, params, params, norms, vv, where=on_sphere)
-
+    apply = functools.partial(scale_to_norms, mask=mask, axes=axes, stacked=stacked)
     return Reparametrization(init, apply)

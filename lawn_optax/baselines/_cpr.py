@@ -93,8 +93,8 @@ def cpr(
     if start is not None:
         check_steps("start", start)
     check_steps("measure_every", measure_every, least=1)
-    check_positive("factor", factor)
-    check_positive("update_rate", update_rate)
+    factor = check_positive("factor", factor)
+    update_rate = check_positive("update_rate", update_rate)
     selection = Selection(mask, axes, stacked, axis_name)
 
     def init(params: optax.Params) -> CprState:
@@ -124,9 +124,9 @@ def cpr(
             growth=jax.tree.map(lambda new, old: jnp.where(due, new, old), growth, state.growth),
         )
 
-    def set_all(now: jax.Array, state: CprState, squares: Products) -> CprState:
-        """Set all bounds where `now` is true."""
-        bounds = jax.tree.map(lambda k, x: jnp.where(now, factor * x, k), state.bounds, squares)
+    def set_all(where: jax.Array, state: CprState, squares: Products) -> CprState:
+        """Set all bounds where `where` is true."""
+        bounds = jax.tree.map(lambda k, x: jnp.where(where, factor * x, k), state.bounds, squares)
         return state._replace(bounds=bounds)
 
     def update(updates, state, params, **extra_args):

@@ -10,7 +10,7 @@ import optax
 
 from lawn_optax._checks import check_steps
 from lawn_optax._geometry import safe_divide
-from lawn_optax._spheres import upcast
+from lawn_optax._kernels import upcast
 
 
 def escape_value(

@@ -8,8 +8,8 @@ import optax
 
 from lawn_optax._checks import check_given_norms, check_tree_of
 from lawn_optax._geometry import project, safe_divide, safe_sqrt
+from lawn_optax._kernels import upcast
 from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
-from lawn_optax._spheres import upcast
 from lawn_optax.diagnostics._states import (
     as_array,
     find_states,
@@ -89,7 +89,7 @@ def norm_drift(
     captured = {path: as_array(c) for found in switched for path, c in found.norms.items()}
     check_given_norms(captured, norms)
     return {
-        path: jnp.where(c == 0, 0.0, norms[path] / jnp.where(c == 0, 1, target_scale * c) - 1)
+        path: safe_divide(norms[path], target_scale * c, otherwise=1.0) - 1
         for path, c in captured.items()
     }
 
@@ -186,7 +186,7 @@ def step_report(
       params: the parameters before the update.
       grads: the gradient there, a tree like `params`.
       updates: what the optimizer returned for it.
-      state: the optimizer's new state, for the norms that are held.
+      state: the optimizer's new state, for the captured norms.
       margins: of the minibatch's examples, of any shape; those that are NaN do not count.
       mask: as given to the optimizer.
       axes: as given to the optimizer.
@@ -194,7 +194,7 @@ def step_report(
 
     Returns:
       A flat dict. Each constrained leaf has one number per norm in `norm/PATH`, `share/PATH` (of
-      the sum of all squared norms), `held/PATH` (with a state; 0 until norms are captured or
+      the sum of all squared norms), `captured/PATH` (with a state; 0 until norms are captured or
       marked), `cos_wg/PATH`, `angle/PATH` in radians, `relative_step/PATH`, and the terms of the
       squared norm's change,
       :math:`\lVert w + u\rVert^2 - \lVert w\rVert^2 = 2 \langle w, u\rangle + \lVert u\rVert^2`,
@@ -235,7 +235,7 @@ def step_report(
     }
     if state is not None:
         captured = {path: c for found in find_states(state) for path, c in found.norms.items()}
-        per_leaf["held"] = {path: as_array(c) for path, c in captured.items()}
+        per_leaf["captured"] = {path: as_array(c) for path, c in captured.items()}
     report = {f"{name}/{path}": x for name, xs in per_leaf.items() for path, x in xs.items()}
     report["gradient_norm"] = optax.tree.norm(jax.tree.map(upcast, grads))
     if margins is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lawn_optax._hyperball import HyperballState
 from lawn_optax._lawn import LawnState
 from lawn_optax._transforms import RescaleToNormsState
 
@@ -30,8 +31,11 @@ def is_constrained(state: Any) -> jax.Array:
 def captured_norms(state: Any) -> dict[str, jax.Array]:
     """Return the norms captured so far, or marked by a switch such as `at_flattening`.
 
+    Those of a switch that adjusts them, `hold_median_margin`, are as adjusted so far.
+
     Args:
-      state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
+      state: a concrete optimizer state that holds one of `lawn`, `hyperball` or
+        `rescale_to_norms`.
 
     Returns:
       A dict from paths to norms; empty until norms are captured or marked.
@@ -46,7 +50,8 @@ def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
     """Return the norms that a state holds, and whether they are captured yet.
 
     Args:
-      state: a concrete optimizer state that holds one of `lawn` or `rescale_to_norms`.
+      state: a concrete optimizer state that holds one of `lawn`, `hyperball` or
+        `rescale_to_norms`.
 
     Returns:
       A dict from the path of each constrained parameter to its norms, zeros until they are
@@ -62,29 +67,30 @@ def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
     return norms
 
 
-def has_switched(state: LawnState | RescaleToNormsState) -> bool:
+def has_switched(state: Any) -> bool:
     """Tell whether updates have been constrained, rather than norms only marked."""
     count = state.constrained_steps if isinstance(state, LawnState) else state.steps
     return bool(jnp.all(as_array(count) > 0))
 
 
 def states_with_norms(state: Any) -> list:
-    """Return every state that holds norms, or refuse `state` if none does."""
+    """Return the states of `find_states` that constrain something, or refuse if none does."""
     found = [x for x in find_states(state) if x.norms]
     if not found:
         raise ValueError(
-            "state holds no norms: give the state of an optimizer made by lawn or rescale_to_norms."
+            "state holds no norms: give the state of an optimizer made by lawn, hyperball or"
+            " rescale_to_norms."
         )
     return found
 
 
 def find_states(state: Any) -> list:
-    """Return every state that holds norms, wherever it is."""
-    holds_norms = lambda x: isinstance(x, (LawnState, RescaleToNormsState))
+    """Return every state of `lawn`, `hyperball` and `rescale_to_norms`, wherever it is."""
+    holds_norms = lambda x: isinstance(x, (LawnState, HyperballState, RescaleToNormsState))
     found = [x for x in jax.tree.leaves(state, is_leaf=holds_norms) if holds_norms(x)]
-    return found + [s for x in found if isinstance(x, LawnState) for s in find_states(x.inner)]
+    return found + [s for x in found if hasattr(x, "inner") for s in find_states(x.inner)]
 
 
 def as_array(x: Any) -> jax.Array:
-    """Return a scalar out of whatever box a training framework puts it in."""
+    """Return an array out of whatever box a training framework puts it in."""
     return jnp.asarray(jax.tree.leaves(x)[0])

@@ -32,7 +32,7 @@ def test_bounded_weights_keep_their_norms(axes, weights):
 def test_bounded_weights_refuse_norms_of_other_parameters():
     init, apply = bounded_weight_norm()
     norms = init({"kernel": jnp.ones((2, 3))})
-    with pytest.raises(ValueError, match="norms in the state are those of other parameters"):
+    with pytest.raises(ValueError, match="'kernel', which is not constrained"):
         apply({"other": jnp.ones((2, 3))}, norms)
 
 

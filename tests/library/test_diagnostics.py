@@ -287,7 +287,7 @@ def test_a_report_of_one_update():
     expected = {
         "norm/kernel": norm(w),
         "share/kernel": 0.2,  # beside a leaf twice as long
-        "held/kernel": norm(w),
+        "captured/kernel": norm(w),
         "cos_wg/kernel": jnp.vdot(w, g) / (norm(w) * norm(g)),
         "relative_step/kernel": norm(u) / norm(w),
         "gradient_norm": optax.tree.norm(grads),
@@ -308,7 +308,7 @@ def test_a_report_of_one_update():
 def test_a_report_needs_neither_state_nor_margins():
     params = {"kernel": jnp.eye(2)}
     report = diagnostics.step_report(params, params, params)
-    assert not {name for name in report if name.startswith(("held", "margin", "flat"))}
+    assert not {name for name in report if name.startswith(("captured", "margin", "flat"))}
 
 
 def test_margins_that_are_nan_do_not_count():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lawn_optax import _geometry, _spheres
+from lawn_optax import _geometry, _kernels
 from lawn_optax._spheres import Sphere, Spheres
 from tests.helpers import inner, norm
 
@@ -295,7 +295,7 @@ def test_sums_in_one_kernel_are_the_sums(leaves, products, dtype, axes):
         for x, y in zip(w, d, strict=True)
     ]
     one_by_one, at_once = (
-        f(terms, axes=axes) for f in (_spheres._sums, _spheres._sums_in_one_kernel)
+        f(terms, axes=axes) for f in (_kernels._sums, _kernels._sums_in_one_kernel)
     )
     chex.assert_trees_all_equal_shapes_and_dtypes(one_by_one, at_once)
     chex.assert_trees_all_close(one_by_one, at_once, rtol=1e-5, atol=1e-4)
@@ -303,7 +303,7 @@ def test_sums_in_one_kernel_are_the_sums(leaves, products, dtype, axes):
 
 def test_one_sum_mixes_neither_precisions_nor_what_overflows(x64):
     huge, fine = jnp.full((3,), 1e30, jnp.float32), jnp.full((3,), 1e-9, jnp.float64)
-    (squares,) = _spheres._sums_in_one_kernel([[huge * huge, fine * fine]], axes=(0,))
+    (squares,) = _kernels._sums_in_one_kernel([[huge * huge, fine * fine]], axes=(0,))
     assert [x.dtype for x in squares] == [jnp.float32, jnp.float64]
     assert jnp.isinf(squares[0])
     np.testing.assert_allclose(squares[1], 3e-18, rtol=1e-12)
@@ -318,7 +318,7 @@ def test_where_nothing_moves_what_is_not_finite_passes_as_it_is(dtype):
     for rule, numbers in ((_geometry.project, 2), (_geometry.retract, 4), (_geometry.resize, 2)):
         moved = spheres.move(rule, w, r, *[{"": one}] * numbers, where=still)
         assert moved.dtype == dtype
-        np.testing.assert_array_equal(*(_spheres.upcast(x) for x in (moved, r)))
+        np.testing.assert_array_equal(*(_kernels.upcast(x) for x in (moved, r)))
 
 
 def test_large_sums_are_accurate():

@@ -206,7 +206,7 @@ def test_a_group_may_have_any_optimizer(x64):
             ValueError,
             r"ns_coeffs must have shape",
         ),
-        ({}, ValueError, r"parameter 'w' has 3 axes per layer, and muon_h turns matrices"),
+        ({}, ValueError, r"parameter 'w' has 3 axes per layer, and muon_h orthogonalises"),
         ({"weight_dimension_numbers": {"w": 1}}, TypeError, r"must be an optax.contrib.Muon"),
         ({"weight_dimension_numbers": {"v": Numbers()}}, ValueError, r"'v' matches no parameter"),
         *(

@@ -78,12 +78,12 @@ def test_focal_loss_has_finite_gradients_of_the_largest_float16_logits(gamma):
 def test_focal_loss_refuses_labels_that_do_not_fit():
     with pytest.raises(ValueError, match=r"labels of shape \(3,\) .* do not fit logits"):
         softmax_focal_loss(LOGITS, jnp.zeros(3, int))
-    with pytest.raises(ValueError, match=r"gamma=-1.0 must be at least 0"):
+    with pytest.raises(ValueError, match=r"gamma=-1.0 must be finite and at least 0"):
         softmax_focal_loss(LOGITS, LABELS, gamma=-1.0)
 
 
 def test_flooding_by_hand():
     assert flooding(jnp.float32(0.5), 0.2) == 0.5
     np.testing.assert_allclose(flooding(jnp.float32(0.1), 0.2), 0.3, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"level=-0.1 must be at least 0"):
+    with pytest.raises(ValueError, match=r"level=-0.1 must be finite and at least 0"):
         flooding(jnp.float32(0.1), -0.1)

@@ -11,11 +11,11 @@ import pytest
 
 import lawn_optax as lo
 from lawn_optax._geometry import project
+from lawn_optax._kernels import upcast
 from lawn_optax._selection import Selection
-from lawn_optax._spheres import upcast
 from tests.helpers import norm
 
-# The same examples every time, as many as the profile says; test_fuzz.py looks for new ones.
+# The same examples every time, as many as the profile says.
 settings = hypothesis.settings(deadline=None, derandomize=True)
 
 INNER = {
