@@ -2,12 +2,12 @@ r"""Automatic switches that decide by the norm of the gradient.
 
 Both follow a course that falls into a valley and rises from it. The norms that are held are those
 of the moment when it has begun to rise, or with `at_flattening` of an earlier one, when the loss
-has fallen, if it goes on falling.
+has fallen, if it goes on falling; never those of a moment before it has.
 """
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from lawn_optax._checks import check_number, check_scalar
 from lawn_optax._geometry import safe_divide
 from lawn_optax._switches import Switch, running_average
 
-FALLEN = 0.7  # Of its maximum: the loss at which the first norms are marked.
+FALLEN = 0.7  # Of its maximum: the loss below which norms are marked.
 GOES_ON = 0.9  # Of its mean since a mark: the loss below which it goes on falling.
 
 
@@ -102,27 +102,27 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
       w_t = \max\left(\tfrac{1}{t + 1},\ \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right)\right),
       \qquad a \leftarrow a + w_t (\|g\| - a), \qquad b \leftarrow b + w_t (L - b)
 
-    The norms are marked at the first of two moments:
+    The norms are marked when the loss has fallen, :math:`b` below 0.7 of its maximum. A network
+    whose initial norms are large enough begins to fit single examples about then. The norms before
+    are those of a network that has learned little: it may need larger ones.
 
-    - The loss has fallen: :math:`b` is below 0.7 of its maximum. A network whose initial norms are
-      large enough begins to fit single examples about then.
-    - A valley: :math:`a / b` has fallen from its maximum by the factor `ratio`, and has risen from
-      its minimum by `mark_ratio`. A recommender does this: it first learns how frequent a label is,
-      and leaves that plateau when its norms have grown.
+    They are marked anew after a valley: when :math:`a / b` has fallen below its value at the mark
+    and risen from its minimum by `mark_ratio`, one update later; but not if the loss goes on
+    falling, :math:`b` below 0.9 of the mean :math:`L` since the mark. So a loss that falls onto a
+    plateau and rests there loses its mark, and one that falls on keeps it. A recommender rests: it
+    first learns how frequent a label is, and leaves that plateau when its norms have grown.
 
-    They are marked anew, one update later, when :math:`a / b` falls below that minimum (after a
-    mark by the loss: below its value at the mark) and rises from there by `mark_ratio`; but not if
-    the loss goes on falling: if :math:`b` is below 0.9 of the mean :math:`L` since the mark. So a
-    loss that falls onto a plateau and rests there loses its mark, and one that falls on keeps it.
+    Training is constrained when :math:`a / b` has risen by `ratio` from its minimum since the first
+    mark; and, as long as that mark stands, if the loss goes on falling. The first constrained
+    update scales the weights to the marked norms. Until then training is free, to the end if need
+    be. A factor on the loss does not matter; a constant added to it does.
 
-    Training is constrained when :math:`a / b` has risen from the minimum by `ratio`, and, after a
-    mark by the loss, if that goes on falling. The first constrained update scales the weights to
-    the marked norms. Until then training is free, to the end if need be. A factor on the loss does
-    not matter; a constant added to it does. Losses of minibatches that differ by more than a tenth
-    or two for their few examples mark too early. In a few hundred updates of large batches, norms
-    may grow on a plateau on which nothing is learned; those at its end are then too large, and a
-    free phase that is set by hand does better. So it does where free training is unstable at the
-    learning rate, as LAMB's may be, and fails before :math:`a / b` has risen by `ratio`.
+    Losses of minibatches that differ by more than a tenth or two for their few examples mark too
+    early. In a few hundred updates of large batches, norms may grow on a plateau on which nothing
+    is learned; those at its end are then too large, and a free phase that is set by hand does
+    better. So it does where free training is unstable at the learning rate, as LAMB's may be, and
+    fails before :math:`a / b` has risen by `ratio`. Where the training error stays high to the end,
+    the norms that are held may be too small.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the valley: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient
@@ -156,7 +156,7 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
       ...   constrain, state = switch.update(jnp.int32(step), state, seen)
       ...   step += 1
       >>> step, int(state.mark.at)
-      (150, 137)
+      (253, 159)
     """
     ratio, mark_ratio = _check_ratios(ratio, mark_ratio)
 
@@ -171,7 +171,7 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
                 "value=None: at_flattening needs the minibatch's loss. Call update(grads, state,"
                 " params, value=loss), or take at_gradient_rise(), which needs nothing."
             )
-        norm, loss = _norm("at_flattening", extra_args), _scalar("value", extra_args)
+        norm, loss = _gradient_norm("at_flattening", extra_args), _scalar("value", extra_args)
         seen = jnp.isfinite(norm) & jnp.isfinite(loss) & (loss > 0)
         weight = jnp.maximum(1 / (count + 1), _weight(count))
         gradient = running_average(state.gradient, norm, weight, seen)
@@ -182,14 +182,16 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
         rises, valley = _follow(state.valley, relative, ratio, mark_ratio, begin)
         mean = running_average(state.mark.loss, loss, 1 / (count - state.mark.at), seen)
         goes_on = lambda mean: average_loss < GOES_ON * mean
-        made = jnp.where(state.mark.made, ~rises | goes_on(mean), ~valley.falling)
+        anew = (state.mark.at >= 0) & ~valley.falling
+        made = jnp.where(state.mark.made, ~rises | goes_on(mean), begin | anew)
         new = Mark(made, count, average_loss, valley.fallen & ~begin)
         same = state.mark._replace(made=made, loss=mean)
         mark = jax.tree.map(functools.partial(jnp.where, made & ~state.mark.made), new, same)
         constrain = mark.made & valley.risen & (mark.of_valley | goes_on(mark.loss))
         return constrain, FlatteningState(gradient, average_loss, highest, valley, mark)
 
-    return _switch(init, update, marked=lambda state: state.mark.made)
+    marked = lambda state: state.mark.made
+    return Switch(init, update, extra_args=("gradient_norm",), marked=marked)
 
 
 def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
@@ -253,16 +255,12 @@ def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     def update(
         count: jax.Array, state: GradientRiseState, extra_args: Mapping[str, Any]
     ) -> tuple[jax.Array, GradientRiseState]:
-        norm = _norm("at_gradient_rise", extra_args)
+        norm = _gradient_norm("at_gradient_rise", extra_args)
         average = running_average(state.average, norm, _weight(count), jnp.isfinite(norm))
         _, valley = _follow(state.valley, average, ratio, mark_ratio, begin=_no())
         return valley.risen, GradientRiseState(average, valley)
 
-    return _switch(init, update, marked=lambda state: ~state.valley.falling)
-
-
-def _switch(init: Callable, update: Callable, marked: Callable[[Any], jax.Array]) -> Switch:
-    """Return the switch, which is given the gradient's norm and remembers the marked norms."""
+    marked = lambda state: ~state.valley.falling
     return Switch(init, update, extra_args=("gradient_norm",), marked=marked)
 
 
@@ -276,7 +274,7 @@ def _check_ratios(ratio: float, mark_ratio: float) -> tuple[float, float]:
     return ratio, mark_ratio
 
 
-def _norm(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
+def _gradient_norm(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
     """Return the norm of the gradient, a float32 scalar."""
     if extra_args.get("gradient_norm") is None:
         raise ValueError(
