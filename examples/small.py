@@ -30,7 +30,8 @@ class Config(Options):
     dataset: small.SmallName = "digits"
     """digits, breast-cancer, wine: as scikit-learn ships them; made: as it generates them.
     parity: of three of 30 signs. lines: which module of Python's standard library one is from.
-    mnist1d: one-dimensional digits, from the package of that name."""
+    mnist1d: one-dimensional digits, from the package of that name.
+    spirals, checkerboard, rings: patterns in the plane."""
     noise: float = 0.0
     """Share of the training labels that are changed to another class, always the same ones."""
     epochs: int = 40

@@ -10,6 +10,9 @@ from examples import small
 from examples.tasks import small as small_problems
 
 EPOCHS_OF_BATCHES = {"a tenth": 60, "all": 150}  # Of a tenth of the examples, or all of them.
+# In the plane: a network learns the easy part at once, and needs large norms for the rest.
+PATTERNS: tuple[small_problems.SmallName, ...] = ("spirals", "checkerboard", "rings")
+EPOCHS_OF_PATTERNS = {"a tenth": 200, "all": 1000}
 NOISE = 0.2
 
 
@@ -23,9 +26,9 @@ class Problem(NamedTuple):
 Problems = Mapping[Problem, AnyConfig]  # Adam-LAWN on each.
 
 
-def on_small(name: small_problems.SmallName, noise: float, batch: str) -> small.Config:
+def on_small(name: small_problems.SmallName, noise: float, batch: str, epochs: int) -> small.Config:
     """Return Adam-LAWN on a small problem."""
-    train, epochs = small_problems.PROBLEMS[name].train, EPOCHS_OF_BATCHES[batch]
+    train = small_problems.PROBLEMS[name].train
     return small.Config(
         dataset=name,
         noise=noise,
@@ -38,11 +41,17 @@ def on_small(name: small_problems.SmallName, noise: float, batch: str) -> small.
 
 ON_SMALL: Problems = {
     Problem(f"{name}, {100 * noise:.0f}% wrong labels" if noise else name, batch): on_small(
-        name, noise, batch
+        name, noise, batch, epochs
     )
     for name in small_problems.PROBLEMS
+    if name not in PATTERNS
     for noise in ((0.0, NOISE) if name == "digits" else (0.0,))
-    for batch in EPOCHS_OF_BATCHES
+    for batch, epochs in EPOCHS_OF_BATCHES.items()
+}
+ON_PATTERNS: Problems = {
+    Problem(name, batch): on_small(name, 0.0, batch, epochs)
+    for name in PATTERNS
+    for batch, epochs in EPOCHS_OF_PATTERNS.items()
 }
 MOVIELENS_10K, MOVIELENS_100K = (
     {

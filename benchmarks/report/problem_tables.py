@@ -15,6 +15,7 @@ from benchmarks.paper.variants import (
     FREE_SHARES,
     HELD_SHARES,
     HOLDING,
+    OF_PATTERNS,
     PROJECTING,
     SWITCHING,
 )
@@ -38,19 +39,22 @@ def part() -> Part:
     """Return the tables of all comparisons on problems."""
     switched = problem_runs.load(SWITCHING, variants.by_switch)
     checked = problem_runs.load(CHECKING, variants.by_switch)
+    patterns = problem_runs.load(OF_PATTERNS, variants.by_switch)
     projected = problem_runs.load(PROJECTING, variants.by_projection)
     held = problem_runs.load(HOLDING, variants.by_start)
     return Part(
         {
             "switches": switches(switched),
             "switches-peaks": switches(checked),
+            "switches-patterns": switches(patterns),
             "projections": projections(projected),
             "held-later": held_later(held),
         },
-        [*findings_of_switches(switched, checked), *findings_of_projections(projected)],
+        [*findings_of_switches(switched, checked, patterns), *findings_of_projections(projected)],
         [
             *missing("automatic switches", SWITCHING, switched),
             *missing("automatic switches at other rates", CHECKING, checked),
+            *missing("automatic switches on patterns", OF_PATTERNS, patterns),
             *missing("projections", PROJECTING, projected),
             *missing("norms held later", HOLDING, held),
         ],
@@ -103,14 +107,18 @@ def _constrained(runs: Sequence[Record]) -> str:
     return ", ".join("-" if epoch is None else f"{epoch:.3g}" for epoch in epochs)
 
 
-def findings_of_switches(found: OnProblems, checked: OnProblems) -> Iterator[Finding]:
+def findings_of_switches(
+    found: OnProblems, checked: OnProblems, patterns: OnProblems
+) -> Iterator[Finding]:
     """Yield what the automatic switch gains over Adam, beside the best free phase.
 
     Args:
       found: the problems on which its constants were chosen.
       checked: the same at other learning rates.
+      patterns: in the plane.
     """
-    for where, on in (("problems", found), ("at other learning rates", checked)):
+    named = (("problems", found), ("at other learning rates", checked), ("patterns", patterns))
+    for where, on in named:
         if on:
             gains = mean_gains(on)
             shown = {what: _mean_of(list(of.values())) for what, of in gains.items()}

@@ -8,6 +8,9 @@
 `parity`         whether three of 30 signs multiply to plus: a rule that can be learned or memorised
 `lines`          which of 20 modules of Python's standard library a line is from, by its words
 `mnist1d`        Greydanus' one-dimensional digits (arXiv 2011.14439), from the package `mnist1d`
+`spirals`        which of three spirals in the plane, with some noise, a point is from
+`checkerboard`   the colour of a field of a checkerboard of four by four
+`rings`          whether a point is from an even or an odd one of four rings
 """
 
 import itertools
@@ -24,7 +27,19 @@ from examples.tasks import standard_library
 from examples.tasks.labelled import Labelled
 
 Arrays = tuple[np.ndarray, np.ndarray]
-SmallName = Literal["digits", "breast-cancer", "wine", "made", "parity", "lines", "mnist1d"]
+SmallName = Literal[
+    "digits",
+    "breast-cancer",
+    "wine",
+    "made",
+    "parity",
+    "lines",
+    "mnist1d",
+    "spirals",
+    "checkerboard",
+    "rings",
+]
+POINTS = 3000  # Of each problem in the plane.
 
 
 class Small(NamedTuple):
@@ -140,6 +155,33 @@ def _mnist1d() -> Arrays:
     return x, labels
 
 
+def _spirals() -> Arrays:
+    rng = np.random.default_rng(0)
+    along, arm = rng.uniform(0.3, 3.2 * np.pi, POINTS), rng.integers(0, 3, POINTS)
+    return _polar(along / 5, along + arm * 2 * np.pi / 3, rng, noise=0.15), arm
+
+
+def _checkerboard() -> Arrays:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 4, (POINTS, 2))
+    colour = np.floor(x).sum(axis=1) % 2
+    return _standardised(x + rng.normal(0, 0.05, x.shape)), colour
+
+
+def _rings() -> Arrays:
+    rng = np.random.default_rng(0)
+    ring = rng.integers(1, 5, POINTS)
+    return _polar(ring / 2, rng.uniform(0, 2 * np.pi, POINTS), rng, noise=0.12), ring % 2
+
+
+def _polar(
+    radius: np.ndarray, angle: np.ndarray, rng: np.random.Generator, noise: float
+) -> np.ndarray:
+    """Return points of the plane, moved by normal noise."""
+    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return points + rng.normal(0, noise, points.shape)
+
+
 PROBLEMS: Mapping[SmallName, Small] = {
     "digits": Small(_digits, 1000, 400, widths=(512, 512)),
     "breast-cancer": Small(_breast_cancer, 200, 100),
@@ -148,4 +190,7 @@ PROBLEMS: Mapping[SmallName, Small] = {
     "parity": Small(_parity, 1000, 500),
     "lines": Small(_lines, 3000, 1000),
     "mnist1d": Small(_mnist1d, 4000, 500),
+    "spirals": Small(_spirals, 300, 300, widths=(64, 64)),
+    "checkerboard": Small(_checkerboard, 300, 300, widths=(64, 64)),
+    "rings": Small(_rings, 300, 300, widths=(64, 64)),
 }
