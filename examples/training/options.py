@@ -190,8 +190,8 @@ class Options(RunOptions):
     """Schedule abel: epochs over which weight norms are averaged; more where they are noisy."""
     free_epochs: Annotated[float | SwitchName, AT_LEAST_0] = "flattening"
     """LAWN's switch: how many epochs to train freely before norms are fixed, or an automatic rule.
-    flattening: remembers the norms when the loss has fallen by 30% or, after a plateau, when the
-    gradient begins to rise relative to it; fixes them when that rise is 25%.
+    flattening: remembers the norms when the loss has fallen by 30% and, if it then rests, anew when
+    the gradient begins to rise relative to it; fixes them when that rise is 25%.
     rise: the rise of the gradient alone.
     hold: when the median margin reaches 3; then adjusts the norms to keep it there.
     auto: when the running average of the median margin reaches 2.5."""
