@@ -33,8 +33,8 @@ from benchmarks.tools import flops, xla
 from benchmarks.tools.timing import interleave, machine
 from examples import cifar, training
 from examples.results import records, tables
-from examples.tasks.images import ModelName, classification, data
-from examples.tasks.images.models import MODELS, Network
+from examples.tasks.images import ModelName, Network, classification, data
+from examples.tasks.images.models import MODELS
 from examples.training import command
 from examples.training.traits import OptimizerName
 

@@ -9,6 +9,7 @@ an update is what the step takes beyond that.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from benchmarks.tools.checks import check_counts, check_known
 from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, RATE, Stepper, stepper
 from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
-from examples.tasks.images.models import make_model
+from examples.tasks.images import Network
 from examples.tasks.recommendation.ranking import NCF
 from examples.training import command
 
@@ -66,9 +67,9 @@ def recommender(users: int, items: int, tower: tuple[int, ...]) -> ModelWorkload
 
 
 def classifier(
-    model: Callable[[nnx.Rngs], nnx.Module], shape: tuple[int, int, int], classes: int
+    make: Callable[[int, nnx.Rngs], nnx.Module], shape: tuple[int, int, int], classes: int
 ) -> ModelWorkload:
-    """Make a model of images `(batch, *shape)`, on noise."""
+    """Make a model of images `(batch, *shape)` and so many classes, on noise."""
 
     def batch(key: jax.Array, size: int) -> tuple[jax.Array, ...]:
         of_images, of_labels = jax.random.split(key)
@@ -80,15 +81,13 @@ def classifier(
         logits = model(images)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
-    return ModelWorkload(model, batch, loss)
+    return ModelWorkload(functools.partial(make, classes), batch, loss)
 
 
 WORKLOADS: dict[str, ModelWorkload] = {
     "ncf": recommender(users=6040, items=3706, tower=(256, 128, 64)),  # MovieLens-1M
-    "vgg19": classifier(lambda rngs: make_model("vgg19", 10, "bfloat16", rngs), (32, 32, 3), 10),
-    "resnet50": classifier(
-        lambda rngs: make_model("resnet50", 1000, "bfloat16", rngs), (224, 224, 3), 1000
-    ),
+    "vgg19": classifier(Network(model="vgg19").make, (32, 32, 3), classes=10),
+    "resnet50": classifier(Network(model="resnet50").make, (224, 224, 3), classes=1000),
 }
 
 

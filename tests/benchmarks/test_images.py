@@ -10,7 +10,7 @@ from benchmarks.measure import images
 from benchmarks.report import goals
 from benchmarks.tools import flops
 from examples.results import records
-from examples.tasks.images import make_model
+from examples.tasks.images import Network
 
 
 class Small(nnx.Module):
@@ -61,7 +61,7 @@ class TestModelFlops:
         [("vgg19", 32, 10, vgg19(), 0.40e9), ("resnet50", 224, 1000, resnet50(), 4.09e9)],
     )
     def test_networks(self, name, pixels, classes, by_hand, published):
-        make = lambda: make_model(name, classes, "bfloat16", nnx.Rngs(0))
+        make = lambda: Network(model=name).make(classes, nnx.Rngs(0))
         assert flops.multiply_adds(make, (pixels, pixels, 3)) == by_hand
         assert by_hand == pytest.approx(published, rel=5e-3)
 
@@ -91,9 +91,8 @@ def test_images_as_they_are_differ_in_nothing_else(monkeypatch):
 @pytest.mark.slow
 def test_it_prints_and_records(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(images.WORKLOADS, "vgg5", images.ImageWorkload(8, 5, 4096, True))
-    rngs = lambda: nnx.Rngs(jax.random.key(0, impl="rbg"))  # As make_model: it compiles faster.
-    small = lambda name, classes, *_, **__: Small(classes, rngs())
-    monkeypatch.setattr("examples.tasks.images.models.make_model", small)
+    rngs = lambda: nnx.Rngs(jax.random.key(0, impl="rbg"))  # As Network.make: it compiles faster.
+    monkeypatch.setattr(Network, "make", lambda _, classes, __: Small(classes, rngs()))
     config = images.ImageSpeedConfig(
         models=("vgg5",),
         batch_size=4,

@@ -27,7 +27,7 @@ class Small(nnx.Module):
     "workload",
     [
         training_step.recommender(users=30, items=20, tower=(8, 4)),
-        training_step.classifier(Small, shape=(8, 8, 3), classes=5),
+        training_step.classifier(lambda _, rngs: Small(rngs), shape=(8, 8, 3), classes=5),
     ],
     ids=["recommender", "classifier"],
 )

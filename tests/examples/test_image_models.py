@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from examples.tasks.images import make_model, models, resnet
+from examples.tasks.images import Network, models, resnet
 from examples.tasks.images.layers import BatchNorm, batch_norm, max_pool_2x2
 from examples.training.sharding import BATCH, MeshConfig
 
@@ -18,7 +18,7 @@ COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "coll
 
 def abstract(name, classes, **others):
     """A network without its arrays."""
-    return nnx.eval_shape(lambda: make_model(name, classes, jnp.bfloat16, nnx.Rngs(0), **others))
+    return nnx.eval_shape(lambda: Network(model=name, **others).make(classes, nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,8 @@ def test_logits_are_float32_and_what_lies_between_is_bfloat16(name, size):
 def test_the_first_loss_is_that_of_equal_probabilities(name, classes):
     @jax.jit
     def logits(key):
-        model = make_model(name, classes, jnp.float32, nnx.Rngs(key), width=1 / 16)
+        network = Network(model=name, width=1 / 16, dtype="float32")
+        model = network.make(classes, nnx.Rngs(key))
         return model(jax.random.normal(key, (20, 32, 32, 3)))
 
     # Over all labels, so that none is favoured.
@@ -110,7 +111,8 @@ def test_constants_of_batch_normalisation_reach_every_layer(monkeypatch):
     small = functools.partial(two_blocks, small_images=True)
     monkeypatch.setitem(models.MODELS, "resnet18", small)
     given = {"bn_momentum": 0.94, "bn_epsilon": 4e-6, "last_bn_scale": 0.4138}
-    model = make_model("resnet18", 10, jnp.float32, nnx.Rngs(0), width=1 / 16, **given)
+    network = Network(model="resnet18", width=1 / 16, dtype="float32", **given)
+    model = network.make(10, nnx.Rngs(0))
     norms = [(path[-1], x) for path, x in nnx.iter_graph(model) if isinstance(x, BatchNorm)]
     assert len(norms) == 1 + 2 * 2 + 1
     for name, norm in norms:
@@ -121,7 +123,7 @@ def test_constants_of_batch_normalisation_reach_every_layer(monkeypatch):
 
 def test_names_and_widths_are_checked():
     with pytest.raises(ValueError, match=r"model='vgg11' must be one of vgg5, vgg16"):
-        make_model("vgg11", 10, jnp.float32, nnx.Rngs(0))
+        Network(model="vgg11").make(10, nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"width=0.01 must be at least 1/16"):
         abstract("vgg5", 10, width=0.01)
 
@@ -252,9 +254,10 @@ class TestVirtualBatches:
 
         The running averages are not asked for, and nothing waits for them.
         """
-        options = {"width": 1 / 16, "virtual_batch_size": virtual_batch_size}
-        make = lambda: make_model("vgg5", 10, "float32", nnx.Rngs(0), **options)
-        structure, state = nnx.split(nnx.eval_shape(make))
+        network = Network(
+            model="vgg5", width=1 / 16, dtype="float32", virtual_batch_size=virtual_batch_size
+        )
+        structure, state = nnx.split(nnx.eval_shape(lambda: network.make(10, nnx.Rngs(0))))
 
         def gradient(state, x, g):
             def logits_of(x):  # Merged inside, where the averages may then change.

@@ -1,5 +1,5 @@
 """Image classification: the networks, the images and their augmentation, the task."""
 
-from examples.tasks.images.models import ModelName, make_model
+from examples.tasks.images.models import ModelName, Network
 
-__all__ = ["ModelName", "make_model"]
+__all__ = ["ModelName", "Network"]

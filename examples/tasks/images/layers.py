@@ -93,7 +93,7 @@ def check_virtual_batch_size(virtual_batch_size: int, batch_size: int) -> None:
 
 
 def batch_norm(features: int, *, dtype: DType, rngs: nnx.Rngs, scale: float = 1.0) -> BatchNorm:
-    """Batch normalisation; `make_model` sets other constants, where these are options."""
+    """Return batch normalisation; `Network.make` sets other constants, where these are options."""
     return BatchNorm(
         features,
         momentum=0.9,

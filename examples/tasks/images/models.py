@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,18 +26,19 @@ MODELS: Mapping[str, Callable[..., nnx.Module]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    """Names a network, and says how it is made.
+    """Names a network from `(batch, height, width, 3)` images to logits, and says how it is made.
 
     Attributes:
-      model: which one.
-      width: factor on its channels.
-      dtype: of the computation.
+      model: which one. All but ResNet-50 are for the 32 by 32 pixels of CIFAR; ResNet-50 is v1.5.
+      width: factor on the channels of the published network, to try one that is cheaper.
+      dtype: of the computation; weights, statistics and logits are float32.
       init_scale: factor on all initial weights.
       bounded_weight_norm: whether it is `BoundedWeightNorm`.
-      virtual_batch_size: images that are normalised together; None for the whole batch.
-      bn_momentum: of the running averages of batch normalisation.
+      virtual_batch_size: images that are normalised together, see `layers.BatchNorm`; None for the
+        whole batch.
+      bn_momentum: how much of its running averages batch normalisation keeps per train step.
       bn_epsilon: what batch normalisation adds to variances.
-      last_bn_scale: what the last scale of each block of a ResNet starts with.
+      last_bn_scale: what the last scale of each block of a ResNet starts with; see `resnet`.
     """
 
     model: ModelName
@@ -51,63 +52,29 @@ class Network:
     last_bn_scale: float = 0.0
 
     def make(self, classes: int, rngs: nnx.Rngs) -> nnx.Module:
-        """Make it for so many classes."""
-        model = make_model(
-            self.model,
-            classes,
-            self.dtype,
-            rngs,
-            width=self.width,
+        """Make the network for so many classes, with random initial weights.
+
+        Raises:
+          ValueError: for a name that is not known, or a width that leaves no channel.
+        """
+        if self.model not in MODELS:
+            raise ValueError(f"model={self.model!r} must be one of {', '.join(MODELS)}.")
+        check_width(self.width)
+        # For JAX's own generator XLA takes ten times as long to compile on CPU: seconds a kernel.
+        rngs = nnx.Rngs(jax.random.key(jax.random.bits(rngs.params()), impl="rbg"))
+        of_blocks = {"last_bn_scale": self.last_bn_scale} if self.model in RESNETS else {}
+        model = MODELS[self.model](
+            classes, width=self.width, dtype=jnp.dtype(self.dtype), rngs=rngs, **of_blocks
+        )
+        model.set_attributes(
             virtual_batch_size=self.virtual_batch_size,
-            bn_momentum=self.bn_momentum,
-            bn_epsilon=self.bn_epsilon,
-            last_bn_scale=self.last_bn_scale,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
         )
         if self.init_scale != 1:
             scaled = jax.tree.map(lambda w: self.init_scale * w, nnx.state(model, nnx.Param))
             nnx.update(model, scaled)
         return BoundedWeightNorm(model) if self.bounded_weight_norm else model
-
-
-def make_model(
-    name: ModelName,
-    classes: int,
-    dtype: Any,
-    rngs: nnx.Rngs,
-    *,
-    width: float = 1.0,
-    virtual_batch_size: int | None = None,
-    bn_momentum: float = 0.9,
-    bn_epsilon: float = 1e-5,
-    last_bn_scale: float = 0.0,
-) -> nnx.Module:
-    """Make a network from `(batch, height, width, 3)` images to `(batch, classes)` logits.
-
-    Args:
-      name: which one. All but ResNet-50 are for the 32 by 32 pixels of CIFAR; ResNet-50 is v1.5.
-      classes: how many to tell apart.
-      dtype: of the computation; weights, statistics and logits are float32.
-      rngs: for the initial weights.
-      width: factor on the channels of the published network, to try one that is cheaper.
-      virtual_batch_size: images that are normalised together, see `layers.BatchNorm`.
-      bn_momentum: how much of its running averages batch normalisation keeps per train step.
-      bn_epsilon: what it adds to variances.
-      last_bn_scale: with which the last of each block of a ResNet starts; see `resnet`.
-
-    Raises:
-      ValueError: for a name that is not known, or a width that leaves no channel.
-    """
-    if name not in MODELS:
-        raise ValueError(f"model={name!r} must be one of {', '.join(MODELS)}.")
-    check_width(width)
-    # JAX's own generator takes XLA seconds a kernel to compile on CPU, a tenth of it with this one.
-    rngs = nnx.Rngs(jax.random.key(jax.random.bits(rngs.params()), impl="rbg"))
-    of_blocks = {"last_bn_scale": last_bn_scale} if name in RESNETS else {}
-    model = MODELS[name](classes, width=width, dtype=jnp.dtype(dtype), rngs=rngs, **of_blocks)
-    model.set_attributes(
-        virtual_batch_size=virtual_batch_size, momentum=bn_momentum, epsilon=bn_epsilon
-    )
-    return model
 
 
 def check_width(width: float) -> None:
