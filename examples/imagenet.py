@@ -19,7 +19,6 @@ python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmu
 """
 
 import dataclasses
-from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -99,8 +98,7 @@ class Config(ImageOptions):
 def main(config: Config) -> None:
     """Trains, and reports the last epoch and how fast it was."""
     task, source = make_source(config)
-    with closing(source):
-        result = training.train(task, config, title=config.optimizer, source=source)
+    result = training.train(task, config, title=config.optimizer, source=source)
     if distributed.is_first():
         report({"example": "imagenet"}, config, result, REPORTED)
         if result.chunk_s:

@@ -15,7 +15,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
 from pathlib import Path
 
 import jax
@@ -208,15 +207,14 @@ def train(
     seeds = [run.first_seed for run in runs]
     title = f"{path.stem}: {describe(runs)}"
     task, source = experiment.example.of_run(task, studies.with_files(runs[0], data_dir))
-    with closing(source) if source else nullcontext():
-        result = training.train(
-            task,
-            runs[0],
-            hyperparameters=hyperparameters,
-            seeds=seeds,
-            title=title,
-            source=source,
-        )
+    result = training.train(
+        task,
+        runs[0],
+        hyperparameters=hyperparameters,
+        seeds=seeds,
+        title=title,
+        source=source,
+    )
     found, detail = [], {}
     if isinstance(experiment, Search) and experiment.example.detail:
         state = result.state

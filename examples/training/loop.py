@@ -158,7 +158,8 @@ def train(
       seeds: one per run, in place of the options' own.
       every_epoch: whether to evaluate after every epoch, or only after the last.
       title: what the progress bar is called; None for no bar.
-      source: where the data come from chunk by chunk, if they are not in the task.
+      source: where the data come from chunk by chunk, if they are not in the task; closed at the
+        end.
 
     Raises:
       StoppedError: if SIGTERM came before the end of the last epoch.
@@ -171,7 +172,7 @@ def train(
         stack.enter_context(options.mesh.use())
         switching.warn_before(options, hyperparameters)
         task, hyperparameters, of_runs = sharding.put((task, hyperparameters, jnp.asarray(seeds)))
-        source = source or OnDevice(task)
+        source = stack.enter_context(closing(source or OnDevice(task)))
         run = _describe(source, options, hyperparameters, seeds)
         autosave = stack.enter_context(Autosave(options, run))
         begin = Progress(0, init(task, static, hyperparameters, of_runs), {}, 0.0)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 from flax import nnx
@@ -84,26 +84,37 @@ class DataSource(Protocol):
     def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
         """Return metrics of every run by name, from what all held-out chunks evaluated to."""
 
+    def close(self) -> None:
+        """End what reads ahead, as `train` does at its end; a later epoch may begin it anew."""
 
-class OnDevice(NamedTuple):
+
+@dataclasses.dataclass(frozen=True)
+class OnDevice:
     """The source of a task that the device holds whole: one chunk, the task itself."""
 
     task: Task
-    chunks_per_epoch: int = 1
+    chunks_per_epoch: ClassVar[int] = 1
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """Return a checksum of the task's arrays."""
         return {"data": checksum(self.task)}
 
+    def task_of(self, epoch: int) -> Task:
+        """Return the task of an epoch."""
+        return self.task
+
     def chunks(self, epoch: int, done: int) -> Iterable[Task]:
         """Return the task."""
-        return (self.task,)
+        return (self.task_of(epoch),)
 
     def held_out(self, epoch: int) -> Iterable[Task]:
         """Return the task."""
-        return (self.task,)
+        return (self.task_of(epoch),)
 
     def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
         """Return what the task evaluated to."""
         return evaluated[0]
+
+    def close(self) -> None:
+        """Do nothing."""

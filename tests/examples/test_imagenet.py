@@ -362,8 +362,7 @@ def command(line, folder):
 
 def train(config):
     task, source = imagenet.make_source(config)
-    with contextlib.closing(source):
-        return training.train(task, config, source=source)
+    return training.train(task, config, source=source)
 
 
 @pytest.mark.slow

@@ -158,7 +158,7 @@ class Generated:
         return aggregate(self._task, evaluated, self.rounds.held_out_images)
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing."""
 
     @functools.cached_property
     def _to_train_on(self) -> Streamed:

@@ -6,8 +6,7 @@ loss in bits per byte needs no count of tokens to be compared with that of other
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +17,7 @@ from flax import nnx
 from examples.tasks.text.corpus import Corpus
 from examples.tasks.text.transformer import Transformer
 from examples.training import cpu, sharding
-from examples.training.checkpoints import checksum
-from examples.training.task import Layout, kind
+from examples.training.task import Layout, OnDevice, kind
 from lawn_optax import metrics
 
 VOCABULARY = 256  # Of bytes.
@@ -199,39 +197,28 @@ def _judge(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]
     return losses, metrics.logit_margin(logits, targets)
 
 
-class Lengthening(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Lengthening(OnDevice):
     """The source of a task whose last epochs have longer windows, as many tokens to a batch.
 
     Attributes:
-      short: the task to begin with.
+      task: the task to begin with.
       long: the same with longer windows.
       after: the epochs of the short one.
     """
 
-    short: Text
+    task: Text
     long: Text
     after: int
-    chunks_per_epoch: int = 1
 
     @property
     def identity(self) -> dict[str, Any]:
         """Return a checksum of the text, and when its windows lengthen."""
-        return {"data": checksum(self.short), "long_length": self.long.length, "after": self.after}
+        return {**super().identity, "long_length": self.long.length, "after": self.after}
 
-    def chunks(self, epoch: int, done: int) -> Sequence[Text]:
+    def task_of(self, epoch: int) -> Text:
         """Return the task of an epoch."""
-        return (sharding.put(self.short if epoch <= self.after else self.long),)
-
-    def held_out(self, epoch: int) -> Sequence[Text]:
-        """Return the task of an epoch."""
-        return self.chunks(epoch, 0)
-
-    def aggregate(self, evaluated: Sequence[Any]) -> dict[str, jax.Array]:
-        """Return what the task evaluated to."""
-        return dict(evaluated[0])
-
-    def close(self) -> None:
-        """There is nothing to end."""
+        return sharding.put(self.task if epoch <= self.after else self.long)
 
 
 def lengthen(task: Text, length: int, after: int) -> Lengthening:
