@@ -81,12 +81,12 @@ class MeshConfig:
 
 
 def shards(sizes: Mapping[str, int]) -> int:
-    """Into how many parts a batch is split, given the sizes of the mesh."""
+    """Return how many parts a batch is split into, given the sizes of the mesh."""
     return math.prod(sizes[name] for name in BATCH)
 
 
 def rows_here(batch: int) -> np.ndarray:
-    """Which examples of a batch the devices of this process hold, ascending; outside jit."""
+    """Return which examples of a batch this process' devices hold, ascending; outside jit."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return np.arange(batch)
@@ -94,12 +94,11 @@ def rows_here(batch: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(batch)[part] for part in parts.values()]))
 
 
-def put_parts(tree: Any, batch: int, axis: int) -> Any:
+def put_parts(tree: Any, axis: int) -> Any:
     """Make arrays of what each process holds, with the batch split as inside jit; outside jit.
 
     Args:
-      tree: leaves on the host, along `axis` the examples of `rows_here(batch)`.
-      batch: examples in a batch, of all processes; a multiple of `shards`.
+      tree: leaves on the host, along `axis` the examples of `rows_here`.
       axis: which axis the examples are on.
 
     Returns:
@@ -108,23 +107,12 @@ def put_parts(tree: Any, batch: int, axis: int) -> Any:
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return jax.device_put(tree)
-    rows, split = rows_here(batch), NamedSharding(mesh, PartitionSpec(*[None] * axis, BATCH))
-
-    def place(x: np.ndarray) -> jax.Array:
-        def part(index: Any) -> np.ndarray:
-            # The examples of a device follow each other.
-            begin, end, _ = index[axis].indices(batch)
-            here = slice(*np.searchsorted(rows, (begin, end)))
-            return x[*[slice(None)] * axis, here]
-
-        shape = (*x.shape[:axis], batch, *x.shape[axis + 1 :])
-        return jax.make_array_from_callback(shape, split, part)
-
-    return jax.tree.map(place, tree)
+    split = NamedSharding(mesh, PartitionSpec(*[None] * axis, BATCH))
+    return jax.make_array_from_process_local_data(split, tree)
 
 
 def split(shape: Sequence[int], sizes: Mapping[str, int]) -> PartitionSpec:
-    """Where the parts of an array of the state lie, given the sizes of the mesh.
+    """Return where the parts of an array of the state lie, given the sizes of the mesh.
 
     A weight `(runs, ..., inputs, outputs)` has its inputs, of an embedding the rows, split over
     fsdp and its outputs, of an embedding the features, over tensor, and its moments alike. An axis
@@ -171,7 +159,7 @@ def copy(tree: Any) -> Any:
 
 
 def put(tree: Any) -> Any:
-    """Do so outside jit: copy arrays of the host, or of one device, to every device."""
+    """Copy arrays of the host, or of one device, to every device; outside jit."""
     mesh = jax.sharding.get_mesh()
     return tree if mesh.empty else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 

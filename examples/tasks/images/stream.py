@@ -79,7 +79,7 @@ class Stream:
             self._iterator = None
 
     def _part(self, batches: Mapping[str, np.ndarray], axis: int) -> Streamed:
-        arrays = sharding.put_parts(batches, self.rounds.batch, axis)
+        arrays = sharding.put_parts(batches, axis)
         return dataclasses.replace(self._task, images=arrays["image"], labels=arrays["label"])
 
     def _read(self, first: int, count: int) -> dict[str, np.ndarray]:
@@ -173,5 +173,5 @@ class Generated:
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (*shape, self._size, self._size, 3), np.uint8)
         labels = rng.integers(0, self._task.classes, shape, np.int32)
-        images, labels = sharding.put_parts((images, labels), self.rounds.batch, len(steps))
+        images, labels = sharding.put_parts((images, labels), len(steps))
         return dataclasses.replace(self._task, images=images, labels=labels)
