@@ -35,6 +35,7 @@ from examples import ncf
 from examples.results import records, tables
 from examples.tasks.images import classification, data
 from examples.training import checkpoints, command
+from examples.training.limits import ABOVE_0, check_ranges
 from examples.training.traits import OptimizerName
 
 Names = tuple[OptimizerName, ...]
@@ -84,7 +85,7 @@ class Item(NamedTuple):
 class DeviceConfig:
     """Measures what fits."""
 
-    minutes: float = 12.0
+    minutes: Annotated[float, ABOVE_0] = 12.0
     """How long, the start of the process not counted in."""
     data_dir: Path | None = None
     """Folder of the data."""
@@ -100,12 +101,11 @@ class DeviceConfig:
     """tiny: made-up data and one small step of each, to try the command on a CPU."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         known = [item.name for item in ITEMS]
         for name in self.only:
             if name not in known:
                 raise ValueError(f"only={name!r} must be one of {', '.join(known)}.")
-        if not self.minutes > 0:
-            raise ValueError(f"minutes={self.minutes} must be above 0.")
 
 
 def main(config: DeviceConfig) -> None:

@@ -20,7 +20,7 @@ python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmu
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -32,6 +32,7 @@ from examples.tasks.images import ModelName, files, large_batch, recipes, stream
 from examples.tasks.images.options import ImageOptions
 from examples.tasks.images.task import REPORTED
 from examples.training import command, distributed, sharding
+from examples.training.limits import AT_LEAST_0, AT_LEAST_1, Range
 from examples.training.options import in_order_of_use
 
 GENERATED_IMAGES, GENERATED_HELD_OUT, CLASSES = 25_600, 512, 1000
@@ -48,7 +49,7 @@ class Config(ImageOptions):
     """Folder where TensorFlow Datasets has prepared them, by default ~/tensorflow_datasets."""
     train_images: int | None = None
     """How many images to train on; by default all, of generated ones 25,600."""
-    image_size: int = 224
+    image_size: Annotated[int, Range("at least 32", lambda x: x >= 32)] = 224
     """Height and width of images; to evaluate, they are resized to 8/7 of it and then cropped."""
     epochs: int = 90
     """Passes over the training set."""
@@ -66,10 +67,10 @@ class Config(ImageOptions):
     """Momentum of sgd, nesterov, lars and sgd_lawn."""
     model: ModelName = "resnet50"
     """Which network."""
-    workers: int = 0
+    workers: Annotated[int, AT_LEAST_0] = 0
     """Processes that read and cut images; 0: a thread per core.
     Processes help where threads leave cores idle, and take some 20 MB of /dev/shm each."""
-    steps_at_once: int = 16
+    steps_at_once: Annotated[int, AT_LEAST_1] = 16
     """Train steps per call of the device, at most; a divisor of those in an epoch.
     Images of two calls are on the device, and SIGTERM is noticed between calls."""
 
@@ -85,9 +86,6 @@ class Config(ImageOptions):
                 " step takes as many images."
             )
         super().__post_init__()
-        for name, least in {"image_size": 32, "workers": 0, "steps_at_once": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
         if self.seeds != 1:
             raise ValueError(
                 f"seeds={self.seeds} must be 1, for one stream of images serves one seed: run the"

@@ -21,7 +21,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,6 @@ import numpy as np
 import optax
 from flax import nnx
 
-from benchmarks.tools.checks import check_counts
 from benchmarks.tools.records import newest_or_new
 from benchmarks.tools.timing import interleave, machine
 from examples import ncf, training
@@ -37,6 +36,7 @@ from examples.results import records, tables
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command
+from examples.training.limits import AT_LEAST_1, check_ranges
 from examples.training.optimizers import make_optimizer
 from examples.training.traits import WITH_SWITCH, OptimizerName
 
@@ -59,15 +59,15 @@ class EpochConfig:
     """Training examples in a batch."""
     optimizers: tuple[OptimizerName, ...] = ("adam", "adam_lawn", "lamb_lawn")
     """Which to time."""
-    seeds: int = 1
+    seeds: Annotated[int, AT_LEAST_1] = 1
     """How many to train side by side."""
-    epochs: int = 7
+    epochs: Annotated[int, AT_LEAST_1] = 7
     """How many to time, after the first."""
     records: Path | None = None
     """Folder to add to; by default the newest `<date>-epoch-time` of benchmarks/records."""
 
     def __post_init__(self) -> None:
-        check_counts(self, "seeds", "epochs")
+        check_ranges(self)
 
 
 def main(config: EpochConfig) -> None:

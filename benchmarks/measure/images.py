@@ -22,7 +22,7 @@ import datetime
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ from examples.results import records, tables
 from examples.tasks.images import ModelName, Network, classification, data
 from examples.tasks.images.models import MODELS
 from examples.training import command
+from examples.training.limits import ABOVE_0, AT_LEAST_1, check_ranges
 from examples.training.traits import OptimizerName
 
 COLUMNS = (
@@ -73,26 +74,23 @@ class ImageSpeedConfig:
 
     models: tuple[ModelName, ...] = ("vgg19", "resnet50")
     """Which networks."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, AT_LEAST_1] = None
     """Images in a batch; by default 256 of ImageNet's size and 4,096 of CIFAR's."""
     width: float = 1.0
     """Factor on the channels of the networks."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the computation. On CPU float32 is faster."""
-    steps: int = 12
+    steps: Annotated[int, AT_LEAST_1] = 12
     """Steps in a window; of batches of 4,096 an epoch of CIFAR-10 has as many."""
-    windows: int = 7
+    windows: Annotated[int, AT_LEAST_1] = 7
     """How often each program is timed, in turn with the others."""
-    peak_tflops: float | None = None
+    peak_tflops: Annotated[float | None, ABOVE_0] = None
     """What the device computes at most in that dtype, in TFLOP/s, where it is not known."""
     out: Path | None = None
     """JSONL file to append the measurements to."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "steps", "windows", "peak_tflops"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value} must be above 0.")
+        check_ranges(self)
 
 
 def main(config: ImageSpeedConfig) -> None:

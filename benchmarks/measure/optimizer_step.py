@@ -36,17 +36,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import tqdm
 
-from benchmarks.tools import profile, torch_peers, trees, xla
-from benchmarks.tools.checks import check_counts, check_known
+from benchmarks.tools import profile, torch_peers, xla
 from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, Stepper
 from benchmarks.tools.timing import Loop, compare, copy_bytes_per_s, interleave, machine
+from benchmarks.tools.trees import TREES, fill
 from examples.results import records, tables
 from examples.training import command
+from examples.training.limits import AT_LEAST_1, OneOf, check_names, check_ranges
 
 COUNTED = ("optimizer", "bytes", "floor", "to Adam", "temporary", "kernels", "sums")
 TIMED = ("FLOPs", "temporary in a loop", "compiles in s", "ms", "time to Adam", "of copy bandwidth")
@@ -58,13 +59,13 @@ COMPILED = "compiled for "  # How the backend of what was not run begins.
 class OptimizerStepConfig:
     """Measures one step of each optimizer on each tree of parameters."""
 
-    trees: tuple[str, ...] = ("ncf", "vgg19", "resnet50")
+    trees: Annotated[tuple[str, ...], OneOf(TREES)] = ("ncf", "vgg19", "resnet50")
     """Of block (0.5 GB a copy), ncf, vgg19, resnet50, gpt2 (0.5 GB)."""
-    optimizers: tuple[str, ...] = tuple(OPTIMIZERS)
+    optimizers: Annotated[tuple[str, ...], OneOf(OPTIMIZERS)] = tuple(OPTIMIZERS)
     """Which; adam is always measured, as what the others are compared with."""
-    windows: int = 7
+    windows: Annotated[int, AT_LEAST_1] = 7
     """How often each is timed, in turn with the others."""
-    steps: int = 10
+    steps: Annotated[int, AT_LEAST_1] = 10
     """Steps in a window."""
     torch: bool = torch_peers.installed()
     """Whether to measure AdamP in PyTorch too."""
@@ -80,8 +81,8 @@ class OptimizerStepConfig:
     """JSONL file to append the measurements to."""
 
     def __post_init__(self) -> None:
-        check_known(self, trees=trees.TREES, optimizers=OPTIMIZERS)
-        check_counts(self, "windows", "steps")
+        check_names(self)
+        check_ranges(self)
         if self.torch and not torch_peers.installed():
             raise ValueError("torch=True, but PyTorch is not there: pip install torch.")
         if self.compile_for and not (
@@ -114,8 +115,8 @@ def main(config: OptimizerStepConfig) -> None:
 
 def measure(tree: str, config: OptimizerStepConfig) -> list[records.Record]:
     """Return a record per optimizer."""
-    shapes = trees.TREES[tree]()
-    params = trees.fill(shapes, jax.random.key(0))
+    shapes = TREES[tree]()
+    params = fill(shapes, jax.random.key(0))
     about = describe(tree, params)
     shared = about | {
         "windows": config.windows,
@@ -161,7 +162,7 @@ def compile_only(
     """Return what the programs for devices that are not there say, a record per optimizer."""
     device = devices[0]
     used = devices if config.sharded else devices[:1]
-    params = jax.eval_shape(lambda key: trees.fill(trees.TREES[tree](), key), jax.random.key(0))
+    params = jax.eval_shape(lambda key: fill(TREES[tree](), key), jax.random.key(0))
     shared = describe(tree, params) | {
         "backend": f"{COMPILED}{'tpu' if device.platform == 'tpu' else 'gpu'}",
         "device": f"{len(used)} x {device.device_kind}" if len(used) > 1 else device.device_kind,

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +22,13 @@ import tqdm
 from flax import nnx
 
 from benchmarks.measure.optimizer_step import ratio
-from benchmarks.tools.checks import check_counts, check_known
 from benchmarks.tools.optimizers import BASELINE, OPTIMIZERS, RATE, Stepper, stepper
 from benchmarks.tools.timing import Loop, compare, interleave, machine
 from examples.results import records, tables
 from examples.tasks.images import Network
 from examples.tasks.recommendation.ranking import NCF
 from examples.training import command
+from examples.training.limits import AT_LEAST_1, OneOf, check_names, check_ranges
 
 PLAIN = "plain sgd"
 STEPPERS: dict[str, Callable[[], Stepper]] = {
@@ -95,11 +95,11 @@ WORKLOADS: dict[str, ModelWorkload] = {
 class TrainingStepConfig:
     """Measures a training step of each workload at each batch size with each optimizer."""
 
-    workloads: tuple[str, ...] = ("ncf",)
+    workloads: Annotated[tuple[str, ...], OneOf(WORKLOADS)] = ("ncf",)
     """Which models."""
     batches: tuple[int, ...] = (1_000, 10_000)
     """Batch sizes."""
-    optimizers: tuple[str, ...] = (
+    optimizers: Annotated[tuple[str, ...], OneOf(OPTIMIZERS)] = (
         "adam",
         "adam_lawn",
         "adam_lawn, free",
@@ -114,16 +114,16 @@ class TrainingStepConfig:
         "sgd_lawn",
     )
     """Which; adam and plain sgd are always measured, for the ratios and the shares."""
-    windows: int = 7
+    windows: Annotated[int, AT_LEAST_1] = 7
     """How often each is timed, in turn with the others."""
-    steps: int = 10
+    steps: Annotated[int, AT_LEAST_1] = 10
     """Steps in a window."""
     out: Path | None = None
     """JSONL file to append the measurements to."""
 
     def __post_init__(self) -> None:
-        check_known(self, workloads=WORKLOADS, optimizers=OPTIMIZERS)
-        check_counts(self, "windows", "steps")
+        check_names(self)
+        check_ranges(self)
 
 
 def main(config: TrainingStepConfig) -> None:

@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -31,6 +32,7 @@ from examples.results import norms, records, tables
 from examples.training import command
 from examples.training.checkpoints import checksum
 from examples.training.hyperparameters import Hyperparameters
+from examples.training.limits import AT_LEAST_1, check_ranges
 from examples.training.traits import OptimizerName
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -58,7 +60,7 @@ class SweepConfig:
     """Where the dataset's files are, as the example has it; by default they are downloaded."""
     optimizers: tuple[OptimizerName, ...] = ()
     """Which of a study's; by default all."""
-    chunk: int | None = None
+    chunk: Annotated[int | None, AT_LEAST_1] = None
     """How many runs of one optimizer to train side by side in one compiled program: its points of
     the grid, or its seeds. By default 12 where that is faster, for recommenders on an accelerator,
     and 1 elsewhere; processes that share a storage must agree."""
@@ -69,6 +71,7 @@ class SweepConfig:
     `<date>-<dataset>`, or `<date>-<comparison>`, in benchmarks/records, or a new one of today."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         for name in self.study or [""]:
             if name not in EXPERIMENTS:
                 raise ValueError(f"study={name!r} must be one of {', '.join(EXPERIMENTS)}.")
@@ -79,8 +82,6 @@ class SweepConfig:
                     raise ValueError(
                         f"optimizers holds {optimizer!r}: {name} has {', '.join(known) or 'none'}."
                     )
-        if self.chunk is not None and self.chunk < 1:
-            raise ValueError(f"chunk={self.chunk} must be at least 1.")
 
 
 def main(config: SweepConfig) -> None:

@@ -1,4 +1,4 @@
-"""Says the limits of options beside their types: the range of a number, and what has the option.
+"""Says the limits of options beside their types: ranges, names to choose from, what has the option.
 
 A dataclass says them in `typing.Annotated`; those of a field hold for the field of a subclass too.
 
@@ -17,7 +17,7 @@ ValueError: power=2.0 with schedule='cosine': it is of polynomial alone; leave i
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, NamedTuple, TypeVar, get_origin
 
 Limit = TypeVar("Limit")
@@ -41,6 +41,12 @@ ABOVE_0 = Range("above 0, and finite", lambda x: 0 < x < math.inf)
 BELOW_1 = Range("at least 0 and below 1", lambda x: 0 <= x < 1)
 A_SEED = Range("from 0 to 4294967295", lambda x: 0 <= x < 2**32)
 BETWEEN_0_AND_1 = Range("between 0 and 1", lambda x: 0 < x < 1)
+
+
+class OneOf(NamedTuple):
+    """Holds the names that each element of an option may be."""
+
+    names: Collection[str]
 
 
 class Only(NamedTuple):
@@ -82,6 +88,14 @@ def check_ranges(options: Any) -> None:
             raise ValueError(f"{name}={value} must be {limit.words}.")
         if isinstance(value, tuple) and not (value and all(map(limit.holds, value))):
             raise ValueError(f"{name}={value} must hold at least one number, each {limit.words}.")
+
+
+def check_names(options: Any) -> None:
+    """Refuse names that are none of those known."""
+    for name, limit in of(type(options), OneOf).items():
+        for value in getattr(options, name):
+            if value not in limit.names:
+                raise ValueError(f"{name} holds {value!r}: choose from {', '.join(limit.names)}.")
 
 
 def check_owners(options: Any) -> None:

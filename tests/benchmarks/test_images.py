@@ -176,5 +176,6 @@ def test_unknown_devices_have_no_peak_but_one_that_is_given():
 
 @pytest.mark.parametrize("name", ["steps", "windows", "batch_size", "peak_tflops"])
 def test_nothing_to_measure_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name}=0 must be above 0"):
+    least = "above 0" if name == "peak_tflops" else "at least 1"
+    with pytest.raises(ValueError, match=f"{name}=0 must be {least}"):
         images.ImageSpeedConfig(**{name: 0})
