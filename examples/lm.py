@@ -33,7 +33,7 @@ from examples.training import command, distributed
 from examples.training.limits import AT_LEAST_1, BETWEEN_0_AND_1, default
 from examples.training.options import Options, in_order_of_use
 
-KINDS = {"causal": task.Text, "masked": task.MaskedText}
+OBJECTIVES = {"causal": task.Text, "masked": task.MaskedText}
 REPORTED = {
     "held-out loss, nats per {unit}": Shown("held_out_loss", digits=3),
     "held-out bits per {unit}": Shown("bits_per_byte", digits=3),
@@ -67,7 +67,7 @@ class Config(Options):
     """How many seeds to train, one after the other in one program."""
     objective: Literal["causal", "masked"] = "causal"
     """causal: the next byte, from those before it.
-    masked: 15% of the bytes, most of them hidden, from those on both sides, as BERT is trained;
+    masked: 15% of the bytes, most of them masked, from those on both sides, as BERT is trained;
     losses are of these bytes alone."""
     length: Annotated[int, AT_LEAST_1] = 128
     """Context length in tokens, which are bytes."""
@@ -129,7 +129,7 @@ def make_task(config: Config, text: corpus.Corpus) -> task.Text:
         depth=config.depth,
         heads=config.heads,
         dtype=config.dtype,
-        kind=KINDS[config.objective],
+        objective=OBJECTIVES[config.objective],
     )
 
 

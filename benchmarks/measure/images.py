@@ -102,18 +102,6 @@ def main(config: ImageSpeedConfig) -> None:
             records.append_records(config.out, [record])
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class AsTheyAre(classification.Classification):
-    """Leaves out augmentation of the same task."""
-
-    kind: str = training.kind("without augmentation")
-
-    def pixels(self, batch: classification.Batch) -> jax.Array:
-        """Return the images of a batch: `(batch, size, size, 3)` uint8."""
-        return self.images[batch.images]
-
-
 class EpochProgram:
     """Holds an epoch of training, compiled and run once."""
 
@@ -142,7 +130,7 @@ def measure(model: ModelName, config: ImageSpeedConfig) -> records.Record:
     work = WORKLOADS[model]
     batch_size = config.batch_size or work.batch_size
     task = make_task(model, batch_size, config)
-    plain = as_they_are(task)
+    plain = dataclasses.replace(task, augmented=False)
     trained = task if work.like_cifar else plain
 
     def program(task: classification.Classification, optimizer: OptimizerName) -> EpochProgram:
@@ -195,11 +183,6 @@ def make_task(
         degrees=0.0,
         network=Network(model=model, width=config.width, dtype=config.dtype),
     )
-
-
-def as_they_are(task: classification.Classification) -> AsTheyAre:
-    """Return the same images without augmentation."""
-    return AsTheyAre(**{f.name: getattr(task, f.name) for f in dataclasses.fields(task)})
 
 
 def evaluation(task: classification.Classification, trained: EpochProgram) -> Callable[[], float]:

@@ -9,7 +9,7 @@ from examples.training.loop import (
     train,
     train_epoch,
 )
-from examples.training.task import DataSource, Layout, Task, kind
+from examples.training.task import DataSource, Layout, Task
 
 __all__ = [
     "DataSource",
@@ -19,7 +19,6 @@ __all__ = [
     "Task",
     "evaluate",
     "init",
-    "kind",
     "model_structure",
     "train",
     "train_epoch",

@@ -24,15 +24,6 @@ class Layout(NamedTuple):
     ends: tuple[str, ...] = ()
 
 
-def kind(name: str) -> Any:
-    """Return a field for a task with the same fields as another, which tells the two apart.
-
-    JAX takes two registered dataclasses for one if their fields are equal, while their hashes
-    differ: without it, a function that was compiled for the one is now and then run for the other.
-    """
-    return dataclasses.field(default=name, metadata={"static": True})
-
-
 class Task(Protocol):
     """What differs between examples: a pytree with the data as leaves, so no program holds it."""
 

@@ -381,9 +381,9 @@ def test_every_layer_holds_its_own_norms(record):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [text_task.Text, text_task.MaskedText])
-def test_a_mesh_computes_what_one_device_computes(task, kind):
-    task = kind(**vars(task))
+@pytest.mark.parametrize("objective", [text_task.Text, text_task.MaskedText])
+def test_a_mesh_computes_what_one_device_computes(task, objective):
+    task = objective(**vars(task))
     alone = training.train(task, OPTIONS)
     mesh = MeshConfig(data=2, fsdp=2, tensor=2)
     result = training.train(task, dataclasses.replace(OPTIONS, mesh=mesh))
@@ -417,7 +417,7 @@ def masked():
         length=HIDING_LENGTH,
         batch_size=4,
         epoch_tokens=None,
-        kind=text_task.MaskedText,
+        objective=text_task.MaskedText,
         **SIZES,
     )
 
@@ -433,22 +433,22 @@ class TestMasked:
 
     def test_a_share_of_the_places_is_hidden_replaced_or_left(self):
         tokens = jnp.full(HIDING_LENGTH, 97)
-        places, shown = jax.jit(jax.vmap(lambda seed: text_task.hide(tokens, seed)))(
-            jnp.arange(2000)
-        )
+        mask = lambda seed: text_task.mask_tokens(tokens, seed, rate=0.15)
+        places, shown = jax.jit(jax.vmap(mask))(jnp.arange(2000))
         assert {len(set(row)) for row in np.asarray(places)} == {ASKED}
         drawn = np.zeros(shown.shape, bool)
         np.put_along_axis(drawn, np.asarray(places), True, axis=1)
         assert (np.asarray(shown)[~drawn] == 97).all()
         of_drawn = np.asarray(shown)[drawn]
-        hidden, left = (of_drawn == text_task.HIDDEN).mean(), (of_drawn == 97).mean()
+        hidden, left = (of_drawn == text_task.MASK_TOKEN).mean(), (of_drawn == 97).mean()
         np.testing.assert_allclose([hidden, left], [0.8, 0.1 + 0.1 / 256], atol=0.01)
         assert len(set(of_drawn)) > 240
         np.testing.assert_allclose(drawn.mean(axis=0), ASKED / HIDING_LENGTH, atol=0.03)
 
     @pytest.mark.parametrize(("length", "asked"), [(1, 1), (3, 1), (40, 6), (128, 19)])
     def test_a_share_is_rounded_and_no_less_than_one(self, length, asked):
-        places, shown = jax.eval_shape(text_task.hide, jnp.zeros(length, jnp.int32), jnp.int32(0))
+        mask = lambda tokens: text_task.mask_tokens(tokens, jnp.int32(0), rate=0.15)
+        places, shown = jax.eval_shape(mask, jnp.zeros(length, jnp.int32))
         assert (places.shape, shown.shape) == ((asked,), (length,))
 
     def test_the_mask_has_a_row_of_the_embedding_and_no_logit(self, encoder):
@@ -465,7 +465,7 @@ class TestMasked:
         for window, seed in np.asarray(batch):
             begin = HIDING_LENGTH * window
             tokens = np.asarray(masked.train[begin : begin + HIDING_LENGTH], int)
-            places, shown = text_task.hide(jnp.asarray(tokens), jnp.asarray(seed))
+            places, shown = text_task.mask_tokens(jnp.asarray(tokens), jnp.asarray(seed), 0.15)
             logits = np.asarray(call(encoder, shown[None]), np.float64)[0, places]
             log_shares = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
             for row, target in zip(log_shares, tokens[places], strict=True):

@@ -34,11 +34,12 @@ class Classification(ImageTask):
     Attributes:
       images: `(n, size, size, 3)` uint8 to train on.
       labels: `(n,)` int32.
-      held_out_images: `(m, size, size, 3)` uint8 to judge by.
+      held_out_images: `(m, size, size, 3)` uint8 to evaluate on.
       held_out_labels: `(m,)` int32.
       mean: `(3,)` float32, of each colour over the training set, from 0 to 1.
       batch_size: images in a batch.
       degrees: images are rotated by up to that; 0 for not at all.
+      augmented: whether images are augmented; without it they are trained on as they are.
     """
 
     images: jax.Array
@@ -48,10 +49,11 @@ class Classification(ImageTask):
     mean: jax.Array
     batch_size: int = dataclasses.field(metadata={"static": True})
     degrees: float = dataclasses.field(metadata={"static": True})
+    augmented: bool = dataclasses.field(default=True, metadata={"static": True})
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in the training set."""
+        """Return how many whole batches the training set has."""
         return len(self.labels) // self.batch_size
 
     def batches(self, key: jax.Array) -> Batch:
@@ -62,13 +64,15 @@ class Classification(ImageTask):
         return Batch(order[: math.prod(shape)].reshape(shape), draw(draw_key, shape, self.degrees))
 
     def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Losses and margins of the augmented images, `(batch,)` each."""
+        """Return losses and margins of the images of a batch, `(batch,)` each."""
         logits = model(self._centred(self.pixels(batch)))
         labels = self.labels[batch.images]
         return self.losses(logits, labels), metrics.logit_margin(logits, labels)
 
     def pixels(self, batch: Batch) -> jax.Array:
-        """Return the images of a batch, augmented: `(batch, size, size, 3)` uint8."""
+        """Return the images of a batch to train on: `(batch, size, size, 3)` uint8."""
+        if not self.augmented:
+            return self.images[batch.images]
         return augment(self.images, batch.images, batch.draws)
 
     def evaluate(self, model: nnx.Module) -> dict[str, jax.Array]:
@@ -76,11 +80,11 @@ class Classification(ImageTask):
         return self.scores(self._held_out_logits(model), self.held_out_labels)
 
     def _centred(self, pixels: jax.Array) -> jax.Array:
-        """From 0 to 1, less the mean."""
+        """Return pixels from 0 to 1, less the mean."""
         return (pixels.astype(jnp.float32) / 255 - self.mean).astype(self.network.dtype)
 
     def _held_out_logits(self, model: nnx.Module) -> jax.Array:
-        """`(m, classes)`, some images at a time."""
+        """Return `(m, classes)` logits, computed for some images at a time."""
         m = len(self.held_out_labels)
         chunks = math.ceil(m / EVALUATED_AT_ONCE)
         # As many in each; the last is filled up with images that are then left out.

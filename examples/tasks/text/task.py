@@ -1,4 +1,4 @@
-"""The tasks: the next byte of a text, or those that are hidden in it; windows make the batches.
+"""The tasks: the next byte of a text, or those that are masked in it; windows make the batches.
 
 A token is a byte: there is nothing to download or to train before, any text can be read, and the
 loss in bits per byte needs no count of tokens to be compared with that of other tokenizers.
@@ -17,12 +17,11 @@ from flax import nnx
 from examples.tasks.text.corpus import Corpus
 from examples.tasks.text.transformer import Transformer
 from examples.training import cpu, sharding
-from examples.training.task import Layout, OnDevice, kind
+from examples.training.task import Layout, OnDevice
 from lawn_optax import metrics
 
 VOCABULARY = 256  # Of bytes.
-HIDDEN = VOCABULARY  # The token that stands for a hidden one.
-SHARE = 0.15  # Of the tokens that are asked for.
+MASK_TOKEN = VOCABULARY
 PIECES = 32  # Of the text held out: by every other one settings may be chosen.
 
 
@@ -37,7 +36,7 @@ class Text:
 
     Attributes:
       train: `(n,)` uint8 to train on.
-      held_out: `(m,)` uint8 to judge by.
+      held_out: `(m,)` uint8 to evaluate on.
       length: tokens of a window.
       batch_size: windows in a batch.
       steps_per_epoch: batches in an epoch.
@@ -65,7 +64,7 @@ class Text:
         """Return the transformer."""
         return self._transformer(rngs)
 
-    def _transformer(self, rngs: nnx.Rngs, **kind: Any) -> Transformer:
+    def _transformer(self, rngs: nnx.Rngs, **options: Any) -> Transformer:
         return Transformer(
             VOCABULARY,
             width=self.width,
@@ -73,7 +72,7 @@ class Text:
             heads=self.heads,
             dtype=jnp.dtype(self.dtype),
             rngs=rngs,
-            **kind,
+            **options,
         )
 
     def batches(self, key: jax.Array) -> jax.Array:
@@ -84,7 +83,7 @@ class Text:
 
     def loss(self, model: Transformer, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return cross-entropies in nats and margins of the tokens that are asked for, `(n,)`."""
-        losses, margins = self._judge(model, self.train, batch)
+        losses, margins = self._losses_and_margins(model, self.train, batch)
         return losses.ravel(), margins.ravel()
 
     def evaluate(self, model: Transformer) -> dict[str, jax.Array]:
@@ -115,20 +114,24 @@ class Text:
         m = windows_in(self.held_out, self.length)
         # As many at once as in training; the last ones are filled up with others, then left out.
         filled = jnp.arange(-(-m // self.batch_size) * self.batch_size) % m
-        of_window = lambda batch: jnp.mean(self._judge(model, self.held_out, batch)[0], axis=1)
-        batches = self._to_judge(filled.reshape(-1, self.batch_size))
-        return jax.lax.map(of_window, batches).ravel()[:m]
+        batches = self._batches_of(filled.reshape(-1, self.batch_size))
 
-    def _to_judge(self, windows: jax.Array) -> jax.Array:
-        """Return the numbers of windows, `(...)`, as batches have them, always alike."""
+        def of_windows(batch: jax.Array) -> jax.Array:
+            losses, _ = self._losses_and_margins(model, self.held_out, batch)
+            return jnp.mean(losses, axis=1)
+
+        return jax.lax.map(of_windows, batches).ravel()[:m]
+
+    def _batches_of(self, windows: jax.Array) -> jax.Array:
+        """Return batches of windows by their numbers, `(...)`, to evaluate on: always alike."""
         return windows
 
-    def _judge(
+    def _losses_and_margins(
         self, model: Transformer, text: jax.Array, batch: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Return losses and margins of the tokens that are asked for, `(windows, n)` each."""
         tokens = self._tokens(text, batch, self.length + 1)
-        return _judge(model(tokens[:, :-1]), tokens[:, 1:])
+        return losses_and_margins(model(tokens[:, :-1]), tokens[:, 1:])
 
     def _tokens(self, text: jax.Array, windows: jax.Array, count: int) -> jax.Array:
         """Return the first `count` tokens from where each window begins, `(windows, count)`."""
@@ -139,14 +142,19 @@ class Text:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskedText(Text):
-    """The task of BERT (Devlin et al., 2019): which bytes are hidden, from those on both sides.
+    """The task of BERT (Devlin et al., 2019): which bytes are masked, from those on both sides.
 
-    In every window `SHARE` of the places are drawn. Of their tokens 80% are hidden, 10% become a
+    In every window a share of the places are drawn. Of their tokens 80% are masked, 10% become a
     random byte, and 10% stay; what stood there is asked for. A batch is pairs of a window's number
     and a seed, `(batch_size, 2)`; an epoch draws new seeds, and an evaluation always has the same.
+
+    Attributes:
+      mask_rate: the share of the places.
     """
 
-    kind: str = kind("masked")
+    # JAX takes two registered dataclasses for one if their fields are equal, and then may run what
+    # is compiled for the one with the other: so this is a field, and not a constant.
+    mask_rate: float = dataclasses.field(default=0.15, metadata={"static": True})
     unit = "masked byte"
 
     def model(self, rngs: nnx.Rngs) -> Transformer:
@@ -159,39 +167,41 @@ class MaskedText(Text):
         seeds = jax.random.bits(jax.random.fold_in(key, 1), windows.shape, jnp.uint32)
         return jnp.stack([windows, seeds.astype(jnp.int32)], axis=-1)
 
-    def _to_judge(self, windows: jax.Array) -> jax.Array:
+    def _batches_of(self, windows: jax.Array) -> jax.Array:
         return jnp.stack([windows, windows], axis=-1)
 
-    def _judge(
+    def _losses_and_margins(
         self, model: Transformer, text: jax.Array, batch: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         tokens = self._tokens(text, batch[:, 0], self.length)
-        places, shown = jax.vmap(hide)(tokens, batch[:, 1])
+        mask = lambda tokens, seed: mask_tokens(tokens, seed, self.mask_rate)
+        places, masked = jax.vmap(mask)(tokens, batch[:, 1])
         of_places = lambda of_window, places: of_window[places]
-        logits, targets = (jax.vmap(of_places)(x, places) for x in (model(shown), tokens))
-        return _judge(logits, targets)
+        logits, targets = (jax.vmap(of_places)(x, places) for x in (model(masked), tokens))
+        return losses_and_margins(logits, targets)
 
 
-def hide(tokens: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Draw places of a window, and hide what stands there.
+def mask_tokens(tokens: jax.Array, seed: jax.Array, rate: float) -> tuple[jax.Array, jax.Array]:
+    """Draw places of a window, and mask what stands there.
 
     Args:
       tokens: `(length,)` int32.
       seed: int32 scalar.
+      rate: the share of the places that are drawn; at least one is.
 
     Returns:
       The places, `(n,)` int32, each once; and the tokens with those places changed.
     """
-    count = max(round(SHARE * len(tokens)), 1)
-    of_places, of_kinds, of_bytes = jax.random.split(jax.random.key(seed), 3)
+    count = max(round(rate * len(tokens)), 1)
+    of_places, of_changes, of_bytes = jax.random.split(jax.random.key(seed), 3)
     places = jax.random.permutation(of_places, len(tokens))[:count]
-    kind = jax.random.uniform(of_kinds, (count,))
+    change = jax.random.uniform(of_changes, (count,))
     other = jax.random.randint(of_bytes, (count,), 0, VOCABULARY)
-    shown = jnp.where(kind < 0.8, HIDDEN, jnp.where(kind < 0.9, other, tokens[places]))
-    return places, tokens.at[places].set(shown)
+    drawn = jnp.where(change < 0.8, MASK_TOKEN, jnp.where(change < 0.9, other, tokens[places]))
+    return places, tokens.at[places].set(drawn)
 
 
-def _judge(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+def losses_and_margins(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return cross-entropies in nats and margins, of the shape of the targets."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return losses, metrics.logit_margin(logits, targets)
@@ -254,7 +264,7 @@ def make_task(
     length: int,
     batch_size: int,
     epoch_tokens: int | None,
-    kind: type[Text] = Text,
+    objective: type[Text] = Text,
     **model: Any,
 ) -> Text:
     """Put text on the device; for the arguments see `Text`.
@@ -264,7 +274,7 @@ def make_task(
       length: tokens of a window.
       batch_size: windows in a batch.
       epoch_tokens: tokens of an epoch, rounded down to whole batches; None for all there are.
-      kind: which task.
+      objective: which task.
       **model: `width`, `depth`, `heads` and `dtype`.
 
     Raises:
@@ -284,7 +294,7 @@ def make_task(
         raise ValueError(
             f"epoch_tokens={epoch_tokens} must be at least one batch of {batch_size * length}."
         )
-    return kind(
+    return objective(
         train=jnp.asarray(train),
         held_out=jnp.asarray(held_out),
         length=length,
