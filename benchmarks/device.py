@@ -170,7 +170,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 def _done(log: Path) -> set[str]:
     """Return what a log says is done."""
-    entries = records.read_records(log) if log.exists() else []
+    entries = records.read_records(log)
     return {entry["item"] for entry in entries if entry["outcome"].startswith("done")}
 
 

@@ -88,10 +88,9 @@ def load(config: Config) -> ranking.Ranking:
     Raises:
       ValueError: if a batch would be larger than the training set.
     """
-    data_dir = str(config.data_dir) if config.data_dir else None
     data = recommendation.load(
         config.dataset,
-        data_dir,
+        config.data_dir,
         negatives_seed=config.negatives_seed,
         validate=config.validate,
     )

@@ -73,8 +73,7 @@ class EpochConfig:
 def main(config: EpochConfig) -> None:
     """Measure, print the table; append the records."""
     folder = config.records or newest_or_new("epoch-time")
-    data_dir = str(config.data_dir) if config.data_dir else None
-    data = recommendation.load(config.dataset, data_dir)
+    data = recommendation.load(config.dataset, config.data_dir)
     for batch_size in config.batch_sizes:
         task = ranking.make_task(data, batch_size, ncf.Config.tower, None)
         runs = {

@@ -109,13 +109,12 @@ def attenuate(task: ranking.Ranking, factor: float) -> Attenuated:
 
 def main(config: AttenuationConfig) -> None:
     """Run each learning rate and seed that the records lack."""
-    data_dir = str(config.data_dir) if config.data_dir else None
-    data = recommendation.load(config.dataset, data_dir, negatives_seed=0)
+    data = recommendation.load(config.dataset, config.data_dir, negatives_seed=0)
     out = (config.records or newest_or_new("attenuation")) / "attenuation.jsonl"
     for run in runs(config):
         about = {"benchmark": "attenuation", "onset": config.onset, **run.config()}
         identity = {name: about[name] for name in IDENTITY}
-        done = records.read_records(out) if out.exists() else []
+        done = records.read_records(out)
         if any(identity.items() <= record["config"].items() for record in done):
             continue
         task = ranking.make_task(data, run.batch_size, run.tower, None)

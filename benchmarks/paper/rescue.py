@@ -58,7 +58,7 @@ def main(config: RescueConfig) -> None:
     base = dataclasses.replace(HELD, data_dir=config.data_dir)
     task = ncf.load(base)
     out = (config.records or newest_or_new(HELD_NORMS.name)) / FILE
-    done = records.read_records(out) if out.exists() else []
+    done = records.read_records(out)
     for seed in range(config.seeds):
         about = {"benchmark": "rescue", "epoch": config.epoch}
         if any({**about, "first_seed": seed}.items() <= run["config"].items() for run in done):

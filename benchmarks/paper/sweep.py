@@ -260,7 +260,7 @@ def describe(runs: Sequence[studies.AnyConfig]) -> str:
 
 def read(path: Path) -> dict[str, records.Record]:
     """Return the runs of a file, none where there is no file."""
-    return studies.index(records.read_records(path) if path.exists() else [])
+    return studies.index(records.read_records(path))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import jax
 
 import lawn_optax
 from examples.training import Result, jsonl
-from examples.training.options import Options
 
 Record = dict[str, Any]
 
@@ -55,20 +54,6 @@ def switched_at(constrained_epochs: Sequence[float | None]) -> float | None:
     return _number(len(constrained_epochs) - last) if last else None
 
 
-def keep(about: Mapping[str, Any], options: Options, result: Result) -> None:
-    """Append the records of a result to `options.out`, if there is one, but for those it has.
-
-    Args:
-      about: what the runs share, all but the seed.
-      options: what they were trained with.
-      result: what came of it; of a run that was finished before, nothing was trained.
-    """
-    if result.resumed_from == options.epochs:
-        print(f"{options.checkpoint_dir} had this run finished: nothing was trained.")
-    if options.out:
-        append_new(options.out, make_records(about, options.all_seeds, result))
-
-
 def append_new(path: Path, records: Sequence[Record]) -> None:
     """Append the records that a file lacks, and say how many it has already."""
     new = missing(path, records)
@@ -89,13 +74,13 @@ def append_records(path: Path, records: Sequence[Record]) -> None:
 def missing(path: Path, records: Sequence[Record]) -> list[Record]:
     """Return the records that a file lacks; another has the same config, seed and curve."""
     what = lambda record: [record.get(name) for name in ("config", "seed", "curve")]
-    there = [what(record) for record in read_records(path)] if path.exists() else []
+    there = [what(record) for record in read_records(path)]
     return [record for record in records if what(record) not in there]
 
 
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a file, oldest first."""
-    return jsonl.read(path)
+    """Return the records of a file, oldest first; none where there is no file."""
+    return jsonl.read(path) if path.exists() else []
 
 
 def versions() -> dict[str, str | None]:

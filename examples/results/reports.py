@@ -25,7 +25,7 @@ def report(
     best: bool = False,
     ending: str | None = None,
 ) -> None:
-    """Print the last epoch, and append the records unless they are there.
+    """Print the last epoch, and append the records to `options.out` unless they are there.
 
     Args:
       about: what the records say of the runs, beside their options.
@@ -44,4 +44,8 @@ def report(
     print(tables.markdown((options.optimizer, *heads), rows))
     how_much = f"{options.seeds} seed(s), {options.epochs} epochs, {result.wall_s:.0f} s"
     print(f"\n{how_much if ending is None else ending}")
-    records.keep({**about, **options.config()}, options, result)
+    if result.resumed_from == options.epochs:
+        print(f"{options.checkpoint_dir} had this run finished: nothing was trained.")
+    if options.out:
+        config = {**about, **options.config()}
+        records.append_new(options.out, records.make_records(config, options.all_seeds, result))

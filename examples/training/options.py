@@ -21,10 +21,9 @@ from examples.training.limits import (
 )
 from examples.training.sharding import MeshConfig
 from examples.training.traits import (
+    ADAPTIVE_SCHEDULES,
     OPTIMIZERS,
-    WATCHING,
     WITH_DECAY,
-    WITH_SWITCH,
     BiasOptimizerName,
     DecayForm,
     OptimizerName,
@@ -268,7 +267,7 @@ class Options(RunOptions):
             raise ValueError(f"decays_at={self.decays_at} must rise, and lie between 0 and 1.")
         if self.schedule not in get_args(ScheduleName):
             raise ValueError(f"schedule={self.schedule!r} must be one of {get_args(ScheduleName)}.")
-        if self.schedule in WATCHING and self.optimizer not in WITH_DECAY:
+        if self.schedule in ADAPTIVE_SCHEDULES and self.optimizer not in WITH_DECAY:
             raise ValueError(
                 f"schedule={self.schedule!r} with optimizer={self.optimizer!r}: it scales whole"
                 " steps, and a fraction of one leaves the spheres; take a schedule that is known"
@@ -280,10 +279,6 @@ class Options(RunOptions):
                     f"{name}={getattr(self, name)} with warmup_epochs={self.warmup_epochs}: there"
                     " is no warm-up; leave it out."
                 )
-
-    def constrains(self) -> bool:
-        """Tell whether the optimizer has a switch."""
-        return self.optimizer in WITH_SWITCH
 
     def _earlier(self, epoch: float) -> bool:
         """Tell whether norms can be those of an epoch."""

@@ -61,7 +61,7 @@ def warn_before(options: Options, hyperparameters: Hyperparameters) -> None:
     free = hyperparameters.free_epochs
     numbers = [] if free is None else np.unique(free).tolist()
     given = [f"{epochs:g}" for epochs in numbers if epochs >= options.epochs]
-    if not options.constrains():
+    if options.optimizer not in WITH_SWITCH:
         if numbers or options.free_epochs != default(options, "free_epochs"):
             others = f"{' and '.join(WITH_SWITCH)} have"
             if f"{options.optimizer}_lawn" in WITH_SWITCH:

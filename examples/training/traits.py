@@ -77,4 +77,4 @@ def having(trait: str) -> tuple[OptimizerName, ...]:
 
 WITH_DECAY = having("decay")
 WITH_SWITCH = having("switch")
-WATCHING: tuple[ScheduleName, ...] = ("plateau", "abel")  # They decide as training goes.
+ADAPTIVE_SCHEDULES: tuple[ScheduleName, ...] = ("plateau", "abel")  # They decide as training goes.

@@ -44,7 +44,7 @@ def write(folder, **files):
     for name, text in files.items():
         name = name.replace("ml_1m", "ml-1m").replace("pinterest_20", "pinterest-20")
         (folder / name.replace("_", ".")).write_text(text)
-    return str(folder)
+    return folder
 
 
 def published(folder, train=TRAIN, test=TEST, negatives=NEGATIVES):
@@ -58,7 +58,7 @@ def published(folder, train=TRAIN, test=TEST, negatives=NEGATIVES):
 
 @pytest.fixture
 def load_(tmp_path):
-    return functools.partial(load, cache_dir=str(tmp_path / "cache"))
+    return functools.partial(load, cache_dir=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ class TestRatingLog:
             (place / f"u.data.{form}").write_bytes(PACK[form](text))
         else:
             (place / "u.data").write_bytes(text)
-        self.check(load_("movielens-100k", str(data_dir)))
+        self.check(load_("movielens-100k", data_dir))
 
     def test_order_of_rows_is_without_effect_where_times_differ(self, load_, data_dir):
         shuffled = np.random.RandomState(0).permutation(LOG).tolist()
@@ -221,7 +221,7 @@ class TestNegatives:
 
     def test_fixed_by_the_seed(self, load_, folder, tmp_path):
         first = load_("movielens-100k", folder)
-        again = load_("movielens-100k", folder, cache_dir=str(tmp_path / "other"))
+        again = load_("movielens-100k", folder, cache_dir=tmp_path / "other")
         other = load_("movielens-100k", folder, negatives_seed=1)
         assert same(first, again)
         assert not same(first, other)
@@ -304,7 +304,7 @@ class TestPublishedSplit:
         published(data_dir)
         (data_dir / "ml-1m.train.pairs").rename(data_dir / "ml-1m.train.rating")
         write(data_dir, ml_1m_train_rating=rows(train))
-        np.testing.assert_array_equal(load_("movielens-1m", str(data_dir)).train, TRAIN)
+        np.testing.assert_array_equal(load_("movielens-1m", data_dir).train, TRAIN)
 
     def test_order_of_rows_is_without_effect(self, load_, data_dir):
         first = load_("movielens-1m", published(data_dir / "a"))
@@ -316,7 +316,7 @@ class TestPublishedSplit:
         published(data_dir)
         for path in data_dir.iterdir():
             rewrite(path, ODDITIES[oddity])
-        data = load_("movielens-1m", str(data_dir))
+        data = load_("movielens-1m", data_dir)
         np.testing.assert_array_equal(data.train, TRAIN)
         np.testing.assert_array_equal(data.candidates, [[i, *ns] for _, i, ns in NEGATIVES])
 
@@ -332,7 +332,7 @@ class TestPublishedSplit:
             text = (data_dir / name).read_bytes()
             (data_dir / name).unlink()
             (data_dir / f"{name}.{form}").write_bytes(PACK[form](header + text))
-        data = load_("movielens-1m", str(data_dir))
+        data = load_("movielens-1m", data_dir)
         np.testing.assert_array_equal(data.train, TRAIN)
         np.testing.assert_array_equal(data.candidates, [[i, *ns] for _, i, ns in NEGATIVES])
 
@@ -360,12 +360,12 @@ class TestPublishedSplit:
     def test_goes_before_the_log(self, load_, data_dir):
         write(data_dir, ratings_dat=rows(LOG[:60], "::"))
         assert load_("movielens-1m", published(data_dir / "movielens-1m")).num_users == 6
-        assert load_("movielens-1m", str(data_dir)).num_users == 6
+        assert load_("movielens-1m", data_dir).num_users == 6
 
     def test_negatives_are_sampled_where_none_are_published(self, load_, data_dir):
         published(data_dir)
         (data_dir / "ml-1m.test.negative").unlink()
-        data = load_("movielens-1m", str(data_dir))
+        data = load_("movielens-1m", data_dir)
         np.testing.assert_array_equal(data.candidates[:, 0], [i for _, i, _ in NEGATIVES])
         for (user, *_), candidates in zip(TEST, data.candidates, strict=True):
             assert len(set(candidates) - set(range(20 * user, 20 * user + 19))) == 100
@@ -525,7 +525,7 @@ class TestErrors:
         [broken] = data_dir.glob(f"*.{suffix}")
         broken.write_text(text)
         with pytest.raises(ValueError, match=rf"ml-1m\..*{message}"):
-            load_("movielens-1m", str(data_dir))
+            load_("movielens-1m", data_dir)
 
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
     def test_utf_16(self, load_, data_dir, encoding):
@@ -534,7 +534,7 @@ class TestErrors:
         with pytest.raises(
             ValueError, match=r"u\.data: expected plain text, got UTF-16 .*save it as UTF-8"
         ):
-            load_("movielens-100k", str(data_dir))
+            load_("movielens-100k", data_dir)
 
     @pytest.mark.parametrize("text", ["\n", "\ufeff", " \r\n\t\n"])
     def test_nothing_but_blanks(self, load_, data_dir, text):
@@ -556,36 +556,36 @@ class TestErrors:
         content = PACK[form](text)[:-20] if spoil == "cut" else text
         (data_dir / f"u.data.{form}").write_bytes(content)
         with pytest.raises(ValueError, match=rf"u\.data\.{form}: cannot be unpacked .* fetch it"):
-            load_("movielens-100k", str(data_dir))
+            load_("movielens-100k", data_dir)
 
     @pytest.mark.parametrize("keep", [0, 40])
     def test_truncated_xz(self, load_, data_dir, keep):
         write(data_dir)
         (data_dir / "u.data.xz").write_bytes(lzma.compress(rows(LOG).encode())[:keep])
         with pytest.raises(ValueError, match=r"u\.data\.xz: cannot be unpacked .* fetch it again"):
-            load_("movielens-100k", str(data_dir))
+            load_("movielens-100k", data_dir)
 
     def test_zip_without_the_file(self, load_, data_dir):
         write(data_dir)
         with zipfile.ZipFile(data_dir / "ml-100k.zip", "w") as archive:
             archive.writestr("ml-100k/README", "")
         with pytest.raises(ValueError, match=r"zip:ml-100k/u\.data: cannot be unpacked"):
-            load_("movielens-100k", str(data_dir))
+            load_("movielens-100k", data_dir)
 
     def test_truncated_zip(self, load_, data_dir):
         write(data_dir, **{"u_data": ""})
         (data_dir / "u.data").rename(data_dir / "ml-100k.zip")
         with pytest.raises(ValueError, match=r"zip:ml-100k/u\.data: cannot be unpacked"):
-            load_("movielens-100k", str(data_dir))
+            load_("movielens-100k", data_dir)
 
     def test_nothing_there(self, load_, data_dir):
         with pytest.raises(FileNotFoundError, match=r"ml-1m\.train\.rating.*; or ratings\.dat"):
-            load_("movielens-1m", str(data_dir))
+            load_("movielens-1m", data_dir)
 
     def test_a_file_in_place_of_its_folder(self, load_, data_dir):
         folder = write(data_dir, u_data=rows(LOG))
         with pytest.raises(FileNotFoundError, match=r"u\.data is a file, not a folder: give a"):
-            load_("movielens-100k", f"{folder}/u.data")
+            load_("movielens-100k", folder / "u.data")
 
     @pytest.mark.parametrize("seed", [-1, 2**32])
     def test_seed_out_of_range(self, load_, seed):
@@ -597,7 +597,7 @@ class TestErrors:
         published(data_dir)
         next(data_dir.glob(f"*.{suffix}")).unlink()
         with pytest.raises(FileNotFoundError, match=rf"but not ml-1m\.{missing}\.rating"):
-            load_("movielens-1m", str(data_dir))
+            load_("movielens-1m", data_dir)
 
     def test_unknown_dataset(self, load_):
         with pytest.raises(ValueError, match=r"'movielens-1b' is not known; .* movielens-100k"):

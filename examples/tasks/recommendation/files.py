@@ -47,7 +47,7 @@ class File:
             ) from error
 
 
-def find(dataset: str, data_dir: str) -> dict[str, File]:
+def find(dataset: str, data_dir: Path) -> dict[str, File]:
     """Find a dataset's files in a folder, or in a subfolder named after the dataset.
 
     Args:
@@ -61,7 +61,7 @@ def find(dataset: str, data_dir: str) -> dict[str, File]:
       FileNotFoundError: if a needed file is missing.
     """
     known = DATASETS[dataset]
-    root = Path(data_dir).expanduser()
+    root = data_dir.expanduser()
     folders = [root, root / dataset] + ([root / known.log.archive] if known.log else [])
     for folder in folders:
         if known.split and (files := _find_split(folder, known.split)):
@@ -81,7 +81,7 @@ def find(dataset: str, data_dir: str) -> dict[str, File]:
 
 
 def download(dataset: str, fetch: Callable[[dict[str, str]], Mapping[str, str]]) -> dict[str, File]:
-    """Download a dataset's public files and checks them.
+    """Download a dataset's public files, and check them.
 
     Args:
       dataset: a key of `DATASETS`.

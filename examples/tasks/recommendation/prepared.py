@@ -28,11 +28,11 @@ _logger = logging.getLogger(__name__)
 
 def load(
     dataset: DatasetName,
-    data_dir: str | None = None,
+    data_dir: Path | None = None,
     *,
     negatives_seed: int = 0,
     validate: bool = False,
-    cache_dir: str | None = None,
+    cache_dir: Path | None = None,
 ) -> Interactions:
     """Load a dataset by the leave-one-out protocol of He et al. (2017).
 
