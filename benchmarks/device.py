@@ -56,14 +56,14 @@ class OutOfTimeError(Exception):
     """Says that the minutes are over."""
 
 
-class Place(NamedTuple):
+class Paths(NamedTuple):
     """Says where a measurement finds its data and leaves its records."""
 
     data_dir: Path | None
     out: Path
 
 
-class Item(NamedTuple):
+class Measurement(NamedTuple):
     """Names a measurement.
 
     Attributes:
@@ -77,7 +77,7 @@ class Item(NamedTuple):
     name: str
     seconds: float
     what: Any
-    run: Callable[[Any, Place], None]
+    run: Callable[[Any, Paths], None]
     can_be_cut: bool = False
 
 
@@ -102,7 +102,7 @@ class DeviceConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        known = [item.name for item in ITEMS]
+        known = [m.name for m in MEASUREMENTS]
         for name in self.only:
             if name not in known:
                 raise ValueError(f"only={name!r} must be one of {', '.join(known)}.")
@@ -110,44 +110,44 @@ class DeviceConfig:
 
 def main(config: DeviceConfig) -> None:
     """List, or measure and print what came of it."""
-    chosen = [item for item in ITEMS if not config.only or item.name in config.only]
+    chosen = [m for m in MEASUREMENTS if not config.only or m.name in config.only]
     if config.show:
-        cells = [(i.name, f"{i.seconds:,.0f}", "yes" if i.can_be_cut else "") for i in chosen]
+        cells = [(m.name, f"{m.seconds:,.0f}", "yes" if m.can_be_cut else "") for m in chosen]
         print(tables.markdown(("measurement", "estimate in s", "can be cut short"), cells))
         return
     deadline = time.monotonic() + 60 * config.minutes
     config.folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(config.folder / "compilations"))
-    place = Place(config.data_dir, config.folder)
+    paths = Paths(config.data_dir, config.folder)
     if config.scale == "tiny":
-        place = place._replace(data_dir=tiny.make_up(config.folder / "data"))
-        chosen = [item._replace(seconds=1.0, what=tiny.shrink(item.what)) for item in chosen]
+        paths = paths._replace(data_dir=tiny.make_up(config.folder / "data"))
+        chosen = [m._replace(seconds=1.0, what=tiny.shrink(m.what)) for m in chosen]
     log = config.folder / "device.jsonl"
     done = _done(log) if config.resume else set()
     rows = []
-    for item in chosen:
-        outcome = "done before" if item.name in done else attempt(item, place, deadline)
-        rows.append((item.name, outcome))
-        print(f"{item.name}: {outcome}", flush=True)
-        records.append_records(log, [{"item": item.name, "outcome": outcome}])
+    for m in chosen:
+        outcome = "done before" if m.name in done else attempt(m, paths, deadline)
+        rows.append((m.name, outcome))
+        print(f"{m.name}: {outcome}", flush=True)
+        records.append_records(log, [{"item": m.name, "outcome": outcome}])
     print(tables.markdown(("measurement", "outcome"), rows))
 
 
-def attempt(item: Item, place: Place, deadline: float) -> str:
-    """Run an item if it fits; say what came of it."""
+def attempt(measurement: Measurement, paths: Paths, deadline: float) -> str:
+    """Run a measurement if it fits; say what came of it."""
     begun = time.monotonic()
-    left = deadline - begun
-    if left < (min(item.seconds, WORTH_STARTING_S) if item.can_be_cut else item.seconds):
-        return f"left out: {item.seconds:,.0f} s do not fit in {max(left, 0):,.0f}"
+    left, needed = deadline - begun, measurement.seconds
+    if left < (min(needed, WORTH_STARTING_S) if measurement.can_be_cut else needed):
+        return f"left out: {needed:,.0f} s do not fit in {max(left, 0):,.0f}"
     try:
         with _alarm(left):
-            item.run(item.what, place)
+            measurement.run(measurement.what, paths)
     except (Exception, sweep.CutShortError) as error:
         took = f"after {time.monotonic() - begun:.0f} s"
         cause = error.__cause__ if isinstance(error, sweep.CutShortError) else error
         if isinstance(cause, OutOfTimeError):
             return f"cut short {took}"
-        (place.out / f"{item.name}.error.txt").write_text(traceback.format_exc())
+        (paths.out / f"{measurement.name}.error.txt").write_text(traceback.format_exc())
         return f"failed {took}: {' '.join(str(cause).split())[:200]}"
     return f"done in {time.monotonic() - begun:.0f} s"
 
@@ -174,59 +174,59 @@ def _done(log: Path) -> set[str]:
     return {entry["item"] for entry in entries if entry["outcome"].startswith("done")}
 
 
-def step(config: optimizer_step.OptimizerStepConfig, place: Place) -> None:
+def step(config: optimizer_step.OptimizerStepConfig, paths: Paths) -> None:
     """Measure the optimizer step."""
-    optimizer_step.main(dataclasses.replace(config, out=place.out / "overhead.jsonl"))
+    optimizer_step.main(dataclasses.replace(config, out=paths.out / "overhead.jsonl"))
 
 
-def whole_step(config: training_step.TrainingStepConfig, place: Place) -> None:
+def whole_step(config: training_step.TrainingStepConfig, paths: Paths) -> None:
     """Measure the training step."""
-    training_step.main(dataclasses.replace(config, out=place.out / "training_step.jsonl"))
+    training_step.main(dataclasses.replace(config, out=paths.out / "training_step.jsonl"))
 
 
-def image_speed(config: images.ImageSpeedConfig, place: Place) -> None:
+def image_speed(config: images.ImageSpeedConfig, paths: Paths) -> None:
     """Measure the share of the peak."""
-    images.main(dataclasses.replace(config, out=place.out / "image-speed.jsonl"))
+    images.main(dataclasses.replace(config, out=paths.out / "image-speed.jsonl"))
 
 
-def epochs(config: epoch.EpochConfig, place: Place) -> None:
+def epochs(config: epoch.EpochConfig, paths: Paths) -> None:
     """Measure an epoch of item recommendation."""
-    epoch.main(dataclasses.replace(config, data_dir=place.data_dir, records=place.out))
+    epoch.main(dataclasses.replace(config, data_dir=paths.data_dir, records=paths.out))
 
 
-def tuned(study: Study, place: Place, optimizers: Sequence[OptimizerName]) -> None:
+def tuned(study: Study, paths: Paths, optimizers: Sequence[OptimizerName]) -> None:
     """Tune and report a study, side by side."""
     sweep.run_study(
         study,
         sweep.SweepConfig(
             study=(study.name,),
-            data_dir=place.data_dir,
+            data_dir=paths.data_dir,
             optimizers=tuple(optimizers),
-            storage=place.out / "sweep.journal",
-            records=place.out / study.base.dataset,
+            storage=paths.out / "sweep.journal",
+            records=paths.out / study.base.dataset,
         ),
     )
 
 
-def searched(search: Search, place: Place) -> None:
+def searched(search: Search, paths: Paths) -> None:
     """Try what a search of language models draws."""
     sweep.run_search(
         search,
         sweep.SweepConfig(
             study=(search.name,),
-            storage=place.out / "sweep.journal",
-            records=place.out / "searches",
+            storage=paths.out / "sweep.journal",
+            records=paths.out / "searches",
         ),
     )
 
 
-def untuned(study: Study, place: Place, optimizers: Sequence[OptimizerName], seeds: int) -> None:
+def untuned(study: Study, paths: Paths, optimizers: Sequence[OptimizerName], seeds: int) -> None:
     """Train the setting in the middle of each optimizer's grid."""
-    task = load(dataclasses.replace(study.base, data_dir=place.data_dir))
+    task = load(dataclasses.replace(study.base, data_dir=paths.data_dir))
     for optimizer in optimizers:
         settings = next(iter(study.grids(optimizer).values()))
         runs = studies.reported(settings[len(settings) // 2])[:seeds]
-        path = place.out / f"{study.name}-untuned.jsonl"
+        path = paths.out / f"{study.name}-untuned.jsonl"
         missing = [run for run in runs if studies.identity(run.config()) not in sweep.read(path)]
         if missing:
             sweep.train(task, study, checkpoints.checksum(task), missing, path)
@@ -267,55 +267,57 @@ def estimate(study: Study, optimizers: Sequence[OptimizerName]) -> float:
     return len(optimizers) * 2 * COMPILE_S + runs * base.epochs * of_epoch
 
 
-def _step(tree: str, seconds: float, optimizers: tuple[str, ...], **others: Any) -> Item:
+def _step(tree: str, seconds: float, optimizers: tuple[str, ...], **others: Any) -> Measurement:
     config = optimizer_step.OptimizerStepConfig(
         trees=(tree,), optimizers=optimizers, steps=50, **others
     )
-    return Item(f"optimizer-step-{tree}", seconds, config, step)
+    return Measurement(f"optimizer-step-{tree}", seconds, config, step)
 
 
-def _launches(tree: str, seconds: float) -> Item:
+def _launches(tree: str, seconds: float) -> Measurement:
     """Return the step without command buffers, to count the kernels that are launched."""
-    item = _step(tree, seconds, BOTH, command_buffers=False, profile=True, torch=False)
-    return item._replace(name=f"launches-{tree}")
+    measurement = _step(tree, seconds, BOTH, command_buffers=False, profile=True, torch=False)
+    return measurement._replace(name=f"launches-{tree}")
 
 
-def _whole_step(model: str, seconds: float, batches: tuple[int, ...]) -> Item:
+def _whole_step(model: str, seconds: float, batches: tuple[int, ...]) -> Measurement:
     config = training_step.TrainingStepConfig(workloads=(model,), batches=batches, optimizers=BOTH)
-    return Item(f"training-step-{model}", seconds, config, whole_step)
+    return Measurement(f"training-step-{model}", seconds, config, whole_step)
 
 
-def _image_speed(model: Any, seconds: float) -> Item:
-    return Item(
+def _image_speed(model: Any, seconds: float) -> Measurement:
+    return Measurement(
         f"image-speed-{model}", seconds, images.ImageSpeedConfig(models=(model,)), image_speed
     )
 
 
 def _epochs(
     name: str, seconds: float, batches: tuple[int, ...], seeds: int, optimizers: Names = LAWN
-) -> Item:
+) -> Measurement:
     """Return an epoch of MovieLens-1M, some seeds side by side."""
     config = epoch.EpochConfig(
         dataset="movielens-1m", batch_sizes=batches, optimizers=optimizers, epochs=3, seeds=seeds
     )
-    return Item(f"movielens-1m-{name}", seconds, config, epochs)
+    return Measurement(f"movielens-1m-{name}", seconds, config, epochs)
 
 
-def _tuned(study: Study, optimizers: Sequence[OptimizerName], suffix: str = "") -> Item:
+def _tuned(study: Study, optimizers: Sequence[OptimizerName], suffix: str = "") -> Measurement:
     run = functools.partial(tuned, optimizers=optimizers)
     seconds = estimate(study, optimizers)
-    return Item(f"{study.name}{suffix}", seconds, study, run, can_be_cut=True)
+    return Measurement(f"{study.name}{suffix}", seconds, study, run, can_be_cut=True)
 
 
-def _middle(study: Study, optimizers: Sequence[OptimizerName], seconds: float, seeds: int) -> Item:
+def _middle(
+    study: Study, optimizers: Sequence[OptimizerName], seconds: float, seeds: int
+) -> Measurement:
     run = functools.partial(untuned, optimizers=optimizers, seeds=seeds)
-    return Item(f"{study.name}-untuned", seconds, study, run, can_be_cut=True)
+    return Measurement(f"{study.name}-untuned", seconds, study, run, can_be_cut=True)
 
 
 ONE_K, *LARGER = catalog.MOVIELENS_1M
 TEN_K, HUNDRED_K, ONE_M = LARGER
 SIZES = tuple(study.base.batch_size for study in catalog.MOVIELENS_1M)
-ITEMS = (
+MEASUREMENTS = (
     _step("block", 60, ALL),
     _epochs("epoch", 40, (10_000,), 1, BOTH),
     _step("resnet50", 90, MAIN, torch=False),
@@ -335,7 +337,7 @@ ITEMS = (
     _image_speed("resnet50", 120),
     _whole_step("vgg19", 90, (16, 256, 4096)),
     _whole_step("resnet50", 150, (16, 256)),
-    Item(searches.LM_AS_HARD.name, 600, searches.LM_AS_HARD, searched, can_be_cut=True),
+    Measurement(searches.LM_AS_HARD.name, 600, searches.LM_AS_HARD, searched, can_be_cut=True),
     *(_middle(study, ("adam_lawn", "adam", "sgd"), 400, seeds=1) for study in catalog.CIFAR10[1:]),
     *(_middle(study, BOTH, 120, seeds=3) for study in (HUNDRED_K, ONE_M)),
     *(_tuned(study, BOTH) for study in LARGER),

@@ -71,7 +71,7 @@ class Config(ImageOptions):
 
 
 def main(config: Config) -> None:
-    """Trains, and reports the last epoch."""
+    """Train, and report the last epoch."""
     result = training.train(make_task(config), config, title=config.optimizer)
     if distributed.is_first():
         about = {"example": "cifar", "rotation": config.degrees}

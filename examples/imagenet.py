@@ -94,13 +94,13 @@ class Config(ImageOptions):
 
 
 def main(config: Config) -> None:
-    """Trains, and reports the last epoch and how fast it was."""
+    """Train, and report the last epoch and how fast it was."""
     task, source = make_source(config)
     result = training.train(task, config, title=config.optimizer, source=source)
     if distributed.is_first():
         report({"example": "imagenet"}, config, result, REPORTED)
         if result.chunk_s:
-            step = np.median(result.chunk_s) / source.rounds.steps
+            step = np.median(result.chunk_s) / source.plan.steps
             speed = f"{config.images_in_step / step:,.0f} images a second"
             print(f"{speed}, {1e3 * step:,.1f} ms a train step of {config.images_in_step}")
 
@@ -131,14 +131,14 @@ def make_source(config: Config) -> tuple[streamed.Streamed, stream.Stream | stre
         )
     updates = count // config.batch_size
     steps = updates * config.accumulate
-    rounds = files.cut(steps, config.images_in_step, config.steps_at_once, held_out)
+    plan = files.plan_epoch(steps, config.images_in_step, config.steps_at_once, held_out)
     task = streamed.Streamed(classes=classes, steps_per_epoch=updates, **config.of_task())
     if dataset is None:
-        return task, stream.Generated(task, rounds, size=config.image_size)
+        return task, stream.Generated(task, plan, size=config.image_size)
     return task, stream.Stream(
         task,
         dataset,
-        rounds,
+        plan,
         epochs=config.epochs,
         size=config.image_size,
         seed=config.first_seed,

@@ -27,7 +27,7 @@ import jax
 
 from examples import training
 from examples.results import reports
-from examples.results.reports import Shown
+from examples.results.reports import ReportedMetric
 from examples.tasks.text import corpus, task
 from examples.training import command, distributed
 from examples.training.limits import AT_LEAST_1, BETWEEN_0_AND_1, default
@@ -35,10 +35,10 @@ from examples.training.options import Options, in_order_of_use
 
 OBJECTIVES = {"causal": task.Text, "masked": task.MaskedText}
 REPORTED = {
-    "held-out loss, nats per {unit}": Shown("held_out_loss", digits=3),
-    "held-out bits per {unit}": Shown("bits_per_byte", digits=3),
-    "training loss, nats per {unit}": Shown("train_loss", digits=3),
-    "median margin": Shown("margin_p50"),
+    "held-out loss, nats per {unit}": ReportedMetric("held_out_loss", digits=3),
+    "held-out bits per {unit}": ReportedMetric("bits_per_byte", digits=3),
+    "training loss, nats per {unit}": ReportedMetric("train_loss", digits=3),
+    "median margin": ReportedMetric("margin_p50"),
 }
 
 
@@ -104,7 +104,7 @@ class Config(Options):
 
 
 def main(config: Config) -> None:
-    """Trains, and reports the last epoch."""
+    """Train, and report the last epoch."""
     text = corpus.load(config.data_dir, config.held_out_share)
     lm = make_task(config, text)
     source = lengthening(config, lm)

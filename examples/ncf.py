@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from examples import training
 from examples.results import reports
-from examples.results.reports import Shown
+from examples.results.reports import ReportedMetric
 from examples.tasks import recommendation
 from examples.tasks.recommendation import ranking
 from examples.training import command, distributed
@@ -64,7 +64,7 @@ class Config(Options):
 
 
 def main(config: Config) -> None:
-    """Trains, and reports the last epoch and the best."""
+    """Train, and report the last epoch and the best."""
     task = load(config)
     result = training.train(task, config, title=config.optimizer)
     if distributed.is_first():
@@ -73,7 +73,7 @@ def main(config: Config) -> None:
 
 def report(config: Config, result: training.Result) -> None:
     """Print the table, and append the records unless they are there."""
-    shown = {"HR@10": Shown("hr_at_10", 100), "NDCG@10": Shown("ndcg_at_10", 100)}
+    shown = {"HR@10": ReportedMetric("hr_at_10", 100), "NDCG@10": ReportedMetric("ndcg_at_10", 100)}
     if config.validate:
         shown |= {
             f"validation {name}": of._replace(curve=f"{ranking.VALIDATION}{of.curve}")

@@ -77,7 +77,7 @@ class Trial(NamedTuple):
 
 
 def main(config: Config) -> None:
-    """Tunes, trains, prints the table, draws the picture."""
+    """Tune, train, print the table, draw the picture."""
     start = time.perf_counter()
     task = identifiers.load(config.batch_size, split_seed=SPLIT_SEED)
     about = {"example": "quickstart", "grid": {name: getattr(config, name) for name in GRID}}

@@ -8,17 +8,17 @@ reads handwritten digits, a fifth of the training labels wrong: seconds per seed
 import dataclasses
 
 from examples import training
-from examples.results.reports import Shown, report
+from examples.results.reports import ReportedMetric, report
 from examples.tasks import labelled, small
 from examples.training import command, distributed
 from examples.training.options import Options, in_order_of_use
 
 REPORTED = {
-    "accuracy, %": Shown("accuracy", 100),
-    "loss on test data": Shown("nll", digits=3),
-    "calibration error, %": Shown("ece", 100),
-    "training loss": Shown("train_loss", digits=3),
-    "median margin": Shown("margin_p50"),
+    "accuracy, %": ReportedMetric("accuracy", 100),
+    "loss on test data": ReportedMetric("nll", digits=3),
+    "calibration error, %": ReportedMetric("ece", 100),
+    "training loss": ReportedMetric("train_loss", digits=3),
+    "median margin": ReportedMetric("margin_p50"),
 }
 
 
@@ -43,7 +43,7 @@ class Config(Options):
 
 
 def main(config: Config) -> None:
-    """Trains, and reports the last epoch."""
+    """Train, and report the last epoch."""
     result = training.train(load(config), config, title=config.optimizer)
     if distributed.is_first():
         report({"example": "small"}, config, result, REPORTED)

@@ -142,17 +142,17 @@ def parts(task: ranking.Ranking, run: ncf.Config, windows: int) -> dict[str, flo
     structure, tables_, tower = nnx.split(model, _of_tables, ...)
     tables_, tower = nnx.as_pure(tables_), nnx.as_pure(tower)
     merge = lambda *states: nnx.merge(structure, *states)
-    hidden = jax.jit(lambda *states: merge(*states).look_up(users, items))(tables_, tower)
+    hidden = jax.jit(lambda *states: merge(*states).embed(users, items))(tables_, tower)
 
     @jax.jit
     def embedding(tables_: Any, tower: Any) -> Any:
-        x, pull = jax.vjp(lambda *states: merge(*states).look_up(users, items), tables_, tower)
+        x, pull = jax.vjp(lambda *states: merge(*states).embed(users, items), tables_, tower)
         return pull(x)
 
     @jax.jit
     def mlp(tower: Any, hidden: jax.Array) -> Any:
         losses = lambda *inputs: optax.sigmoid_binary_cross_entropy(
-            merge(tables_, inputs[0]).climb(inputs[1]), labels
+            merge(tables_, inputs[0]).predict_from_hidden(inputs[1]), labels
         )
         return jax.grad(lambda *inputs: jnp.mean(losses(*inputs)), argnums=(0, 1))(tower, hidden)
 

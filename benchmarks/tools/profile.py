@@ -12,7 +12,7 @@ SHOWN = 20
 _MOVES = ("memcpy", "memset")  # How the names of what is no kernel begin.
 
 
-class Seen(NamedTuple):
+class KernelProfile(NamedTuple):
     """Says what ran.
 
     Attributes:
@@ -26,7 +26,7 @@ class Seen(NamedTuple):
     slowest: list[tuple[str, int, float]]
 
 
-def kernels(run: Callable[[], Any]) -> Seen:
+def kernels(run: Callable[[], Any]) -> KernelProfile:
     """Run something that waits for its own result, and return the kernels that it ran."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -35,7 +35,7 @@ def kernels(run: Callable[[], Any]) -> Seen:
         return read(jax.profiler.ProfileData.from_file(str(trace)).planes)
 
 
-def read(planes: Iterable[Any]) -> Seen:
+def read(planes: Iterable[Any]) -> KernelProfile:
     """Return the kernels of the streams of all GPUs among the planes of a trace."""
     lines = (line for p in planes if p.name.startswith("/device:GPU") for line in p.lines)
     events = [
@@ -50,4 +50,4 @@ def read(planes: Iterable[Any]) -> Seen:
         by_name[event.name].append(event.duration_ns / 1e9)
     rows = [(name, len(seconds), sum(seconds)) for name, seconds in by_name.items()]
     slowest = sorted(rows, key=lambda row: -row[2])[:SHOWN]
-    return Seen(len(events), sum(row[2] for row in rows), slowest)
+    return KernelProfile(len(events), sum(row[2] for row in rows), slowest)

@@ -165,7 +165,7 @@ def _course(axes: Axes, x: np.ndarray, norm: np.ndarray, style: str = "-", **loo
 
 
 def _switch(records: Sequence[Record]) -> float | None:
-    """When the runs were constrained, on average: in epochs, None where some never were."""
+    """Return the mean epoch at which runs were constrained, None where some never were."""
     constrained = [r["final"].get("constrained_epochs", 0) for r in records]
     epochs = len(records[0]["curve"]["train_loss"])
     return epochs - float(np.mean(constrained)) if min(constrained) > 0 else None

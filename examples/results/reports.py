@@ -8,7 +8,7 @@ from examples.training import Result
 from examples.training.options import Options
 
 
-class Shown(NamedTuple):
+class ReportedMetric(NamedTuple):
     """Says how a curve is shown: its name, a factor on it, and digits after the point."""
 
     curve: str
@@ -20,7 +20,7 @@ def report(
     about: Mapping[str, Any],
     options: Options,
     result: Result,
-    shown: Mapping[str, Shown],
+    shown: Mapping[str, ReportedMetric],
     *,
     best: bool = False,
     ending: str | None = None,

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
-    """Items of one key together, keys in the order of their first."""
+    """Return items of one key together, keys in the order of their first."""
     groups: dict[Key, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -32,7 +32,7 @@ def standard_error(values: np.ndarray) -> np.ndarray:
 
 
 def mean_and_error(values: np.ndarray, digits: int = 1) -> str:
-    """`mean ± standard error`, the mean alone of a single value."""
+    """Return `mean ± standard error`, the mean alone of a single value."""
     mean = f"{values.mean():.{digits}f}"
     if len(values) < 2:
         return mean

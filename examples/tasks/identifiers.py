@@ -30,7 +30,7 @@ RIVALS = 99  # Identifiers that one held out is ranked among.
 
 
 class HeldOut(NamedTuple):
-    """What a model is judged by.
+    """What a model is evaluated on.
 
     Attributes:
       modules: `(n,)` int32.

@@ -67,7 +67,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any]):
-        """Make the folder, and looks at nothing yet.
+        """Make the folder, and look at nothing yet.
 
         Args:
           folder: where to keep them, seen by all processes.
@@ -149,7 +149,7 @@ class Checkpoints:
         self._orbax.close()
 
     def _newest_whole(self) -> Place:
-        """`BEGIN` or `NOT_OURS` if there is none; warns of those that should be whole."""
+        """Return the newest place, `BEGIN` or `NOT_OURS` without one; warn of torn ones."""
         named = self._read_newest()
         torn = {}
         whole = BEGIN
@@ -210,7 +210,7 @@ class Checkpoints:
             )
 
     def _places(self) -> list[Place]:
-        """Of the checkpoints that are there, whole or not."""
+        """Return the places of the checkpoints that are there, whole or not."""
         places = (_place(path.name) for path in self._folder.iterdir() if path.is_dir())
         return sorted(place for place in places if place)
 
@@ -239,7 +239,7 @@ class Checkpoints:
 
 
 def _name(place: Place) -> str:
-    """`7`, or `7+300`."""
+    """Return the name of a place: `7`, or `7+300`."""
     epoch, chunks = place
     return f"{epoch}+{chunks}" if chunks else f"{epoch}"
 
@@ -251,7 +251,7 @@ def _place(name: str) -> Place | None:
 
 
 def _describe(state: Any) -> dict[str, str]:
-    """Dtype and shape of every leaf by path: what another model or optimizer would change."""
+    """Return dtype and shape of every leaf by path: what another model or optimizer changes."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
         for path, leaf in jax.tree.leaves_with_path(state)
@@ -259,7 +259,7 @@ def _describe(state: Any) -> dict[str, str]:
 
 
 def checksum(tree: Any) -> str:
-    """Of the arrays of a tree, to tell data apart."""
+    """Return a checksum of the arrays of a tree, to tell data apart."""
     crc = 0
     for leaf in jax.tree.leaves(tree):
         crc = zlib.crc32(np.asarray(leaf).tobytes(), crc)
@@ -267,5 +267,5 @@ def checksum(tree: Any) -> str:
 
 
 def _checksum(content: bytes) -> str:
-    """Of a file; its length too, for a file cut short."""
+    """Return the length and a checksum of a file's content: either tells a file cut short."""
     return f"{len(content)}-{zlib.crc32(content):08x}"

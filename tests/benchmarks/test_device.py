@@ -23,11 +23,11 @@ def items(monkeypatch):
     ran = []
 
     def replace(*made):
-        monkeypatch.setattr(device, "ITEMS", made)
+        monkeypatch.setattr(device, "MEASUREMENTS", made)
 
-    def item(name, seconds=1.0, does=lambda place: None, **about):
-        run = lambda what, place: (ran.append(name), does(place))
-        return device.Item(name, seconds, None, run, **about)
+    def item(name, seconds=1.0, does=lambda paths: None, **about):
+        run = lambda what, paths: (ran.append(name), does(paths))
+        return device.Measurement(name, seconds, None, run, **about)
 
     return ran, replace, item
 
@@ -39,7 +39,7 @@ def outcomes(folder):
 def test_what_fits_is_started_and_what_fails_is_told(items, tmp_path, capsys):
     ran, replace, item = items
 
-    def fail(place):
+    def fail(paths):
         raise MemoryError("no room")
 
     replace(
@@ -61,7 +61,7 @@ def test_what_fits_is_started_and_what_fails_is_told(items, tmp_path, capsys):
 
 def test_it_ends_in_time(items, tmp_path):
     _, replace, item = items
-    replace(item("sleeps", 1.0, lambda place: time.sleep(60)), item("after", 5.0))
+    replace(item("sleeps", 1.0, lambda paths: time.sleep(60)), item("after", 5.0))
     begun = time.monotonic()
     device.main(device.DeviceConfig(minutes=1.2 / 60, folder=tmp_path))
     assert time.monotonic() - begun < 10
@@ -124,5 +124,5 @@ def test_items_of_each_kind_leave_their_records(tmp_path):
 @pytest.mark.slow
 def test_every_item_runs_on_made_up_data(tmp_path):
     begun = time.monotonic()
-    assert measured(tmp_path).keys() == {item.name for item in device.ITEMS}
+    assert measured(tmp_path).keys() == {m.name for m in device.MEASUREMENTS}
     assert time.monotonic() - begun < 300

@@ -37,4 +37,4 @@ def test_kernels_of_all_streams_count_and_copies_do_not():
 def test_a_program_is_traced_and_a_cpu_has_no_kernels():
     run = jax.jit(lambda x: x + 1)
     seen = profile.kernels(lambda: jax.block_until_ready(run(jnp.ones(3))))
-    assert seen == profile.Seen(0, 0.0, [])
+    assert seen == profile.KernelProfile(0, 0.0, [])

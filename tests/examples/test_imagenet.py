@@ -215,10 +215,10 @@ def dataset(folder):
 
 def source(dataset, workers=0):
     """Two epochs of 6 steps of 8 images in chunks of 3, and 13 held-out images in two batches."""
-    rounds = files.cut(6, 8, 4, dataset.held_out_images)
+    plan = files.plan_epoch(6, 8, 4, dataset.held_out_images)
     task = streamed.Streamed(classes=1000, steps_per_epoch=6, network=Network(model="resnet50"))
     settings = {"epochs": 2, "size": 32, "seed": 5, "workers": workers}
-    return contextlib.closing(stream.Stream(task, dataset, rounds, **settings))
+    return contextlib.closing(stream.Stream(task, dataset, plan, **settings))
 
 
 def arrays(parts):
@@ -284,8 +284,8 @@ class TestStream:
         assert scores["accuracy"][0] == pytest.approx(4 / 13)
 
     def test_a_process_reads_its_rows_alone(self, straight, dataset):
-        rounds = files.cut(6, 8, 4, dataset.held_out_images)
-        images = files.Images(dataset, rounds, 2, 32, 5, rows=(2, 3, 6, 7), first=1)
+        plan = files.plan_epoch(6, 8, 4, dataset.held_out_images)
+        images = files.Images(dataset, plan, 2, 32, 5, rows=(2, 3, 6, 7), first=1)
         assert len(images) == (2 * 8 - 1) * 4
         whole, labels = straight[0][0][0]
         for place, row in enumerate((2, 3, 6, 7)):
@@ -303,9 +303,9 @@ class TestStream:
         ("steps", "parts"), [(5004, (12, 417)), (4992, (16, 312)), (7, (7, 1))]
     )
     def test_parts_have_equal_steps(self, steps, parts):
-        rounds = files.cut(steps, 256, 16, 50_000)
-        assert (rounds.steps, rounds.chunks) == parts
-        assert rounds.held_out_batches == 196
+        plan = files.plan_epoch(steps, 256, 16, 50_000)
+        assert (plan.steps, plan.chunks) == parts
+        assert plan.held_out_batches == 196
 
     def test_where_there_is_none_the_remedy_is_told(self, tmp_path):
         message = r"not prepared in .*img_val.tar .*tfds build imagenet2012 .*--dataset generated"
@@ -325,13 +325,13 @@ class TestStream:
             globals(), "photograph", lambda n: whole(n)[: -300 if n >= 100 else None]
         )
         Tiny(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
-        rounds = files.cut(TRAIN // 8, 8, 1, HELD_OUT)
-        images = files.Images(files.imagenet(tmp_path), rounds, 1, 32, seed=0, rows=(0,))
+        plan = files.plan_epoch(TRAIN // 8, 8, 1, HELD_OUT)
+        images = files.Images(files.imagenet(tmp_path), plan, 1, 32, seed=0, rows=(0,))
         assert images[0]["image"].shape == (32, 32, 3)
         with pytest.raises(
             ValueError, match=r"0 of validation in \S+-of-00001 .*image file is trunc"
         ):
-            images[rounds.train_batches]
+            images[plan.train_batches]
 
     def test_workers_end_with_the_process_that_trains(self):
         trainer = subprocess.Popen(

@@ -30,7 +30,7 @@ class Draws(NamedTuple):
 
 
 def draw(key: jax.Array, shape: tuple[int, ...], degrees: float) -> Draws:
-    """Uniform draws for images of a shape, rotated by up to `degrees` either way."""
+    """Draw uniformly for images of a shape, rotated by up to `degrees` either way."""
     crop_key, flip_key, angle_key = jax.random.split(key, 3)
     top, left = jax.random.randint(crop_key, (2, *shape), 0, 2 * PADDING + 1)
     flip = jax.random.bernoulli(flip_key, shape=shape)
@@ -41,7 +41,7 @@ def draw(key: jax.Array, shape: tuple[int, ...], degrees: float) -> Draws:
 
 
 def augment(images: jax.Array, index: jax.Array, draws: Draws) -> jax.Array:
-    """`images[index]`, cropped, flipped and rotated.
+    """Return `images[index]`, cropped, flipped and rotated.
 
     Args:
       images: `(n, size, size, channels)` of any dtype, the whole set.
@@ -59,7 +59,7 @@ def augment(images: jax.Array, index: jax.Array, draws: Draws) -> jax.Array:
 
 
 def sources(draws: Draws, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Row and column that each pixel comes from, and whether there is such: `(batch, size, size)`.
+    """Return the row and column of each pixel's source, and if it is inside: `(batch, size, size)`.
 
     Args:
       draws: one of each for every image.

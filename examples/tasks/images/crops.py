@@ -1,7 +1,7 @@
 """Crops photographs and resizes them on the host, for training and for evaluation.
 
 In training a random part, `RandomResizedCrop(224)` and `RandomHorizontalFlip()` of torchvision; to
-judge by, `Resize(256)` and `CenterCrop(224)`. Both resize by Pillow's bilinear filter, which
+evaluate, `Resize(256)` and `CenterCrop(224)`. Both resize by Pillow's bilinear filter, which
 averages over all the pixels that fall into one.
 """
 

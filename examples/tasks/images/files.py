@@ -90,7 +90,7 @@ def imagenet(data_dir: Path | None = None, train_images: int | None = None) -> D
     )
 
 
-class Rounds(NamedTuple):
+class EpochPlan(NamedTuple):
     """Says how an epoch is divided into batches and chunks.
 
     Attributes:
@@ -107,24 +107,26 @@ class Rounds(NamedTuple):
 
     @property
     def train_batches(self) -> int:
-        """The number of training batches per epoch."""
+        """Return the number of training batches per epoch."""
         return self.steps * self.chunks
 
     @property
     def held_out_batches(self) -> int:
-        """The number of batches to evaluate per epoch; the last repeats its last image."""
+        """Return the number of batches to evaluate on; the last repeats its last image."""
         return math.ceil(self.held_out_images / self.batch)
 
     @property
     def batches(self) -> int:
-        """The number of all batches per epoch."""
+        """Return the number of all batches per epoch."""
         return self.train_batches + self.held_out_batches
 
 
-def cut(train_batches: int, batch: int, steps_at_once: int, held_out_images: int) -> Rounds:
+def plan_epoch(
+    train_batches: int, batch: int, steps_at_once: int, held_out_images: int
+) -> EpochPlan:
     """Divide an epoch into equal chunks of at most `steps_at_once` steps, for one program."""
     steps = max(n for n in range(1, steps_at_once + 1) if train_batches % n == 0)
-    return Rounds(batch, steps, train_batches // steps, held_out_images)
+    return EpochPlan(batch, steps, train_batches // steps, held_out_images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Images:
 
     Attributes:
       dataset: what to read.
-      rounds: how an epoch is divided.
+      plan: how an epoch is divided.
       epochs: the number of epochs.
       size: the rows and columns that an image is resized to.
       seed: the seed of the order and the crops.
@@ -142,7 +144,7 @@ class Images:
     """
 
     dataset: Dataset
-    rounds: Rounds
+    plan: EpochPlan
     epochs: int
     size: int
     seed: int
@@ -150,20 +152,20 @@ class Images:
     first: int = 0
 
     def __len__(self) -> int:
-        return (self.epochs * self.rounds.batches - self.first) * len(self.rows)
+        return (self.epochs * self.plan.batches - self.first) * len(self.rows)
 
     def __getitem__(self, place: SupportsIndex) -> dict[str, Any]:
         """Return `image`, `(size, size, 3)` uint8, and `label`, int32."""
-        dataset, rounds = self.dataset, self.rounds
+        dataset, plan = self.dataset, self.plan
         batch, row = divmod(place.__index__(), len(self.rows))
-        epoch, batch = divmod(self.first + batch, rounds.batches)
-        if batch < rounds.train_batches:
+        epoch, batch = divmod(self.first + batch, plan.batches)
+        if batch < plan.train_batches:
             records = order(self.seed, epoch, dataset.train_images)
-            split, record = dataset.train, int(records[batch * rounds.batch + self.rows[row]])
+            split, record = dataset.train, int(records[batch * plan.batch + self.rows[row]])
             rng = np.random.default_rng([1, self.seed, epoch, record])
             crop: Callable[..., np.ndarray] = functools.partial(crops.for_training, rng=rng)
         else:
-            image = (batch - rounds.train_batches) * rounds.batch + self.rows[row]
+            image = (batch - plan.train_batches) * plan.batch + self.rows[row]
             split, record = dataset.held_out, min(image, dataset.held_out_images - 1)
             crop = crops.for_evaluation
         source = _source(dataset.folder, split)

@@ -24,8 +24,8 @@ class Streamed(ImageTask):
 
     Attributes:
       steps_per_epoch: updates in an epoch.
-      images: `(steps, batch, size, size, 3)` uint8 to train on, `(batch, size, size, 3)` to judge
-        by, None of the task as a whole.
+      images: `(steps, batch, size, size, 3)` uint8 to train on, `(batch, size, size, 3)` to
+        evaluate on, None of the task as a whole.
       labels: `(steps, batch)` or `(batch,)` int32.
     """
 
@@ -40,17 +40,17 @@ class Streamed(ImageTask):
     def loss(
         self, model: nnx.Module, batch: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
-        """Losses and margins, `(batch,)` each."""
+        """Return losses and margins, `(batch,)` each."""
         images, labels = batch
         logits = model(self._normalised(images))
         return self.losses(logits, labels), metrics.logit_margin(logits, labels)
 
     def evaluate(self, model: nnx.Module) -> tuple[jax.Array, jax.Array]:
-        """Logits `(batch, classes)` and labels `(batch,)` of images to judge by."""
+        """Return logits `(batch, classes)` and labels `(batch,)` of the images to evaluate on."""
         return model(self._normalised(self.images)), self.labels
 
     def _normalised(self, pixels: jax.Array) -> jax.Array:
-        """Of mean 0 and standard deviation 1 over ImageNet, each colour for itself."""
+        """Return pixels of mean 0 and standard deviation 1 over ImageNet, colour by colour."""
         mean, deviation = jnp.array(MEAN), jnp.array(STANDARD_DEVIATION)
         return ((pixels.astype(jnp.float32) / 255 - mean) / deviation).astype(self.network.dtype)
 

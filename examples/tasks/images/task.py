@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from examples.results.reports import Shown
+from examples.results.reports import ReportedMetric
 from examples.tasks.images.models import Network
 from examples.training.task import Layout
 from lawn_optax import diagnostics, losses, metrics
 
 ECE_BINS = 15
 REPORTED = {
-    "accuracy, %": Shown("accuracy", 100),
-    f"ECE, {ECE_BINS} bins": Shown("ece", digits=4),
-    "NLL": Shown("nll", digits=3),
-    "median margin": Shown("held_out_margin_p50"),
-    "training images in the flat zone, %": Shown("flat_share", 100, 1),
+    "accuracy, %": ReportedMetric("accuracy", 100),
+    f"ECE, {ECE_BINS} bins": ReportedMetric("ece", digits=4),
+    "NLL": ReportedMetric("nll", digits=3),
+    "median margin": ReportedMetric("held_out_margin_p50"),
+    "training images in the flat zone, %": ReportedMetric("flat_share", 100, 1),
 }
 
 
@@ -46,7 +46,7 @@ class ImageTask:
         return self.network.make(self.classes, rngs)
 
     def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
-        """To train on: `(batch,)` from `(batch, classes)` and `(batch,)`."""
+        """Return the losses to train on, `(batch,)`, of logits `(batch, classes)`."""
         targets = jax.nn.one_hot(labels, self.classes)
         if self.label_smoothing:
             targets = optax.smooth_labels(targets, self.label_smoothing)
@@ -55,7 +55,7 @@ class ImageTask:
         return optax.softmax_cross_entropy(logits, targets)
 
     def scores(self, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-        """Accuracy, calibration error, mean negative log-likelihood, margins.
+        """Return accuracy, calibration error, mean negative log-likelihood and margins.
 
         Args:
           logits: `(m, classes)` of all images held out.

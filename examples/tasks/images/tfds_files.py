@@ -11,7 +11,7 @@ from google.protobuf import json_format  # type: ignore[import-untyped]
 
 
 def open_builder(dataset: str, data_dir: Path | None) -> tuple[tfds.core.DatasetBuilder, bool]:
-    """Open a dataset, and tells whether it is prepared.
+    """Open a dataset, and tell whether it is prepared.
 
     Args:
       dataset: its name in TFDS.

@@ -12,7 +12,7 @@ from examples.tasks.images.layers import (
     max_pool_2x2,
 )
 
-# Convolutions in each stage, after which the image is max_pool_2x2.
+# Convolutions in each stage, which max pooling ends.
 STAGES = {"vgg5": (1, 1, 1, 1), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 CHANNELS = (64, 128, 256, 512, 512)
 

@@ -45,16 +45,16 @@ class NCF(nnx.Module):
 
     def __call__(self, users: jax.Array, items: jax.Array) -> jax.Array:
         """`(batch,)` users and `(batch,)` items, int32 -> `(batch,)` logits."""
-        return self.climb(self.look_up(users, items))
+        return self.predict_from_hidden(self.embed(users, items))
 
-    def look_up(self, users: jax.Array, items: jax.Array) -> jax.Array:
-        """Both embeddings through the first layer's kernel, `(batch, tower[1])`."""
+    def embed(self, users: jax.Array, items: jax.Array) -> jax.Array:
+        """Return both embeddings through the first layer's kernel, `(batch, tower[1])`."""
         of_users, of_items = jnp.split(self.layers[0].kernel[...], 2)
         x = _rows_times(self.users.embedding[...], users, of_users)
         return x + _rows_times(self.items.embedding[...], items, of_items)
 
-    def climb(self, x: jax.Array) -> jax.Array:
-        """From there up the tower to `(batch,)` logits."""
+    def predict_from_hidden(self, x: jax.Array) -> jax.Array:
+        """Return `(batch,)` logits from what `embed` returns, through the rest of the tower."""
         first, *others = self.layers
         x = nnx.relu(x + first.bias)
         for layer in others:
@@ -63,7 +63,7 @@ class NCF(nnx.Module):
 
 
 def _rows_times(table: jax.Array, rows: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`table[rows] @ kernel`; each row once where there are more to take than there are."""
+    """Return `table[rows] @ kernel`, each row multiplied once where it is taken more often."""
     if len(rows) < len(table):
         return table[rows] @ kernel
     return (table @ kernel)[rows]
@@ -111,18 +111,18 @@ class Ranking:
 
     @property
     def num_examples(self) -> int:
-        """Positives and negatives of an epoch."""
+        """Return how many positives and negatives an epoch has."""
         return (1 + NEGATIVES) * len(self.users)
 
     @property
     def held_out(self) -> dict[str, jax.Array]:
-        """What is ranked, by what the names of its scores begin with."""
+        """Return what is ranked, by what the names of its scores begin with."""
         ranked = {"": self.candidates, VALIDATION: self.validation}
         return {prefix: candidates for prefix, candidates in ranked.items() if len(candidates)}
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches, the smaller one included."""
+        """Return how many batches an epoch has, the smaller one included."""
         return math.ceil(self.num_examples / self.batch_size)
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
@@ -131,7 +131,7 @@ class Ranking:
         return BoundedWeightNorm(model) if self.bounded_weight_norm else model
 
     def negatives(self, key: jax.Array) -> jax.Array:
-        """`(n, NEGATIVES)` int32: items drawn for the users of the interactions."""
+        """Draw items for the users of the interactions, `(n, NEGATIVES)` int32."""
         begin, end = self.offsets[self.users], self.offsets[self.users + 1]
         free = self.num_items - (end - begin)
         r = jax.random.randint(key, (len(self.users), NEGATIVES), 0, free[:, None])
@@ -140,7 +140,7 @@ class Ranking:
         return r + jnp.searchsorted(self.draws, query, side="right") - begin[:, None]
 
     def batches(self, key: jax.Array) -> Batch:
-        """Users, items, whether these interact, and weights: `(steps_per_epoch, batch, ...)`."""
+        """Draw users, items, their labels and weights, `(steps_per_epoch, batch)` each."""
         draw_key, order_key = jax.random.split(key)
         items = jnp.column_stack([self.items, self.negatives(draw_key)]).ravel()
         n = self.num_examples
@@ -154,7 +154,7 @@ class Ranking:
         return batched(self.users[row]), batched(items[order]), batched(column == 0), weights
 
     def loss(self, model: NCF, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Losses, of weight 1 on average, and margins, `(batch,)` each."""
+        """Return losses, of weight 1 on average, and margins, `(batch,)` each."""
         users, items, labels, weights = batch
         logits = model(users, items)
         targets = jnp.where(labels, 1 - self.label_smoothing, self.label_smoothing)
@@ -165,7 +165,7 @@ class Ranking:
         return weights * losses, metrics.logit_margin(logits, labels)
 
     def evaluate(self, model: NCF) -> dict[str, jax.Array]:
-        """How the held-out items rank."""
+        """Return hit ratio and NDCG of the held-out items."""
         found = {}
         for prefix, candidates in self.held_out.items():
             scores = self.scores(model, candidates)
@@ -174,7 +174,7 @@ class Ranking:
         return found
 
     def scores(self, model: NCF, candidates: jax.Array) -> jax.Array:
-        """`(num_users, 100)` logits of candidates, the held-out item's first."""
+        """Return `(num_users, 100)` logits of candidates, the held-out item's first."""
         users = jnp.arange(len(candidates))
         users = jnp.broadcast_to(users[:, None], candidates.shape)
         scores = model(users.ravel(), candidates.ravel()).reshape(users.shape)

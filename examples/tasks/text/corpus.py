@@ -25,7 +25,7 @@ class Corpus(NamedTuple):
 
     Attributes:
       train: to train on.
-      held_out: to judge by.
+      held_out: to evaluate on.
       files: how many there are of both.
       checksum: of all the text, to tell one corpus from another.
     """
