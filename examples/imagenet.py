@@ -149,11 +149,8 @@ def make_source(config: Config) -> tuple[streamed.Streamed, stream.Stream | stre
 def read_command_line(arguments: list[str] | None = None) -> Config:
     """Read the options, those that are not given from the setting that is named first."""
     settings = {
-        name: (recipes.describe(recipe), Config(**recipes.options(recipe)))
-        for name, recipe in recipes.RECIPES.items()
-    } | {
-        name: (large_batch.describe(recipe), Config(**recipe.options))
-        for name, recipe in large_batch.RECIPES.items()
+        name: (recipes.describe(recipe), Config(**recipe.options))
+        for name, recipe in {**recipes.RECIPES, **large_batch.RECIPES}.items()
     }
     return tyro.extras.overridable_config_cli(
         settings, prog="python -m examples.imagenet", description=Config.__doc__, args=arguments

@@ -26,7 +26,8 @@ from benchmarks.paper.spaces import Choice, Linear, Range, Space
 from benchmarks.paper.studies import AnyConfig, Search
 from examples import imagenet
 from examples.tasks.images import large_batch
-from examples.tasks.images.large_batch import RECIPES, UPDATES_PER_EPOCH, Recipe, schedule
+from examples.tasks.images.large_batch import RECIPES, UPDATES_PER_EPOCH, schedule
+from examples.tasks.images.recipes import Recipe
 
 
 def updates(low: int, high: int) -> Linear:

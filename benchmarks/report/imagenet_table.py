@@ -45,14 +45,14 @@ def missing(found: Sequence[Record]) -> list[Missing]:
 
 
 def _of_table_1(name: str) -> str:
-    recipe = recipes.RECIPES[name]
-    return reported.TABLE_1[f"imagenet-{recipe.batch_size}"].get(recipe.optimizer, "")
+    options = recipes.RECIPES[name].options
+    return reported.TABLE_1[f"imagenet-{options['batch_size']}"].get(options["optimizer"], "")
 
 
 def _is_of(run: Record, name: str) -> bool:
     """Tell whether a run has a setting as it is, of the whole set."""
-    config, wanted = run["config"], recipes.options(recipes.RECIPES[name])
+    config, wanted = run["config"], recipes.RECIPES[name].options
     whole = {"dataset": "imagenet2012", "train_images": None, "model": "resnet50", "width": 1.0}
     # How a batch is shared out changes no more than rounding and what is normalised together.
-    wanted = {k: v for k, v in (wanted | whole).items() if k != "accumulate"}
+    wanted = {k: v for k, v in {**wanted, **whole}.items() if k != "accumulate"}
     return all(config[k] == v for k, v in wanted.items())

@@ -24,7 +24,7 @@ def test_settings_chosen_anew_are_those_that_the_readme_of_the_records_has():
 
 def test_the_table_of_imagenet_takes_a_setting_as_it_is_and_no_other():
     config = {"dataset": "imagenet2012", "train_images": None, "model": "resnet50", "width": 1.0}
-    config |= recipes.options(recipes.RECIPES["adam-lawn-256"])
+    config |= recipes.RECIPES["adam-lawn-256"].options
     versions = {"commit": "abc"}
 
     def run(seed, accuracy, **changes):

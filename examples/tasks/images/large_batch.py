@@ -18,19 +18,13 @@ end some updates before the last epoch does, and the final rate is kept.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from examples.tasks.images.recipes import Recipe
 from examples.training.traits import having
 
 BATCH, STEP = 32_768, 256
 UPDATES_PER_EPOCH = 1_281_167 // BATCH
-
-
-class Recipe(NamedTuple):
-    """Names options of `examples.imagenet`, and where they are from."""
-
-    options: Mapping[str, Any]
-    source: str
 
 
 def schedule(steps: int, warmup_steps: int = 0) -> dict[str, Any]:
@@ -90,7 +84,7 @@ def of_table_8(row: str, learning_rate: float, weight_decay: float, **optimizer:
         optimizer["momentum"] = 0.9
     cosine = {**schedule(6000), "schedule": "cosine"}
     point = {"learning_rate": learning_rate, "weight_decay": weight_decay}
-    return Recipe({**PIPELINE, **cosine, **point, **optimizer}, f"Table 8, {row}")
+    return Recipe({**PIPELINE, **cosine, **point, **optimizer}, f"Nado et al., Table 8, {row}")
 
 
 def lamb_and_adam(eps: float) -> Recipe:
@@ -100,9 +94,9 @@ def lamb_and_adam(eps: float) -> Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "nesterov-32k-a": Recipe(NESTEROV_A, "Table 5, Configuration A"),
-    "nesterov-32k-b": Recipe(NESTEROV_B, "Table 5, Configuration B"),
-    "lars-32k": Recipe(LARS, "Table 5, LARS"),
+    "nesterov-32k-a": Recipe(NESTEROV_A, "Nado et al., Table 5, Configuration A"),
+    "nesterov-32k-b": Recipe(NESTEROV_B, "Nado et al., Table 5, Configuration B"),
+    "lars-32k": Recipe(LARS, "Nado et al., Table 5, LARS"),
     "nesterov-32k-6000": of_table_8("Nesterov", 1.173, 3.026e-4, optimizer="nesterov"),
     "lars-momentum-32k-6000": of_table_8(
         "LARS and heavy-ball momentum", 14.49, 1.708e-4, optimizer="lars", bias_optimizer="sgd"
@@ -118,9 +112,3 @@ RECIPES: Mapping[str, Recipe] = {
     "lamb-adam-1e-8-32k-6000": lamb_and_adam(1e-8),
     "lamb-adam-1e-6-32k-6000": lamb_and_adam(1e-6),
 }
-
-
-def describe(recipe: Recipe) -> str:
-    """Describe a recipe in a line."""
-    given = recipe.options
-    return f"{given['optimizer']} at batch {given['batch_size']}; Nado et al., {recipe.source}."

@@ -26,9 +26,29 @@ MOMENTUM = 0.875  # B.3.4.
 
 
 class Recipe(NamedTuple):
-    """What the appendix says of an optimizer at a batch size, weight decay and epochs.
+    """Names options of `examples.imagenet`, and where they are from."""
 
-    Attributes:
+    options: Mapping[str, Any]
+    source: str
+
+
+def describe(recipe: Recipe) -> str:
+    """Describe a recipe in a line."""
+    given = recipe.options
+    return f"{given['optimizer']} at batch {given['batch_size']}; {recipe.source}."
+
+
+def of_appendix(
+    optimizer: OptimizerName,
+    batch_size: int,
+    weight_decay: float,
+    warmup_epochs: float,
+    free_epochs: float | None,
+    source: str,
+) -> Recipe:
+    """Return what the appendix says of an optimizer at a batch size.
+
+    Args:
       optimizer: its name.
       batch_size: images in an update.
       weight_decay: as in the paper; 0 for LAWN, which has none (section 4.3).
@@ -36,27 +56,42 @@ class Recipe(NamedTuple):
       free_epochs: `E_free`; None without LAWN.
       source: where in the paper, and of which grid.
     """
+    options = {
+        "optimizer": optimizer,
+        "learning_rate": float(f"{_learning_rate(optimizer, batch_size):.5g}"),
+        "weight_decay": weight_decay,
+        "warmup_epochs": warmup_epochs,
+        "clip_norm": None if optimizer == "sgd" else 1.0,
+        "batch_size": batch_size,
+        "accumulate": batch_size // SMALL,
+    }
+    free = {} if free_epochs is None else {"free_epochs": free_epochs}
+    return Recipe(options | free, source)
 
-    optimizer: OptimizerName
-    batch_size: int
-    weight_decay: float
-    warmup_epochs: float
-    free_epochs: float | None
-    source: str
+
+def _learning_rate(optimizer: OptimizerName, batch_size: int) -> float:
+    """Return the peak that the head of this module states."""
+    match optimizer:
+        case "sgd":
+            return 0.256 * batch_size / SMALL
+        case "lamb" | "lamb_plus" | "lamb_lawn":
+            return 0.04 / math.sqrt(32768 / batch_size)
+        case _:
+            return 1e-3 * math.sqrt(batch_size / SMALL)
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "sgd-256": Recipe("sgd", SMALL, 1e-4, 0.5, None, "B.3.4: all fixed"),
-    "adam-256": Recipe("adam", SMALL, 0.0, 0.16, None, "B.3.4: all fixed"),
-    "lamb-256": Recipe("lamb", SMALL, 0.01, 0.16, None, "B.3.4: all fixed"),
-    "lamb-plus-256": Recipe("lamb_plus", SMALL, 0.01, 0.16, None, "B.3.4: all fixed"),
-    "adam-lawn-256": Recipe(
+    "sgd-256": of_appendix("sgd", SMALL, 1e-4, 0.5, None, "B.3.4: all fixed"),
+    "adam-256": of_appendix("adam", SMALL, 0.0, 0.16, None, "B.3.4: all fixed"),
+    "lamb-256": of_appendix("lamb", SMALL, 0.01, 0.16, None, "B.3.4: all fixed"),
+    "lamb-plus-256": of_appendix("lamb_plus", SMALL, 0.01, 0.16, None, "B.3.4: all fixed"),
+    "adam-lawn-256": of_appendix(
         "adam_lawn", SMALL, 0.0, 5.0, 5.0, "B.3.4: E_free and E_warmup of {1, 5, 10}"
     ),
-    "lamb-lawn-256": Recipe(
+    "lamb-lawn-256": of_appendix(
         "lamb_lawn", SMALL, 0.0, 5.0, 0.16, "B.3.4: E_free fixed, E_warmup of {1, 5, 10}"
     ),
-    "sgd-16k": Recipe(
+    "sgd-16k": of_appendix(
         "sgd",
         LARGE,
         1e-4,
@@ -64,50 +99,19 @@ RECIPES: Mapping[str, Recipe] = {
         None,
         "B.3.4: decay fixed, E_warmup of {0.16, 1, 5, 10} as Goyal et al.",
     ),
-    "adam-16k": Recipe(
+    "adam-16k": of_appendix(
         "adam", LARGE, 1e-3, 10.0, None, "B.3.4: decay of {0, 1e-3, 1e-2}, E_warmup of {5, 10, 20}"
     ),
-    "lamb-16k": Recipe(
+    "lamb-16k": of_appendix(
         "lamb", LARGE, 0.01, 10.0, None, "B.3.4: decay fixed, E_warmup of {5, 10, 20}"
     ),
-    "lamb-plus-16k": Recipe(
+    "lamb-plus-16k": of_appendix(
         "lamb_plus", LARGE, 0.01, 10.0, None, "B.3.4: decay fixed, E_warmup of {5, 10, 20}"
     ),
-    "adam-lawn-16k": Recipe(
+    "adam-lawn-16k": of_appendix(
         "adam_lawn", LARGE, 0.0, 5.0, 5.0, "B.3.4: E_free and E_warmup of {1, 5, 10}"
     ),
-    "lamb-lawn-16k": Recipe(
+    "lamb-lawn-16k": of_appendix(
         "lamb_lawn", LARGE, 0.0, 10.0, 10.0, "B.3.4: E_free and E_warmup of {5, 10, 20}"
     ),
 }
-
-
-def options(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as options of `examples.imagenet`."""
-    free = {} if recipe.free_epochs is None else {"free_epochs": recipe.free_epochs}
-    return {
-        "optimizer": recipe.optimizer,
-        "learning_rate": float(f"{_learning_rate(recipe):.5g}"),
-        "weight_decay": recipe.weight_decay,
-        "warmup_epochs": recipe.warmup_epochs,
-        "clip_norm": None if recipe.optimizer == "sgd" else 1.0,
-        "batch_size": recipe.batch_size,
-        "accumulate": recipe.batch_size // SMALL,
-        **free,
-    }
-
-
-def describe(recipe: Recipe) -> str:
-    """Describe a recipe in a line."""
-    return f"{recipe.optimizer} at batch {recipe.batch_size}; {recipe.source}."
-
-
-def _learning_rate(recipe: Recipe) -> float:
-    """See the head of this module."""
-    match recipe.optimizer:
-        case "sgd":
-            return 0.256 * recipe.batch_size / SMALL
-        case "lamb" | "lamb_plus" | "lamb_lawn":
-            return 0.04 / math.sqrt(32768 / recipe.batch_size)
-        case _:
-            return 1e-3 * math.sqrt(recipe.batch_size / SMALL)
