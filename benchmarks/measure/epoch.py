@@ -115,10 +115,8 @@ class Epochs:
     """
 
     def __init__(self, task: ranking.Ranking, run: ncf.Config):
-        static, hyperparameters = (
-            run.static_options(task.steps_per_epoch),
-            run.hyperparameters().per_run(run.seeds),
-        )
+        static = run.static_options(task.steps_per_epoch)
+        hyperparameters = run.hyperparameters().per_run(run.seeds)
         self._train = lambda state: training.train_epoch(task, static, hyperparameters, state)
         self._evaluate = lambda state: training.evaluate(task, state.params, state.rest)
         self._state = training.init(task, static, hyperparameters, jnp.asarray(run.all_seeds))

@@ -182,22 +182,19 @@ def train(
         elapsed = lambda: done.wall_s + time.perf_counter() - start
         seconds: list[float] = []
         bar = stack.enter_context(_progress_bar(title, done.epoch, options.epochs))
+
+        def after_chunk(epoch: int, state: State, metrics: EpochMetrics) -> None:
+            bar.set_postfix_str(f"chunk {metrics.done} of {source.chunks_per_epoch}")
+            within = (metrics.done, metrics.sums)
+            autosave.save_if_due(Progress(epoch - 1, state, curve, elapsed(), *within))
+
         for epoch in bar:
             chunks = source.chunks(epoch, metrics.done)
             trained = _train_chunks(chunks, static, hyperparameters, state)
-            for state, of_chunk in trained:
-                # The last is read with the scores, so that the device need not wait.
-                if metrics.done + 1 < source.chunks_per_epoch:
-                    metrics.add(jax.device_get(of_chunk))
-                    bar.set_postfix_str(f"chunk {metrics.done} of {source.chunks_per_epoch}")
-                    within = (metrics.done, metrics.sums)
-                    autosave.save_if_due(Progress(epoch - 1, state, curve, elapsed(), *within))
             evaluated = every_epoch or epoch == options.epochs
-            scores = _evaluate(source, epoch, state) if evaluated else {}
-            of_chunk, scores = jax.device_get((of_chunk, scores))
+            state, row = _run_epoch(source, epoch, trained, metrics, evaluated, after_chunk)
             seconds += metrics.seconds_per_chunk()
-            metrics.add(of_chunk)
-            row, metrics = metrics.row() | scores, EpochMetrics()
+            metrics = EpochMetrics()
             for name, values in sorted(row.items()):
                 curve.setdefault(name, []).append(values)
             _show(bar, task, row)
@@ -242,6 +239,29 @@ def _train_chunks(
         # The host sees to the next one while the devices train, and to no more of them.
         chunk = next(chunks, None)
         yield state, metrics
+
+
+def _run_epoch(
+    source: DataSource,
+    epoch: int,
+    trained: Iterable[tuple[State, dict[str, jax.Array]]],
+    metrics: EpochMetrics,
+    evaluated: bool,
+    after_chunk: Callable[[int, State, EpochMetrics], None],
+) -> tuple[State, dict[str, np.ndarray]]:
+    """Train on the chunks of an epoch and evaluate; return the state and a row of the curve.
+
+    `trained` is from `_train_chunks`; `after_chunk` is called after each chunk but the last.
+    """
+    for state, of_chunk in trained:
+        # The last is read with the scores, so that the device need not wait.
+        if metrics.done + 1 < source.chunks_per_epoch:
+            metrics.add(jax.device_get(of_chunk))
+            after_chunk(epoch, state, metrics)
+    scores = _evaluate(source, epoch, state) if evaluated else {}
+    of_chunk, scores = jax.device_get((of_chunk, scores))
+    metrics.add(of_chunk)
+    return state, metrics.row() | scores
 
 
 def _evaluate(source: DataSource, epoch: int, state: State) -> dict[str, jax.Array]:

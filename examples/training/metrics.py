@@ -18,7 +18,7 @@ class EpochMetrics:
     """
 
     def __init__(self, done: int = 0, sums: Mapping[str, np.ndarray] | None = None):
-        """Begin an epoch, or takes one up again after `done` chunks with these `sums`."""
+        """Begin an epoch, or take one up again after `done` chunks with these `sums`."""
         self.done = done
         self.sums = dict(sums or {})
         self._times: list[float] = []
@@ -38,5 +38,5 @@ class EpochMetrics:
         return {**self._last, **means}
 
     def seconds_per_chunk(self) -> list[float]:
-        """Return the seconds from each chunk to the next."""
-        return np.diff(self._times).tolist()
+        """Return the seconds from each chunk to the next; the last is read with the scores."""
+        return np.diff(self._times)[:-1].tolist()
