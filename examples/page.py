@@ -65,7 +65,7 @@ class Config:
 def main(config: Config) -> None:
     """Read the records, draw, and write the page."""
     found = [
-        norms.with_total(record)
+        norms.with_total(with_last_values(record))
         for path in config.runs
         for record in jsonl.read(path, needed=("config", "curve"))
     ]
@@ -74,6 +74,12 @@ def main(config: Config) -> None:
     config.write_to.parent.mkdir(parents=True, exist_ok=True)
     config.write_to.write_text(page(found, config.write_to), encoding="utf-8")
     print(f"{len(found)} runs: {config.write_to}")
+
+
+def with_last_values(record: records.Record) -> records.Record:
+    """Return a record whose final values are those that it has, or the last ones of its curves."""
+    last = {name: values[-1] for name, values in record["curve"].items()}
+    return record | {"final": last | record.get("final", {})}
 
 
 def page(found: Sequence[records.Record], out: Path) -> str:
@@ -93,7 +99,7 @@ def page(found: Sequence[records.Record], out: Path) -> str:
 def section(title: str, runs: Sequence[records.Record], stem: Path) -> str:
     """Return the part of the page on runs of one length."""
     by_method = tables.group(runs, method)
-    of_all = lambda name: all(name in run["final"] for run in runs)
+    of_all = lambda name: all(name in run["curve"] for run in runs)
     course = {name: label for name, label in COURSE.items() if of_all(name)}
     largest = {name: name for name in largest_norms(runs)}
     draw = lambda panels: lambda path: plots.draw(path, {title: by_method}, panels)
@@ -138,7 +144,7 @@ def method(record: records.Record) -> str:
 
 def largest_norms(runs: Sequence[records.Record]) -> list[str]:
     """Return the names of the norms that all runs have and that end largest."""
-    shared = set.intersection(*(set(run["final"]) for run in runs))
+    shared = set.intersection(*(set(run["curve"]) for run in runs))
     names = sorted(name for name in shared if name.startswith("norm/"))
     scalars = [name for name in names if isinstance(runs[0]["final"][name], float)]
     return sorted(scalars, key=lambda name: -runs[0]["final"][name])[:NORMS]

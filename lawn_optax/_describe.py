@@ -11,7 +11,7 @@ from lawn_optax._groups import LabelsOrFn, sort_leaves
 from lawn_optax._paths import leaves_by_path, listed, replace_leaves
 from lawn_optax._selection import AxesOrFn, Choice, MaskOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Sphere, Spheres
-from lawn_optax.diagnostics import norms_by_path
+from lawn_optax.diagnostics._states import NormsOfLeaf, norms_by_path
 
 
 class LeafSummary(NamedTuple):
@@ -26,6 +26,8 @@ class LeafSummary(NamedTuple):
       captured: the norm captured at the switch, or marked for it, of the same shape; None where
         there is none yet.
       reason: why it is constrained or free: its rank (per layer), its name, or the mask.
+      marked: whether `captured` is only marked: training is still free, and the switch may take
+        the mark back.
     """
 
     path: str
@@ -35,6 +37,7 @@ class LeafSummary(NamedTuple):
     norm: np.ndarray
     captured: np.ndarray | None
     reason: str = ""
+    marked: bool = False
 
 
 class Summary(tuple[LeafSummary, ...]):
@@ -106,8 +109,8 @@ def describe(
       dense/bias    (2,)    free         -     0      -         rank 1
       dense/kernel  (2, 2)  yes          (0,)  3 (2)  not yet   rank 2
     """
-    captured = norms_by_path(state) if state is not None else {}
-    choices = _choices(params, captured if state is not None else None, mask, axes, stacked)
+    of_state = None if state is None else norms_by_path(state)
+    choices = _choices(params, of_state, mask, axes, stacked)
     leaves = leaves_by_path(params)
     whole = {path: Sphere(tuple(range(jnp.ndim(leaf)))) for path, leaf in leaves.items()}
     norms = Spheres({path: choices[path].sphere or whole[path] for path in leaves}).norms(params)
@@ -115,13 +118,21 @@ def describe(
     for path, leaf in leaves.items():
         sphere, reason = choices[path]
         norm = np.asarray(norms[path])
-        if state is not None:
-            _check_agreement(path, norm if sphere else None, captured.get(path))
-        known = path in captured and captured[path][1]
-        norm_captured = np.asarray(captured[path][0]) if known else None
-        axes_of = sphere.axes if sphere else None
+        found = (of_state or {}).get(path)
+        if of_state is not None:
+            _check_agreement(path, norm if sphere else None, found)
+        known = found if found is not None and found.known else None
         summary.append(
-            LeafSummary(path, jnp.shape(leaf), bool(sphere), axes_of, norm, norm_captured, reason)
+            LeafSummary(
+                path,
+                jnp.shape(leaf),
+                constrained=bool(sphere),
+                axes=sphere.axes if sphere else None,
+                norm=norm,
+                captured=None if known is None else np.asarray(known.norms),
+                reason=reason,
+                marked=known is not None and not known.constrained,
+            )
         )
     return Summary(summary)
 
@@ -162,20 +173,20 @@ def describe_groups(
 
 
 def _choices(
-    params: optax.Params, captured: dict[str, Any] | None, mask: Any, axes: Any, stacked: Any
+    params: optax.Params, of_state: dict[str, Any] | None, mask: Any, axes: Any, stacked: Any
 ) -> dict[str, Choice]:
     """Return what was chosen for each leaf; with norms in a state, these tell which leaves."""
     selection = Selection(mask, axes, stacked)
-    if mask is not None or captured is None:
+    if mask is not None or of_state is None:
         return selection.choices(params)
     leaves = leaves_by_path(params)
-    if unknown := [path for path in captured if path not in leaves]:
+    if unknown := [path for path in of_state if path not in leaves]:
         raise ValueError(
             f"state has norms of {unknown[0]!r}, and params has {listed(leaves)}: give describe the"
             " parameters that the optimizer's init was given."
         )
     by_default = selection.choices(params)
-    mask = replace_leaves(params, {path: path in captured for path in leaves})
+    mask = replace_leaves(params, {path: path in of_state for path in leaves})
     return {
         path: choice._replace(reason=by_default[path].reason)
         if bool(choice.sphere) == bool(by_default[path].sphere)
@@ -184,29 +195,32 @@ def _choices(
     }
 
 
-def _check_agreement(path: str, norm: np.ndarray | None, captured: tuple[Any, bool] | None) -> None:
+def _check_agreement(path: str, norm: np.ndarray | None, found: NormsOfLeaf | None) -> None:
     """Refuse a leaf that the arguments describe otherwise than the optimizer's state does."""
     ours = None if norm is None else norm.shape
-    theirs = None if captured is None else jnp.shape(captured[0])
+    theirs = None if found is None else jnp.shape(found.norms)
     if ours != theirs:
         shown = lambda shape: "is free" if shape is None else f"has norms of shape {shape}"
+        runs = ", or stacked=1 for runs side by side under jax.vmap" if theirs and not ours else ""
         raise ValueError(
             f"mask, axes and stacked say that {path!r} {shown(ours)}; in the optimizer's state it"
             f" {shown(theirs)}. Give describe the mask=, axes= and stacked= that the optimizer was"
-            " given."
+            f" given{runs}."
         )
 
 
 def _cells(leaf: LeafSummary) -> tuple[str, ...]:
     """Return one row of the table."""
     captured = "-" if not leaf.constrained else "not yet"
+    if leaf.captured is not None:
+        captured = f"{_range(leaf.captured)}{', marked' if leaf.marked else ''}"
     return (
         leaf.path,
         str(leaf.shape),
         "yes" if leaf.constrained else "free",
         "-" if leaf.axes is None else str(leaf.axes),
         _range(leaf.norm),
-        captured if leaf.captured is None else _range(leaf.captured),
+        captured,
         leaf.reason,
     )
 

@@ -13,7 +13,7 @@ from lawn_optax.diagnostics._layers import (
     step_report,
     weight_norms,
 )
-from lawn_optax.diagnostics._states import captured_norms, is_constrained, norms_by_path
+from lawn_optax.diagnostics._states import captured_norms, is_constrained
 
 __all__ = [
     "angular_step",
@@ -23,7 +23,6 @@ __all__ = [
     "gradient_cosine",
     "is_constrained",
     "norm_drift",
-    "norms_by_path",
     "sharpness",
     "step_report",
     "weight_norms",

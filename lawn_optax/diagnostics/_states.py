@@ -1,6 +1,6 @@
 """Reads an optimizer state: whether training is constrained, and at which norms."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,28 +43,32 @@ def captured_norms(state: Any) -> dict[str, jax.Array]:
     Raises:
       ValueError: if there is no such state in `state`.
     """
-    return {path: c for path, (c, captured) in norms_by_path(state).items() if captured}
+    return {path: found.norms for path, found in norms_by_path(state).items() if found.known}
 
 
-def norms_by_path(state: Any) -> dict[str, tuple[jax.Array, bool]]:
-    """Return the norms that a state holds, and whether they are captured yet.
+class NormsOfLeaf(NamedTuple):
+    """What a state holds of one parameter.
 
-    Args:
-      state: a concrete optimizer state that holds one of `lawn`, `hyperball` or
-        `rescale_to_norms`.
-
-    Returns:
-      A dict from the path of each constrained parameter to its norms, zeros until they are
-      captured or marked, and whether they are.
-
-    Raises:
-      ValueError: if there is no such state in `state`.
+    Attributes:
+      norms: its norms; zeros until they are known.
+      known: whether they are captured, or marked by a switch.
+      constrained: whether an update has been constrained to them.
     """
-    norms: dict[str, tuple[jax.Array, bool]] = {}
+
+    norms: jax.Array
+    known: bool
+    constrained: bool
+
+
+def norms_by_path(state: Any) -> dict[str, NormsOfLeaf]:
+    """Return what a concrete state holds of each constrained parameter, by the parameter's path."""
+    leaves: dict[str, NormsOfLeaf] = {}
     for found in states_with_norms(state):
-        taken = has_switched(found) or any(jnp.any(as_array(c) > 0) for c in found.norms.values())
-        norms |= {path: (as_array(c), taken) for path, c in found.norms.items()}
-    return norms
+        norms = {path: as_array(c) for path, c in found.norms.items()}
+        constrained = has_switched(found)
+        known = constrained or any(jnp.any(c > 0) for c in norms.values())
+        leaves |= {path: NormsOfLeaf(c, known, constrained) for path, c in norms.items()}
+    return leaves
 
 
 def has_switched(state: Any) -> bool:

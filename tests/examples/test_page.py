@@ -1,5 +1,6 @@
 """A page of curves: one file, its pictures beside it."""
 
+import json
 import re
 
 import pytest
@@ -68,6 +69,20 @@ def test_what_is_no_record_of_a_run_is_refused_in_one_line(line, tmp_path):
     path.write_text(f"{line}\n")
     with pytest.raises(ValueError, match="is no file of records, by its line 1"):
         page.main(page.Config(runs=(path,), write_to=tmp_path / "page.html"))
+
+
+def test_a_record_of_ones_own_loop_needs_a_name_and_curves(tmp_path):
+    curve = {"train_loss": [0.7, 0.4], "margin_p50": [0.5, 1.9], "norm/kernel": [2.0, 3.0]}
+    runs = [
+        {"config": {"method": "my run"}, "curve": curve},
+        {"config": {"method": "mine"}, "curve": curve, "final": {"norm/another": 3.0}},
+    ]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, runs)))
+    page.main(page.Config(runs=(file,), write_to=tmp_path / "page.html"))
+    text = (tmp_path / "page.html").read_text()
+    assert "my run" in text
+    assert "0.400" in text
 
 
 def test_the_largest_norms_are_drawn():

@@ -110,6 +110,15 @@ def test_a_description_that_is_not_the_optimizers_is_refused():
         lo.describe(PARAMS, state, mask={"dense": True})
 
 
+def test_runs_side_by_side_are_described_as_stacked():
+    tx = lo.adam_lawn(0.1, 0)
+    runs = jax.tree.map(lambda w: jnp.stack([w, 2 * w]), PARAMS)
+    _, state = jax.vmap(lambda p: tx.update(p, tx.init(p), p))(runs)
+    with pytest.raises(ValueError, match=r"or stacked=1 for runs side by side under jax.vmap"):
+        lo.describe(runs, state)
+    assert lo.describe(runs, state, stacked=1)[1].captured.shape == (2,)
+
+
 def test_a_state_without_norms_is_named():
     state = optax.adam(0.1).init(PARAMS)
     with pytest.raises(ValueError, match="state holds no norms"):
@@ -133,6 +142,9 @@ def test_between_a_mark_and_its_switch_norms_are_known_and_nothing_drifts():
     for steps, known, switched in ((2, False, False), (3, True, False), (5, True, True)):
         history, state = train(tx, PARAMS, lambda t, p: p, steps)
         assert bool(diagnostics.captured_norms(state)) == known
+        table = lo.describe(history[-1], state)
+        assert [leaf.marked for leaf in table] == [False, known and not switched]
+        assert (", marked" in str(table)) == (known and not switched)
         assert bool(diagnostics.norm_drift(history[-1], state)) == switched
         assert diagnostics.is_constrained(state) == switched
 

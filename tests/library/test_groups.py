@@ -159,7 +159,7 @@ def test_labels_override_by_whole_names(labels):
     groups = [leaf.group for leaf in lo.describe_groups(NAMED, labels=labels)]
     assert groups == ["other", "matrix", "head"]
     state = lo.adam_h(0.1, 0.1, labels=labels).init(NAMED)
-    assert list(lo.diagnostics.norms_by_path(state)) == ["attn/attn_gated_norm"]
+    assert list(optax.tree.get(state, "norms")) == ["attn/attn_gated_norm"]
 
 
 @pytest.mark.parametrize(
