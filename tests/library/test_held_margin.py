@@ -79,7 +79,7 @@ def test_examples_count_by_their_median():
 def test_the_factor_is_bounded():
     switch = lo.hold_median_margin(2.5, decay=0.0, rate=0.1)
     for margin, factor in [(1e6, np.exp(-0.1)), (2.5, 1.0), (-1e6, np.exp(0.1))]:
-        state = switch.init()._replace(held=jnp.array(True))
+        state = switch.init()._replace(reached=jnp.array(True))
         _, state = switch.update(jnp.int32(0), state, {"margin": jnp.float32(margin)})
         np.testing.assert_allclose(switch.factor(state), factor, rtol=1e-6)
 

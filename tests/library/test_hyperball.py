@@ -406,7 +406,7 @@ def test_a_rate_of_zero_takes_no_step(largest):
         (lambda state: None, TypeError, "a NoneType, and hyperball needs its own HyperballState"),
         (lambda state: state._asdict(), TypeError, "restored without a template"),
         (lambda state: state._replace(inner=()), ValueError, "hyperball's inner is .* it needs"),
-        (lambda state: state._replace(rescale={}), ValueError, "hyperball's rescale is"),
+        (lambda state: state._replace(norms={}), ValueError, "hyperball needs norms of shapes"),
     ],
 )
 def test_a_state_that_is_not_its_own_is_named(change, error, message):
@@ -414,5 +414,5 @@ def test_a_state_that_is_not_its_own_is_named(change, error, message):
     tx = lo.hyperball(optax.scale_by_adam(), 0.1)
     with pytest.raises(error, match=message):
         tx.update(w, change(tx.init(w)), w)
-    with pytest.raises(ValueError, match=r"the state of hyperball's \w+ is .* the parameters"):
+    with pytest.raises(ValueError, match=r"of shapes {'v': \(\)} .* its state holds {'w': \(\)}"):
         tx.update({"v": w}, tx.init({"w": w}), {"v": w})

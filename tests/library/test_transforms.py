@@ -121,6 +121,27 @@ def test_refuses_a_cap_that_is_not_positive(cap):
         lo.scale_by_capped_trust_ratio(cap)
 
 
+def test_the_trust_ratio_looks_at_its_mask_without_axes():
+    with pytest.raises(ValueError, match="mask has no entry for parameter 'w'"):
+        lo.scale_by_capped_trust_ratio(mask={"other": True}).init({"w": jnp.ones((2, 2))})
+
+
+def test_a_mask_leaves_integers_out_of_lamb():
+    params = {"w": jnp.ones((2, 2)), "ids": jnp.arange(6).reshape(3, 2)}
+    tx = lo.lamb_lawn(0.1, 0, mask={"w": True, "ids": False})
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    np.testing.assert_allclose(norm(params["w"] + updates["w"]), 2, rtol=1e-6)
+
+
+def test_the_ratio_of_lamb_plus_is_that_of_the_whole_leaf_on_every_device():
+    w, g = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    whole, _ = (tx := lo.lamb_plus(0.1, max_ratio=10.0)).update(g, tx.init(w), w)
+    split = lo.lamb_plus(0.1, max_ratio=10.0, axis_name="model")
+    part = lambda w, g: split.update(g, split.init(w), w)[0]
+    parts = jax.vmap(part, axis_name="model")(w.reshape(2, 2, 3), g.reshape(2, 2, 3))
+    np.testing.assert_allclose(parts.reshape(4, 3), whole, rtol=1e-5)
+
+
 LINKS = {
     "project_to_tangent": lo.project_to_tangent(),
     "rescale_to_norms": lo.rescale_to_norms(),
