@@ -97,8 +97,7 @@ class TestModel:
         assert logits.dtype == jnp.float64
         expected = plain_logits(nnx.to_pure_dict(weights), tokens)
         assert np.ptp(expected) > 1
-        # JAX takes the softmax of attention in float32, whatever the dtype.
-        np.testing.assert_allclose(logits, expected, atol=1e-5)
+        np.testing.assert_allclose(logits, expected, rtol=1e-9)
 
     @pytest.mark.parametrize("place", [1, LENGTH - 1])
     def test_a_later_token_changes_nothing_before_it(self, larger, tokens, place):

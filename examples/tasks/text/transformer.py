@@ -12,6 +12,8 @@ Between the blocks tokens are rows, `(batch * length, width)`: on CPU XLA takes 
 the gradient of a layer that has an axis more.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -41,8 +43,7 @@ class Attention(nnx.Module):
         heads = lambda y: y.reshape(-1, length, self.heads, y.shape[-1] // self.heads)
         q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
         positions = jnp.arange(length)
-        q, k = rotate(q, positions), rotate(k, positions)
-        y = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)
+        y = attend(rotate(q, positions), rotate(k, positions), v, causal=self.causal)
         return self.out(y.reshape(x.shape))
 
 
@@ -127,6 +128,28 @@ def linear(
     return nnx.Linear(
         inputs, outputs, use_bias=False, kernel_init=kernel_init, dtype=dtype, rngs=rngs
     )
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool = True) -> jax.Array:
+    """Mix the values of tokens by how well their keys match the query of the one that sees them.
+
+    Scores and their softmax are float32 at least, unlike the rest.
+
+    Args:
+      q: `(batch, length, heads, features)` queries.
+      k: keys of the same shape.
+      v: values of the same shape.
+      causal: whether a token sees itself and those before it, or all.
+
+    Returns:
+      As `v`.
+    """
+    precise = jnp.promote_types(q.dtype, jnp.float32)
+    scores = jnp.einsum("bthf,bshf->bhts", q, k, preferred_element_type=precise)
+    scores = scores / math.sqrt(q.shape[-1])
+    if causal:
+        scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -jnp.inf)
+    return jnp.einsum("bhts,bshf->bthf", jax.nn.softmax(scores).astype(v.dtype), v)
 
 
 def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
