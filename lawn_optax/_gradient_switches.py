@@ -212,7 +212,9 @@ def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     norms are marked when the average has risen from its minimum by the factor `mark_ratio`, and
     again after each lower minimum. When it has risen by `ratio`, training is constrained, and the
     first constrained update scales the weights to the marked norms. If the gradient only falls,
-    training stays free. The scale of the loss does not matter.
+    training stays free. The scale of the loss does not matter. Where a network first learns an easy
+    part and needs larger norms for the rest, as on patterns in the plane, the gradient rises too
+    early, and the norms are too small.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the rise: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient whose
