@@ -29,7 +29,8 @@ class Config(Options):
 
     dataset: small.SmallName = "digits"
     """digits, breast-cancer, wine: as scikit-learn ships them; made: as it generates them.
-    parity: of three of 30 signs. lines: which module of Python's standard library one is from.
+    parity: of three of 30 signs. addition: of two numbers, modulo 31.
+    lines: which module of Python's standard library one is from.
     mnist1d: one-dimensional digits, from the package of that name.
     spirals, checkerboard, rings: patterns in the plane."""
     noise: float = 0.0

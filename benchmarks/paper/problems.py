@@ -13,6 +13,7 @@ EPOCHS_OF_BATCHES = {"a tenth": 60, "all": 150}  # Of a tenth of the examples, o
 # In the plane: a network learns the easy part at once, and needs large norms for the rest.
 PATTERNS: tuple[small_problems.SmallName, ...] = ("spirals", "checkerboard", "rings")
 EPOCHS_OF_PATTERNS = {"a tenth": 200, "all": 1000}
+EPOCHS_OF_ADDITION = 600
 NOISE = 0.2
 
 
@@ -44,7 +45,7 @@ ON_SMALL: Problems = {
         name, noise, batch, epochs
     )
     for name in small_problems.PROBLEMS
-    if name not in PATTERNS
+    if name not in (*PATTERNS, "addition")
     for noise in ((0.0, NOISE) if name == "digits" else (0.0,))
     for batch, epochs in EPOCHS_OF_BATCHES.items()
 }
@@ -52,6 +53,9 @@ ON_PATTERNS: Problems = {
     Problem(name, batch): on_small(name, 0.0, batch, epochs)
     for name in PATTERNS
     for batch, epochs in EPOCHS_OF_PATTERNS.items()
+}
+ADDITION: Problems = {
+    Problem("addition", "all"): on_small("addition", 0.0, "all", EPOCHS_OF_ADDITION)
 }
 MOVIELENS_10K, MOVIELENS_100K = (
     {

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from matplotlib.ticker import FormatStrFormatter
 from scipy import stats
 
 from benchmarks.paper import studies
-from benchmarks.paper.searches import AS_HARD, SEARCHES
+from benchmarks.paper.searches import AS_HARD, AS_HARD_SMALL, SEARCHES
 from benchmarks.paper.studies import Search
 from benchmarks.report import search_slices
 from benchmarks.report.part import Finding, Missing, Part, sweep_command
@@ -33,6 +33,8 @@ from examples.results.records import Record
 REPLICATES = 2000
 BAND = (10, 90)  # Percentiles of what is simulated.
 BANDS = 4  # More of them would hide the lines; the table has them all.
+IN_ONE_TABLE = [search.name for search in AS_HARD_SMALL]
+SOME_BUDGETS = (1, 4, 16)  # Of the trials that a row shows there.
 
 
 def part() -> Part:
@@ -192,40 +194,73 @@ def simulate_all(found: Found) -> dict[str, Tunings]:
 
 def sections(tunings: Mapping[str, Tunings]) -> dict[str, str]:
     """Return the tables by search, "" where none was run to its end."""
-    return {name: page(tunings[name]) if name in tunings else "" for name in SEARCHES}
+    own = {
+        name: page(tunings[name]) if name in tunings else ""
+        for name in SEARCHES
+        if name not in IN_ONE_TABLE
+    }
+    return own | {"as-hard-small": summary([tunings[x] for x in IN_ONE_TABLE if x in tunings])}
+
+
+def summary(several: Sequence[Tunings]) -> str:
+    """Return one table of several searches of the same spaces."""
+    if not several:
+        return ""
+    rows = [
+        (tunings.part.search.what, *row)
+        for tunings in several
+        for row in _rows(tunings, SOME_BUDGETS)
+    ]
+    columns = ("problem", *_columns(several[0], SOME_BUDGETS))
+    text = _provenance(several)
+    return f"{tables.markdown(columns, rows)}\n\n{text}"
 
 
 def page(tunings: Tunings) -> str:
     """Return the pictures of a search, what they show, and its figures."""
-    search, detail, simulated = tunings.part.search, _detail(tunings.part.search), tunings.simulated
-    runs = [run for trials in tunings.runs.values() for run in itertools.chain(*trials)]
+    search, detail = tunings.part.search, _detail(tunings.part.search)
     budgets = [2**i for i in range(int(np.log2(search.trials)) + 1)]
-    first, *_ = simulated
     rows = []
-    for (space, of_space), rank in zip(simulated.items(), ranks(simulated), strict=True):
-        shown = [_score(of_space, budget, detail) for budget in budgets]
-        beside = "" if space == first else _ahead(of_space, simulated[first])
-        near = _range(100 * of_space.near, digits=0)
+    for space, *row in _rows(tunings, budgets):
         _, ranges = search.spaces[space]
         drawn = ", ".join(f"{name.replace('_', ' ')} {of}" for name, of in ranges.items())
-        rows.append((space, *shown, _range(rank, digits=0), beside, near, drawn))
-    columns = (
-        "tuned",
-        *(f"{budget} trials" if budget > 1 else "1 trial" for budget in budgets),
-        "rank",
-        f"ahead of {first}",
-        "settings near the best, %",
-        "drawn from",
-    )
-    text = (
-        f"{detail.what}, {search.what}. Searches: {len(tunings.part.searches)}, of {search.trials}"
-        f" settings each. Near the best: within {detail.near:g}. {len(runs)} runs, {origin(runs)}."
-    )
+        rows.append((space, *row, drawn))
+    columns = (*_columns(tunings, budgets), "drawn from")
+    text = f"{detail.what}, {search.what}. {_provenance([tunings])}"
     pictures = (
         f"![{detail.what} by the number of trials](../docs/{search.name}.png)",
         f"![{detail.what} by what is tuned](../docs/{search.name}-slices.png)",
     )
     return "\n\n".join([text, tables.markdown(columns, rows), *pictures])
+
+
+def _rows(tunings: Tunings, budgets: Sequence[int]) -> Iterator[tuple[str, ...]]:
+    """Yield what is tuned, what that comes to, its rank, and how it stands to the first."""
+    detail, simulated = _detail(tunings.part.search), tunings.simulated
+    first, *_ = simulated
+    for (space, of_space), rank in zip(simulated.items(), ranks(simulated), strict=True):
+        shown = [_score(of_space, budget, detail) for budget in budgets]
+        beside = "" if space == first else _ahead(of_space, simulated[first])
+        near = _range(100 * of_space.near, digits=0)
+        yield (space, *shown, _range(rank, digits=0), beside, near)
+
+
+def _columns(tunings: Tunings, budgets: Sequence[int]) -> tuple[str, ...]:
+    """Return the heads of `_rows`."""
+    first, *_ = tunings.simulated
+    trials = (f"{budget} trials" if budget > 1 else "1 trial" for budget in budgets)
+    return ("tuned", *trials, "rank", f"ahead of {first}", "settings near the best, %")
+
+
+def _provenance(several: Sequence[Tunings]) -> str:
+    """Say how much was run, and where, of searches that are alike."""
+    part, detail = several[0].part, _detail(several[0].part.search)
+    every = itertools.chain.from_iterable
+    runs = [run for tunings in several for trials in tunings.runs.values() for run in every(trials)]
+    return (
+        f"Searches: {len(part.searches)}, of {part.search.trials} settings each. Near the best:"
+        f" within {detail.near:g}. {len(runs)} runs, {origin(runs)}."
+    )
 
 
 def ends(tunings: Tunings) -> dict[str, End]:
@@ -275,6 +310,8 @@ def missing(found: Found) -> list[Missing]:
 def draw(folder: Path, tunings: Mapping[str, Tunings], found: Found) -> None:
     """Draw the score of the chosen setting against the number of trials, and by what is tuned."""
     for name, (part, _, simulated) in tunings.items():
+        if name in IN_ONE_TABLE:
+            continue
         search, detail = part.search, _detail(part.search)
         with picture(folder / f"{name}.png", 4.8, 4) as figure:
             axes = figure.subplots()

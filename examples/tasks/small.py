@@ -6,6 +6,8 @@
 `made`           scikit-learn's `make_classification`: five classes, 10 of 50 features tell, a tenth
                  of the labels is drawn anew
 `parity`         whether three of 30 signs multiply to plus: a rule that can be learned or memorised
+`addition`       the sum of two numbers, modulo 31: a rule that is learned long after the examples,
+                 if at all ("grokking", Power et al., arXiv 2201.02177)
 `lines`          which of 20 modules of Python's standard library a line is from, by its words
 `mnist1d`        Greydanus' one-dimensional digits (arXiv 2011.14439), from the package `mnist1d`
 `spirals`        which of three spirals in the plane, with some noise, a point is from
@@ -33,6 +35,7 @@ SmallName = Literal[
     "wine",
     "made",
     "parity",
+    "addition",
     "lines",
     "mnist1d",
     "spirals",
@@ -122,6 +125,11 @@ def _parity() -> Arrays:
     return signs, signs[:, :3].prod(axis=1) > 0
 
 
+def _addition() -> Arrays:
+    a, b = np.divmod(np.arange(31**2), 31)
+    return np.concatenate([np.eye(31)[a], np.eye(31)[b]], axis=1), (a + b) % 31
+
+
 def _lines() -> Arrays:
     folder = standard_library.folder()
     found = standard_library.modules(folder)
@@ -188,6 +196,7 @@ PROBLEMS: Mapping[SmallName, Small] = {
     "wine": Small(_wine, 80, 40),
     "made": Small(_made, 500, 500),
     "parity": Small(_parity, 1000, 500),
+    "addition": Small(_addition, 600, 150),
     "lines": Small(_lines, 3000, 1000),
     "mnist1d": Small(_mnist1d, 4000, 500),
     "spirals": Small(_spirals, 300, 300, widths=(64, 64)),

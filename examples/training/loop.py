@@ -225,7 +225,8 @@ def _progress_bar(title: str | None, done: int, epochs: int) -> "tqdm.tqdm[int]"
 def _show(bar: "tqdm.tqdm[int]", task: Task, row: dict[str, np.ndarray]) -> None:
     """Show beside the bar what a person wants to see of an epoch, averaged over the runs."""
     shown = {"loss": "train_loss", task.score: task.score, "margin": "margin_p50"}
-    bar.set_postfix({k: f"{row[n].mean():.3f}" for k, n in shown.items() if n in row})
+    of_epoch = {k: f"{row[n].mean():.3f}" for k, n in shown.items() if n in row}
+    bar.set_postfix(of_epoch, refresh=False)  # Shown when the bar is: epochs may be short.
 
 
 def _train_chunks(

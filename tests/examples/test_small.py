@@ -45,6 +45,16 @@ def test_parity_is_of_three_signs():
         np.testing.assert_array_equal(labels, x[:, 0] * x[:, 1] * x[:, 2] > 0)
 
 
+def test_sums_are_of_two_numbers_and_each_pair_comes_once():
+    task = small.load("addition", 600)
+    parts = (task.train, task.validation, task.test)
+    x, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    a, b = x[:, :31].argmax(axis=1), x[:, 31:].argmax(axis=1)
+    np.testing.assert_array_equal(x.sum(axis=1), 2)
+    np.testing.assert_array_equal(labels, (a + b) % 31)
+    assert len(set(zip(a.tolist(), b.tolist(), strict=True))) == 31**2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
