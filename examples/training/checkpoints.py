@@ -76,7 +76,7 @@ class Checkpoints:
         Raises:
           ValueError: if there is a file of that name.
         """
-        self._folder = folder.expanduser().absolute()
+        self._folder = folder.absolute()
         if self._folder.exists() and not self._folder.is_dir():
             raise ValueError(f"checkpoint_dir={folder} is a file: give a folder, which is made.")
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ A traceback is for a defect.
 """
 
 import contextlib
+import dataclasses
 import io
 import linecache
 import logging
@@ -39,7 +40,7 @@ def run(main: Callable[[Any], None], read: Callable[[], Any]) -> None:
     config = None
     try:
         with _plain_log():
-            config = _read_in_one_line(read)
+            config = _expand_home(_read_in_one_line(read))
             if cluster := getattr(config, "cluster", None):
                 distributed.join(cluster)
             if distributed.is_first():
@@ -100,6 +101,15 @@ def _read_in_one_line(read: Callable[[], Any]) -> Any:
         raise
 
 
+def _expand_home(config: Any) -> Any:
+    """Return a config in whose paths the home folder stands in place of `~`."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        return config
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    paths = {name: x.expanduser() for name, x in options.items() if isinstance(x, Path)}
+    return dataclasses.replace(config, **paths)
+
+
 def out_of_box(box: str) -> str:
     """Return in one line what tyro prints in a box: what is wrong, and the options in question."""
     plain = re.sub(r"[│╮╯]", "", re.sub(r"╭.*", "-" * 9, box))
@@ -121,7 +131,7 @@ def check_outputs(config: Any) -> None:
         if path is None:
             continue
         try:
-            folder = path.parent if name in ("out", "picture") else path.expanduser()
+            folder = path.parent if name in ("out", "picture") else path
             folder.mkdir(parents=True, exist_ok=True)
             if name == "out":
                 path.open("a", encoding="utf-8").close()

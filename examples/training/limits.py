@@ -40,7 +40,7 @@ AT_LEAST_1 = Range("at least 1", lambda x: x >= 1)
 ABOVE_0 = Range("above 0, and finite", lambda x: 0 < x < math.inf)
 BELOW_1 = Range("at least 0 and below 1", lambda x: 0 <= x < 1)
 A_SEED = Range("from 0 to 4294967295", lambda x: 0 <= x < 2**32)
-BETWEEN_0_AND_1 = Range("between 0 and 1", lambda x: 0 < x < 1)
+BETWEEN_0_AND_1 = Range("above 0 and below 1", lambda x: 0 < x < 1)
 
 
 class OneOf(NamedTuple):

@@ -264,7 +264,7 @@ class Options(RunOptions):
                 f" epochs={self.epochs}: for a run as short, give both, or None for the last epoch."
             )
         if not all(a < b for a, b in itertools.pairwise((0, *self.decays_at, 1))):
-            raise ValueError(f"decays_at={self.decays_at} must rise, and lie between 0 and 1.")
+            raise ValueError(f"decays_at={self.decays_at} must rise, all above 0 and below 1.")
         if self.schedule not in get_args(ScheduleName):
             raise ValueError(f"schedule={self.schedule!r} must be one of {get_args(ScheduleName)}.")
         if self.schedule in ADAPTIVE_SCHEDULES and self.optimizer not in WITH_DECAY:

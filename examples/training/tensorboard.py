@@ -22,7 +22,7 @@ class TensorBoardWriter:
         # must not overwrite the first.
         self._writers = [
             tensorboardX.SummaryWriter(
-                str(folder.expanduser() / f"run-{run}-seed-{seed}"),
+                str(folder / f"run-{run}-seed-{seed}"),
                 purge_step=epoch + 1,
                 filename_suffix=f".from-epoch-{epoch + 1}",
             )

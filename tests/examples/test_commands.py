@@ -3,11 +3,12 @@
 import logging
 import re
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from examples import cifar, imagenet, lm, ncf, quickstart, training
+from examples import cifar, imagenet, lm, ncf, quickstart, small, training
 from examples.results import records
 from examples.tasks.recommendation import ranking
 from examples.training import command, switching
@@ -130,6 +131,14 @@ def test_the_installation_and_the_network_are_told_in_one_line(main, says, capsy
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_a_tilde_that_the_shell_leaves_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = []
+    command.run(given.append, lambda: small.Config(out=Path("~/runs/x.jsonl")))
+    assert given == [small.Config(out=tmp_path / "runs" / "x.jsonl")]
+    assert (tmp_path / "runs").is_dir()
 
 
 def test_a_defect_shows_its_traceback():

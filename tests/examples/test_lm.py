@@ -396,7 +396,7 @@ def test_a_mesh_computes_what_one_device_computes(task, objective):
     [
         ({"width": 100, "heads": 4}, r"width=100 must be a multiple of 8, twice the heads=4"),
         ({"depth": 0}, r"depth=0 must be at least 1"),
-        ({"held_out_share": 1.0}, r"held_out_share=1.0 must be between 0 and 1"),
+        ({"held_out_share": 1.0}, r"held_out_share=1.0 must be above 0 and below 1"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):

@@ -198,9 +198,9 @@ def test_muon_turns_matrices_orthogonal_and_leaves_the_ends_to_adam():
             r"schedule='abel' with optimizer='adam_lawn': it scales whole steps",
         ),
         ({"schedule": "plateau", "optimizer": "muon_h"}, r"a fraction of one leaves the spheres"),
-        ({"decay_factor": 1.0}, r"decay_factor=1.0 must be between 0 and 1"),
+        ({"decay_factor": 1.0}, r"decay_factor=1.0 must be above 0 and below 1"),
         ({"decays_at": (0.6, 0.3)}, r"decays_at=\(0.6, 0.3\) must rise"),
-        ({"last_decay_at": 1.0}, r"last_decay_at=1.0 must be between 0 and 1"),
+        ({"last_decay_at": 1.0}, r"last_decay_at=1.0 must be above 0 and below 1"),
         ({"average_over": 0}, r"average_over=0 must be at least 1"),
     ],
 )

@@ -21,7 +21,7 @@ def open_builder(dataset: str, data_dir: Path | None) -> tuple[tfds.core.Dataset
       ValueError: if it was prepared in another format than ArrayRecord, or its description is
         broken.
     """
-    folder = str(data_dir.expanduser()) if data_dir else None
+    folder = str(data_dir) if data_dir else None
     try:
         builder = tfds.builder(dataset, data_dir=folder, file_format="array_record")
     except (ValueError, json_format.ParseError) as error:

@@ -61,8 +61,8 @@ def find(dataset: str, data_dir: Path) -> dict[str, File]:
       FileNotFoundError: if a needed file is missing.
     """
     known = DATASETS[dataset]
-    root = data_dir.expanduser()
-    folders = [root, root / dataset] + ([root / known.log.archive] if known.log else [])
+    folders = [data_dir, data_dir / dataset]
+    folders += [data_dir / known.log.archive] if known.log else []
     for folder in folders:
         if known.split and (files := _find_split(folder, known.split)):
             return files
@@ -71,7 +71,7 @@ def find(dataset: str, data_dir: Path) -> dict[str, File]:
             return {"ratings": file}
     problem = (
         f"data_dir={data_dir} is a file, not a folder"
-        if root.is_file()
+        if data_dir.is_file()
         else (f"no file of {dataset} in {', '.join(map(str, folders))}")
     )
     raise FileNotFoundError(

@@ -50,7 +50,7 @@ def load(place: Path | None = None, held_out_share: float = 0.02) -> Corpus:
       FileNotFoundError: if there is no such place, or a Python without its sources.
       ValueError: if there is no text in it, or too little to split.
     """
-    texts = standard_texts() if place is None else own_texts(place.expanduser())
+    texts = standard_texts() if place is None else own_texts(place)
     ends = [text + END for _, text in sorted(texts.items(), key=lambda item: _order(item[0]))]
     whole = b"".join(ends)
     cut = split_at([len(text) for text in ends], held_out_share)
