@@ -28,7 +28,8 @@ class Config(Options):
     """Trains a perceptron and reports how many other examples it tells right."""
 
     dataset: small.SmallName = "digits"
-    """digits, breast-cancer, wine: as scikit-learn ships them; made: as it generates them.
+    """digits, breast-cancer, wine: as scikit-learn ships them; made, friedman, moons: as it
+    generates them. teacher: which output of a random network is the largest.
     parity: of three of 30 signs. addition: of two numbers, modulo 31.
     lines: which module of Python's standard library one is from.
     mnist1d: one-dimensional digits, from the package of that name.

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from benchmarks.paper.catalog import short
-from benchmarks.paper.problems import ADDITION, ON_SMALL, Problem
+from benchmarks.paper.problems import ON_SMALL, UNSEEN, Problem
 from benchmarks.paper.spaces import Range, Space
 from benchmarks.paper.studies import AnyConfig, Search
 from examples import lm, small
@@ -80,7 +80,7 @@ AS_HARD_SMALL = tuple(
     Search(
         name=f"as-hard-{name}",
         what=problem,
-        base=(base := {**ON_SMALL, **ADDITION}[Problem(problem, "all")]),
+        base=(base := {**ON_SMALL, **UNSEEN}[Problem(problem, "all")]),
         spaces=adamw_and_lawn(base, PEAK),
     )
     for name, problem in FLATTENING.items()

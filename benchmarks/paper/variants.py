@@ -1,8 +1,9 @@
 """Compares variants of Adam-LAWN on problems, at one learning rate each.
 
 The constants of `at_flattening` were chosen on the problems of `SWITCHING`, and on recommenders.
-The learning rates of `CHECKING` had no say. Patterns such as those of `OF_PATTERNS` are why it
-marks no norms before the loss has fallen. `EARLY` was chosen for no problem.
+Patterns such as those of `OF_PATTERNS` are why it marks no norms before the loss has fallen. The
+learning rates of `CHECKING` and the problems of `CONFIRMING` had no say. `EARLY` was chosen for no
+problem.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from benchmarks.paper.problems import (
     ON_PATTERNS,
     ON_SMALL,
     OTHER_PEAKS,
+    UNSEEN,
     Problems,
 )
 from benchmarks.paper.studies import AnyConfig, Comparison
@@ -53,6 +55,7 @@ def by_start(base: AnyConfig) -> dict[float, AnyConfig]:
 SWITCHING = {"switches": ON_SMALL, "switches-100k": MOVIELENS_100K}
 CHECKING = {"switches-peaks": OTHER_PEAKS}
 OF_PATTERNS = {"switches-patterns": ON_PATTERNS}
+CONFIRMING = {"switches-unseen": UNSEEN}
 PROJECTING = {"projections": ON_SMALL, "projections-movielens": MOVIELENS_10K | MOVIELENS_100K}
 HOLDING = {"held-later": ON_SMALL}
 
@@ -69,7 +72,7 @@ def compared(name: str, problems: Problems, variants: Variants) -> Comparison:
 COMPARISONS = {
     name: compared(name, problems, variants)
     for comparisons, variants in (
-        (SWITCHING | CHECKING | OF_PATTERNS, by_switch),
+        (SWITCHING | CHECKING | OF_PATTERNS | CONFIRMING, by_switch),
         (PROJECTING, by_projection),
         (HOLDING, by_start),
     )

@@ -11,6 +11,7 @@ from benchmarks.paper import studies, variants
 from benchmarks.paper.problems import Problem, Problems
 from benchmarks.paper.variants import (
     CHECKING,
+    CONFIRMING,
     EARLY,
     FREE_SHARES,
     HELD_SHARES,
@@ -40,6 +41,7 @@ def part() -> Part:
     switched = problem_runs.load(SWITCHING, variants.by_switch)
     checked = problem_runs.load(CHECKING, variants.by_switch)
     patterns = problem_runs.load(OF_PATTERNS, variants.by_switch)
+    unseen = problem_runs.load(CONFIRMING, variants.by_switch)
     projected = problem_runs.load(PROJECTING, variants.by_projection)
     held = problem_runs.load(HOLDING, variants.by_start)
     return Part(
@@ -47,14 +49,19 @@ def part() -> Part:
             "switches": switches(switched),
             "switches-peaks": switches(checked),
             "switches-patterns": switches(patterns),
+            "switches-unseen": switches(unseen),
             "projections": projections(projected),
             "held-later": held_later(held),
         },
-        [*findings_of_switches(switched, checked, patterns), *findings_of_projections(projected)],
+        [
+            *findings_of_switches(switched, checked, patterns, unseen),
+            *findings_of_projections(projected),
+        ],
         [
             *missing("automatic switches", SWITCHING, switched),
             *missing("automatic switches at other rates", CHECKING, checked),
             *missing("automatic switches on patterns", OF_PATTERNS, patterns),
+            *missing("automatic switches on other problems", CONFIRMING, unseen),
             *missing("projections", PROJECTING, projected),
             *missing("norms held later", HOLDING, held),
         ],
@@ -108,7 +115,7 @@ def _constrained(runs: Sequence[Record]) -> str:
 
 
 def findings_of_switches(
-    found: OnProblems, checked: OnProblems, patterns: OnProblems
+    found: OnProblems, checked: OnProblems, patterns: OnProblems, unseen: OnProblems
 ) -> Iterator[Finding]:
     """Yield what the automatic switch gains over Adam, beside the best free phase.
 
@@ -116,8 +123,14 @@ def findings_of_switches(
       found: the problems on which its constants were chosen.
       checked: the same at other learning rates.
       patterns: in the plane.
+      unseen: those that had no say.
     """
-    named = (("problems", found), ("at other learning rates", checked), ("patterns", patterns))
+    named = (
+        ("problems", found),
+        ("at other learning rates", checked),
+        ("patterns", patterns),
+        ("others, which had no say in its rule", unseen),
+    )
     for where, on in named:
         if on:
             gains = mean_gains(on)

@@ -5,12 +5,16 @@
 `wine`           three cultivars, from scikit-learn: 13 measurements
 `made`           scikit-learn's `make_classification`: five classes, 10 of 50 features tell, a tenth
                  of the labels is drawn anew
+`friedman`       the quartile of a smooth function of five of ten numbers, scikit-learn's
+                 `make_friedman1`
+`teacher`        which of ten outputs of a random network is the largest
 `parity`         whether three of 30 signs multiply to plus: a rule that can be learned or memorised
 `addition`       the sum of two numbers, modulo 31: a rule that is learned long after the examples,
                  if at all ("grokking", Power et al., arXiv 2201.02177)
 `lines`          which of 20 modules of Python's standard library a line is from, by its words
 `mnist1d`        Greydanus' one-dimensional digits (arXiv 2011.14439), from the package `mnist1d`
 `spirals`        which of three spirals in the plane, with some noise, a point is from
+`moons`          which of two half-moons that overlap, scikit-learn's `make_moons`
 `checkerboard`   the colour of a field of a checkerboard of four by four
 `rings`          whether a point is from an even or an odd one of four rings
 """
@@ -34,15 +38,18 @@ SmallName = Literal[
     "breast-cancer",
     "wine",
     "made",
+    "friedman",
+    "teacher",
     "parity",
     "addition",
     "lines",
     "mnist1d",
     "spirals",
+    "moons",
     "checkerboard",
     "rings",
 ]
-POINTS = 3000  # Of each problem in the plane.
+POINTS = 3000  # Of each problem whose examples are drawn.
 
 
 class Small(NamedTuple):
@@ -120,6 +127,17 @@ def _made() -> Arrays:
     return _standardised(x), labels
 
 
+def _friedman() -> Arrays:
+    x, y = datasets.make_friedman1(POINTS, random_state=0)
+    return _standardised(x), np.digitize(y, np.quantile(y, (0.25, 0.5, 0.75)))
+
+
+def _teacher() -> Arrays:
+    rng = np.random.default_rng(0)
+    x, w, v = rng.normal(size=(POINTS, 20)), rng.normal(size=(20, 16)), rng.normal(size=(16, 10))
+    return x, _standardised(np.tanh(0.7 * x @ w) @ v).argmax(axis=1)
+
+
 def _parity() -> Arrays:
     signs = np.random.default_rng(0).choice((-1, 1), (3000, 30))
     return signs, signs[:, :3].prod(axis=1) > 0
@@ -169,6 +187,11 @@ def _spirals() -> Arrays:
     return _polar(along / 5, along + arm * 2 * np.pi / 3, rng, noise=0.15), arm
 
 
+def _moons() -> Arrays:
+    x, moon = datasets.make_moons(POINTS, noise=0.3, random_state=0)
+    return _standardised(x), moon
+
+
 def _checkerboard() -> Arrays:
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 4, (POINTS, 2))
@@ -195,11 +218,14 @@ PROBLEMS: Mapping[SmallName, Small] = {
     "breast-cancer": Small(_breast_cancer, 200, 100),
     "wine": Small(_wine, 80, 40),
     "made": Small(_made, 500, 500),
+    "friedman": Small(_friedman, 500, 500),
+    "teacher": Small(_teacher, 1000, 500),
     "parity": Small(_parity, 1000, 500),
     "addition": Small(_addition, 600, 150),
     "lines": Small(_lines, 3000, 1000),
     "mnist1d": Small(_mnist1d, 4000, 500),
     "spirals": Small(_spirals, 300, 300, widths=(64, 64)),
+    "moons": Small(_moons, 150, 300),
     "checkerboard": Small(_checkerboard, 300, 300, widths=(64, 64)),
     "rings": Small(_rings, 300, 300, widths=(64, 64)),
 }
