@@ -22,8 +22,9 @@ Modules, each importing only from lines below its own:
     _orthogonalize   Muon's direction
     _transforms      the links of a chain
     _groups          which leaf goes to which optimizer
-    _selection       which leaves, over which axes
+    _selection       from arguments to spheres: which leaves, over which axes
     _spheres         inner products and moves on trees
+    _masks           which leaves
     _gradient_switches               _margin_switches
     _switches        when to constrain               schedules       losses        metrics
     _checks          every refusal and its text
@@ -57,8 +58,8 @@ from lawn_optax._margin_switches import (
     at_median_margin,
     hold_median_margin,
 )
+from lawn_optax._masks import except_paths, only_paths
 from lawn_optax._presets import adam_lawn, lamb_lawn, lamb_plus, sgd_lawn
-from lawn_optax._selection import except_paths, only_paths
 from lawn_optax._switches import NormsOfState, Switch, at_epoch, at_step
 from lawn_optax._transforms import (
     RescaleToNormsState,

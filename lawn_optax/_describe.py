@@ -8,8 +8,9 @@ import numpy as np
 import optax
 
 from lawn_optax._groups import LabelsOrFn, sort_leaves
+from lawn_optax._masks import MaskOrFn
 from lawn_optax._paths import leaves_by_path, listed, replace_leaves
-from lawn_optax._selection import AxesOrFn, Choice, MaskOrFn, Selection, StackedOrFn
+from lawn_optax._selection import AxesOrFn, Choice, Selection, StackedOrFn
 from lawn_optax._spheres import Sphere, Spheres
 from lawn_optax.diagnostics._states import NormsOfLeaf, norms_by_path
 

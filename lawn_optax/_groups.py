@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import optax
 
 from lawn_optax._checks import check_inexact
+from lawn_optax._masks import by_default, modules_of_class
 from lawn_optax._paths import (
     Path,
+    called,
     components,
     is_masked,
     join,
@@ -22,13 +24,7 @@ from lawn_optax._paths import (
     parameters,
     replace_leaves,
 )
-from lawn_optax._selection import (
-    StackedOrFn,
-    by_default,
-    called,
-    modules_of_class,
-    stacked_axes,
-)
+from lawn_optax._selection import StackedOrFn, stacked_axes
 
 LabelsOrFn = Any | Callable[[optax.Params], Any] | None
 

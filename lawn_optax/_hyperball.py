@@ -17,8 +17,9 @@ from lawn_optax._checks import (
     check_update,
 )
 from lawn_optax._kernels import upcast
+from lawn_optax._masks import MaskOrFn
 from lawn_optax._paths import leaves_by_path, replace_leaves
-from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, Selection, StackedOrFn
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms
 
 

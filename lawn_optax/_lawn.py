@@ -8,13 +8,8 @@ import optax
 
 from lawn_optax import _geometry as geometry
 from lawn_optax._checks import check_flag, check_inner, check_target_scale, check_update
-from lawn_optax._selection import (
-    AxesOrFn,
-    AxisNameOrFn,
-    MaskOrFn,
-    Selection,
-    StackedOrFn,
-)
+from lawn_optax._masks import MaskOrFn
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms
 from lawn_optax._switches import Switch, as_switch
 

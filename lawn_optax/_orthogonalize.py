@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from lawn_optax._paths import (
+    called,
     is_masked,
     join,
     leaves_by_path,
@@ -17,7 +18,7 @@ from lawn_optax._paths import (
     parameters,
     replace_leaves,
 )
-from lawn_optax._selection import StackedOrFn, called, stacked_axes
+from lawn_optax._selection import StackedOrFn, stacked_axes
 
 
 def orthogonalize(

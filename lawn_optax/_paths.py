@@ -74,6 +74,11 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(quoted[:most]) + more if quoted else "none"
 
 
+def called(tree: Any, params: optax.Params) -> Any:
+    """Return `tree`, or what it makes of `params`; a module is callable, and yet a tree."""
+    return tree(params) if callable(tree) and jax.tree_util.all_leaves([tree]) else tree
+
+
 def match_tree(
     name: str,
     tree: Any,

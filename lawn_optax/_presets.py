@@ -17,7 +17,8 @@ from lawn_optax._checks import (
     check_rate,
 )
 from lawn_optax._lawn import lawn
-from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, StackedOrFn
+from lawn_optax._masks import MaskOrFn
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, StackedOrFn
 from lawn_optax._switches import Switch
 from lawn_optax._transforms import scale_by_capped_trust_ratio
 

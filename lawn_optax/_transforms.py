@@ -22,13 +22,8 @@ from lawn_optax._checks import (
     check_update,
 )
 from lawn_optax._geometry import capped_trust_ratio, project, rescale
-from lawn_optax._selection import (
-    AxesOrFn,
-    AxisNameOrFn,
-    MaskOrFn,
-    Selection,
-    StackedOrFn,
-)
+from lawn_optax._masks import MaskOrFn
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Norms, Spheres, capture, scale_norms
 
 

@@ -12,7 +12,8 @@ import optax
 
 from lawn_optax._checks import check_given_norms, check_positive, check_scalar, check_steps
 from lawn_optax._geometry import resize
-from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
+from lawn_optax._masks import MaskOrFn
+from lawn_optax._selection import AxesOrFn, Selection, StackedOrFn
 
 LEAST_FACTOR = 1e-6  # On the norms, of `scale_to_margin`.
 

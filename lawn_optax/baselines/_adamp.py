@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 
 from lawn_optax._checks import check_adam, check_not_negative, check_update
 from lawn_optax._geometry import decay, project, safe_divide, safe_sqrt
-from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, Selection, StackedOrFn
+from lawn_optax._masks import MaskOrFn
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Products, Sphere, Spheres
 
 

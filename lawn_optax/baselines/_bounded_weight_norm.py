@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import optax
 
-from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
+from lawn_optax._masks import MaskOrFn
+from lawn_optax._selection import AxesOrFn, Selection, StackedOrFn
 from lawn_optax._weights import scale_to_norms
 
 

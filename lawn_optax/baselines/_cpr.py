@@ -9,7 +9,8 @@ from jax.typing import ArrayLike
 
 from lawn_optax._checks import check_positive, check_steps, check_update
 from lawn_optax._geometry import shrink
-from lawn_optax._selection import AxesOrFn, AxisNameOrFn, MaskOrFn, Selection, StackedOrFn
+from lawn_optax._masks import MaskOrFn
+from lawn_optax._selection import AxesOrFn, AxisNameOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Norms, Products
 
 

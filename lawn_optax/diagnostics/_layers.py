@@ -9,7 +9,8 @@ import optax
 from lawn_optax._checks import check_given_norms, check_tree_of
 from lawn_optax._geometry import project, safe_divide, safe_sqrt
 from lawn_optax._kernels import upcast
-from lawn_optax._selection import AxesOrFn, MaskOrFn, Selection, StackedOrFn
+from lawn_optax._masks import MaskOrFn
+from lawn_optax._selection import AxesOrFn, Selection, StackedOrFn
 from lawn_optax.diagnostics._states import (
     as_array,
     find_states,
