@@ -16,6 +16,7 @@ from lawn_optax._checks import (
     check_not_negative,
     check_rate,
 )
+from lawn_optax._gradient_switches import at_flattening
 from lawn_optax._lawn import lawn
 from lawn_optax._masks import MaskOrFn
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, StackedOrFn
@@ -25,7 +26,7 @@ from lawn_optax._transforms import scale_by_capped_trust_ratio
 
 def adam_lawn(
     learning_rate: optax.ScalarOrSchedule,
-    switch: Switch | int | jax.Array,
+    switch: Switch | int | jax.Array | None = None,
     *,
     b1: ArrayLike = 0.9,
     b2: ArrayLike = 0.999,
@@ -43,7 +44,8 @@ def adam_lawn(
     Args:
       learning_rate: a float or a schedule of the update, from 0; the paper warms it up and lets it
         decay linearly to 0, see `schedules.warmup_linear_decay`.
-      switch: when to constrain; see `lawn`.
+      switch: when to constrain; see `lawn`. By default `at_flattening()`, for which `update` is
+        given the loss as `value=`.
       b1: decay of the first moment.
       b2: decay of the second moment.
       eps: added to the root of the second moment.
@@ -59,7 +61,8 @@ def adam_lawn(
       An `optax.GradientTransformationExtraArgs` with a `LawnState`.
 
     Raises:
-      TypeError, ValueError: as `lawn`; ValueError, too, for a constant outside its range.
+      TypeError, ValueError: as `lawn`; ValueError, too, for a constant outside its range; on
+        `update`, with the default switch and without `value=`.
 
     Examples:
       >>> import jax.numpy as jnp, optax, lawn_optax
@@ -74,7 +77,7 @@ def adam_lawn(
     learning_rate, b1, b2, eps = check_adam(learning_rate, b1, b2, eps)
     return lawn(
         optax.adam(learning_rate, b1=b1, b2=b2, eps=eps),
-        switch,
+        at_flattening() if switch is None else switch,
         mask=mask,
         axes=axes,
         stacked=stacked,

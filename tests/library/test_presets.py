@@ -3,6 +3,7 @@
 import inspect
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,21 @@ def test_defaults_are_the_papers():
         default = {n: p.default for n, p in inspect.signature(preset).parameters.items()}
         assert (default["b1"], default["b2"], default["eps"]) == (0.9, 0.999, 1e-6)
     assert inspect.signature(lo.sgd_lawn).parameters["momentum"].default == 0.9
+
+
+def test_adam_lawn_without_a_switch_constrains_by_itself_and_asks_for_the_loss():
+    params, gradient = {"kernel": jnp.eye(3)}, {"kernel": jnp.ones((3, 3))}
+    ends = []
+    for tx in (lo.adam_lawn(0.1), lo.adam_lawn(0.1, lo.at_flattening())):
+        w, state = params, tx.init(params)
+        for step in range(60):
+            updates, state = tx.update(gradient, state, w, value=0.9**step)
+            w = optax.apply_updates(w, updates)
+        ends.append((w, state))
+    chex.assert_trees_all_equal(*ends)
+    assert lo.diagnostics.is_constrained(ends[0][1])
+    with pytest.raises(ValueError, match="value=None: at_flattening needs the minibatch's loss"):
+        tx.update(gradient, state, w)
 
 
 @pytest.mark.parametrize("axes", [None, AXES])
