@@ -121,8 +121,9 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     early. In a few hundred updates of large batches, norms may grow on a plateau on which nothing
     is learned; those at its end are then too large, and a free phase that is set by hand does
     better. So it does where free training is unstable at the learning rate, as LAMB's may be, and
-    fails before :math:`a / b` has risen by `ratio`. Where the training error stays high to the end,
-    the norms that are held may be too small.
+    fails before :math:`a / b` has risen by `ratio`. The norms that are held may be too small where
+    the training error stays high to the end, and on sparse inputs, such as bags of words, and in
+    graph networks, where the loss falls while the logits are still small.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the valley: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient

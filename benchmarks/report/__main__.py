@@ -28,6 +28,7 @@ from benchmarks.report import (
     search_tables,
     study_tables,
     transfer_tables,
+    trial_figure,
 )
 from benchmarks.report.part import Part, table_of_findings, table_of_missing
 from examples.training import command
@@ -38,6 +39,7 @@ PARTS: tuple[Callable[[], Part], ...] = (
     imagenet_table.part,
     first_run.part,
     problem_tables.part,
+    trial_figure.part,
     held_norms.part,
     search_tables.part,
     eps_table.part,

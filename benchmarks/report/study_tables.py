@@ -289,7 +289,7 @@ def runs_of(section: Section, found: Found) -> list[records.Record]:
 def findings(found: Found) -> Iterator[Finding]:
     """Yield where scores end: Adam-LAWN beside Adam, each as it was tuned."""
     groups = {
-        "MovieLens-100k, 100 epochs": catalog.MOVIELENS_100K,
+        "MovieLens-100k, 40 to 100 epochs": catalog.MOVIELENS_100K,
         "MovieLens-100k, 40 epochs on a finer grid": catalog.MOVIELENS_100K_FINER,
         "CIFAR-10, small: what a CPU can do": catalog.CIFAR10_SMALL,
     }

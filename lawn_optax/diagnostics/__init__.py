@@ -13,13 +13,14 @@ from lawn_optax.diagnostics._layers import (
     step_report,
     weight_norms,
 )
-from lawn_optax.diagnostics._states import captured_norms, is_constrained
+from lawn_optax.diagnostics._states import captured_norms, free_steps, is_constrained
 
 __all__ = [
     "angular_step",
     "captured_norms",
     "escape_value",
     "flat_zone_share",
+    "free_steps",
     "gradient_cosine",
     "is_constrained",
     "norm_drift",

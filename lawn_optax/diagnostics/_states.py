@@ -22,10 +22,35 @@ def is_constrained(state: Any) -> jax.Array:
     Raises:
       ValueError: if there is no such state in `state`.
     """
-    counts = [as_array(s.constrained_steps) for s in find_states(state) if isinstance(s, LawnState)]
-    if not counts:
-        raise ValueError("state holds no LawnState: give the state of an optimizer made by lawn.")
-    return jnp.all(jnp.stack([count > 0 for count in counts]))
+    return jnp.all(jnp.stack([as_array(s.constrained_steps) > 0 for s in _lawn_states(state)]))
+
+
+def free_steps(state: Any) -> jax.Array:
+    """Tell how many free updates were made: after the switch, when it came.
+
+    Args:
+      state: an optimizer state that holds one of `lawn`, however wrapped.
+
+    Returns:
+      An int32 scalar; `(runs,)` for runs side by side under `jax.vmap`; of several such states,
+      that of the one that was free longest.
+
+    Raises:
+      ValueError: if there is no such state in `state`.
+
+    Examples:
+      >>> import jax.numpy as jnp, lawn_optax
+      >>> tx = lawn_optax.adam_lawn(0.1, switch=2)
+      >>> params = {'kernel': jnp.eye(2)}
+      >>> state = tx.init(params)
+      >>> for step in range(5):
+      ...   _, state = tx.update(params, state, params)
+      ...   print(lawn_optax.diagnostics.free_steps(state), end=' ')
+      1 2 2 2 2
+    """
+    states = _lawn_states(state)
+    free = [as_array(s.steps) - as_array(s.constrained_steps) for s in states]
+    return jnp.max(jnp.stack(free), axis=0)
 
 
 def captured_norms(state: Any) -> dict[str, jax.Array]:
@@ -93,6 +118,14 @@ def find_states(state: Any) -> list:
     holds_norms = lambda x: isinstance(x, (LawnState, HyperballState, RescaleToNormsState))
     found = [x for x in jax.tree.leaves(state, is_leaf=holds_norms) if holds_norms(x)]
     return found + [s for x in found if hasattr(x, "inner") for s in find_states(x.inner)]
+
+
+def _lawn_states(state: Any) -> list[LawnState]:
+    """Return the states of `lawn` among those of `find_states`, or refuse if there is none."""
+    found = [x for x in find_states(state) if isinstance(x, LawnState)]
+    if not found:
+        raise ValueError("state holds no LawnState: give the state of an optimizer made by lawn.")
+    return found
 
 
 def as_array(x: Any) -> jax.Array:

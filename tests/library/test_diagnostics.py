@@ -87,6 +87,15 @@ def test_norms_of_several_optimizers_are_put_together():
     assert diagnostics.is_constrained(state)
 
 
+def test_free_steps_of_runs_side_by_side_and_of_several_optimizers():
+    run = lambda switch: train(lo.adam_lawn(0.1, switch), PARAMS, lambda t, p: p, 5)[1]
+    states = jax.tree.map(lambda *x: jnp.stack(x), run(0), run(3), run(9))
+    np.testing.assert_array_equal(diagnostics.free_steps(states), [0, 3, 5])
+    assert diagnostics.free_steps((run(1), run(4))) == 4
+    with pytest.raises(ValueError, match="state holds no LawnState"):
+        diagnostics.free_steps(optax.adam(0.1).init(PARAMS))
+
+
 def test_the_state_tells_what_is_constrained():
     params = {"embedding": jnp.ones((6, 4)), "out": {"kernel": jnp.ones((4, 2))}}
     for tx in (
