@@ -48,7 +48,16 @@ def table(found: Sequence[Record]) -> str:
     for share in sorted({share for run in found for share in run["free"]}, key=float):
         pairs = [run["free"][share] for run in found if share in run["free"]]
         rows.append((f"{100 * float(share):g}% of the updates free", *_shown(pairs)))
-    columns = ("gain over Adam", "median", "lowest tenth below", "least", "most", "above", "below")
+    columns = (
+        "gain over Adam",
+        "mean",
+        "median",
+        "lowest tenth below",
+        "least",
+        "most",
+        "above",
+        "below",
+    )
     note = "Above, below: on how many problems, by more than two standard errors."
     return f"{tables.markdown(columns, rows)}\n\n{note}"
 
@@ -56,7 +65,7 @@ def table(found: Sequence[Record]) -> str:
 def _shown(pairs: Sequence[tuple[float, float]]) -> tuple[str, ...]:
     """Return what gains and their standard errors come to; an error of 0 is none."""
     gains, errors = np.array(pairs).T
-    figures = (np.median(gains), np.percentile(gains, 10), gains.min(), gains.max())
+    figures = (gains.mean(), *np.percentile(gains, (50, 10)), gains.min(), gains.max())
     counts = (np.sum(gains > 2 * errors), np.sum(gains < -2 * errors))
     return (*(f"{x:+.1f}" for x in figures), *map(str, counts))
 

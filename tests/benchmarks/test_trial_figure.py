@@ -29,8 +29,8 @@ FOUND = [
 def test_beyond_two_standard_errors_counts():
     table = trial_figure.table(FOUND)
     rows = {row[0]: row[1:] for row in cells(table)}
-    assert rows["at_flattening"] == ["+0.4", "-0.8", "-1.0", "+3.0", "1", "1"]
-    assert rows["2% of the updates free"] == ["+0.1", "+0.1", "+0.1", "+0.1", "0", "0"]
+    assert rows["at_flattening"] == ["+0.7", "+0.4", "-0.8", "-1.0", "+3.0", "1", "1"]
+    assert rows["2% of the updates free"] == ["+0.1", "+0.1", "+0.1", "+0.1", "+0.1", "0", "0"]
     assert rows["40% of the updates free"][-2:] == ["2", "0"]
 
 
