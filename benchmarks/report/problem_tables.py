@@ -36,32 +36,37 @@ ADAM, BEST = "Adam", "best free phase"
 FUNCTIONS: Mapping[str, str] = {name: switch.make.__name__ for name, switch in SWITCHES.items()}
 
 
+# By the section that shows them: comparisons of switches, and on what they are.
+OF_SWITCHES: Mapping[str, tuple[Mapping[str, Problems], str]] = {
+    "switches": (SWITCHING, "problems"),
+    "switches-peaks": (CHECKING, "at other learning rates"),
+    "switches-patterns": (OF_PATTERNS, "patterns"),
+    "switches-unseen": (CONFIRMING, "others, which had no say in its rule"),
+}
+
+
 def part() -> Part:
     """Return the tables of all comparisons on problems."""
-    switched = problem_runs.load(SWITCHING, variants.by_switch)
-    checked = problem_runs.load(CHECKING, variants.by_switch)
-    patterns = problem_runs.load(OF_PATTERNS, variants.by_switch)
-    unseen = problem_runs.load(CONFIRMING, variants.by_switch)
+    switched = {
+        section: problem_runs.load(comparisons, variants.by_switch)
+        for section, (comparisons, _) in OF_SWITCHES.items()
+    }
     projected = problem_runs.load(PROJECTING, variants.by_projection)
     held = problem_runs.load(HOLDING, variants.by_start)
+    lacking = [
+        entry
+        for section, (comparisons, where) in OF_SWITCHES.items()
+        for entry in missing(f"automatic switches, {where}", comparisons, switched[section])
+    ]
     return Part(
         {
-            "switches": switches(switched),
-            "switches-peaks": switches(checked),
-            "switches-patterns": switches(patterns),
-            "switches-unseen": switches(unseen),
+            **{section: switches(found) for section, found in switched.items()},
             "projections": projections(projected),
             "held-later": held_later(held),
         },
+        [*findings_of_switches(switched), *findings_of_projections(projected)],
         [
-            *findings_of_switches(switched, checked, patterns, unseen),
-            *findings_of_projections(projected),
-        ],
-        [
-            *missing("automatic switches", SWITCHING, switched),
-            *missing("automatic switches at other rates", CHECKING, checked),
-            *missing("automatic switches on patterns", OF_PATTERNS, patterns),
-            *missing("automatic switches on other problems", CONFIRMING, unseen),
+            *lacking,
             *missing("projections", PROJECTING, projected),
             *missing("norms held later", HOLDING, held),
         ],
@@ -114,25 +119,11 @@ def _constrained(runs: Sequence[Record]) -> str:
     return ", ".join("-" if epoch is None else f"{epoch:.3g}" for epoch in epochs)
 
 
-def findings_of_switches(
-    found: OnProblems, checked: OnProblems, patterns: OnProblems, unseen: OnProblems
-) -> Iterator[Finding]:
-    """Yield what the automatic switch gains over Adam, beside the best free phase.
-
-    Args:
-      found: the problems on which its constants were chosen.
-      checked: the same at other learning rates.
-      patterns: in the plane.
-      unseen: those that had no say.
-    """
-    named = (
-        ("problems", found),
-        ("at other learning rates", checked),
-        ("patterns", patterns),
-        ("others, which had no say in its rule", unseen),
-    )
-    for where, on in named:
+def findings_of_switches(switched: Mapping[str, OnProblems]) -> Iterator[Finding]:
+    """Yield, by section, what the automatic switch gains over Adam, beside the best free phase."""
+    for section, on in switched.items():
         if on:
+            _, where = OF_SWITCHES[section]
             gains = mean_gains(on)
             shown = {what: _mean_of(list(of.values())) for what, of in gains.items()}
             others = {n: gain for n, gain in shown.items() if n != "flattening"}

@@ -255,11 +255,12 @@ def _columns(tunings: Tunings, budgets: Sequence[int]) -> tuple[str, ...]:
 def _provenance(several: Sequence[Tunings]) -> str:
     """Say how much was run, and where, of searches that are alike."""
     part, detail = several[0].part, _detail(several[0].part.search)
+    counts = sorted({len(tunings.part.searches) for tunings in several})
     every = itertools.chain.from_iterable
     runs = [run for tunings in several for trials in tunings.runs.values() for run in every(trials)]
     return (
-        f"Searches: {len(part.searches)}, of {part.search.trials} settings each. Near the best:"
-        f" within {detail.near:g}. {len(runs)} runs, {origin(runs)}."
+        f"Searches: {' or '.join(map(str, counts))}, of {part.search.trials} settings each. Near"
+        f" the best: within {detail.near:g}. {len(runs)} runs, {origin(runs)}."
     )
 
 
