@@ -45,6 +45,7 @@ def check_target_scale(target_scale: optax.ScalarOrSchedule) -> None:
         lambda x: 0 < x < math.inf,
         "must be positive and finite: it multiplies the captured norms. 1.0 keeps them",
         unchecked=jax.core.Tracer,
+        or_schedule=True,
     )
 
 
@@ -66,13 +67,14 @@ def check_radius(radius: Any, rms: Any) -> None:
             lambda x: 1e-18 <= x <= 1e18,
             "must be a number from 1e-18 to 1e18, whose square float32 holds. None holds the"
             " initial norm",
-            schedules=False,
         )
 
 
 def check_rate(name: str, value: optax.ScalarOrSchedule) -> optax.ScalarOrSchedule:
     """Return a learning rate, or refuse a constant one that is not finite."""
-    return _check_constant(name, value, math.isfinite, "must be finite, such as 1e-3")
+    return _check_constant(
+        name, value, math.isfinite, "must be finite, such as 1e-3", or_schedule=True
+    )
 
 
 def check_decay_rate(name: str, value: Any, example: float = 0.9) -> Any:
@@ -82,7 +84,6 @@ def check_decay_rate(name: str, value: Any, example: float = 0.9) -> Any:
         value,
         lambda x: 0 <= x < 1,
         f"must be at least 0 and below 1, such as {example}",
-        schedules=False,
     )
 
 
@@ -93,15 +94,12 @@ def check_not_negative(name: str, value: Any, example: float = 1e-6) -> Any:
         value,
         lambda x: 0 <= x < math.inf,
         f"must be finite and at least 0, such as {example}",
-        schedules=False,
     )
 
 
 def check_positive(name: str, value: Any, example: str = "1.0") -> Any:
     """Return a constant, or refuse one that is not positive; infinity passes."""
-    return _check_constant(
-        name, value, lambda x: x > 0, f"must be positive, such as {example}", schedules=False
-    )
+    return _check_constant(name, value, lambda x: x > 0, f"must be positive, such as {example}")
 
 
 def check_adam(
@@ -116,8 +114,11 @@ def check_adam(
     )
 
 
-def check_steps(name: str, value: Any, least: int = 0) -> int | jax.Array:
-    """Return an integer of at least `least`, or a traced int32 scalar; refuse what is neither."""
+def check_steps(name: str, value: Any, least: int = 0, remedy: str = "") -> int | jax.Array:
+    """Return an integer of at least `least`, or a traced int32 scalar; refuse what is neither.
+
+    The message about what is no integer ends with `remedy`.
+    """
     if getattr(value, "ndim", 0):
         raise ValueError(f"{name} has shape {value.shape}: give a scalar; jax.vmap runs a grid.")
     if isinstance(value, jax.core.Tracer):
@@ -129,10 +130,7 @@ def check_steps(name: str, value: Any, least: int = 0) -> int | jax.Array:
             raise TypeError
         value = operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"{name}={value!r} must be an integer, a number of steps; at_epoch(epochs,"
-            " steps_per_epoch) takes fractions of an epoch."
-        ) from None
+        raise TypeError(f"{name}={value!r} must be an integer{remedy}.") from None
     if value < least:
         raise ValueError(f"{name}={value} must be at least {least}.")
     return min(value, jnp.iinfo(jnp.int32).max)
@@ -202,6 +200,8 @@ def check_update(
                 message = message or _differing_states(name, kind, init, params, state)
             if message:
                 raise ValueError(message) from error
+            if different := _differing_containers(updates, params):
+                error.add_note(different)
             raise
 
     return checked
@@ -213,16 +213,16 @@ def check_norms(norms: Any, products: Mapping[str, jax.Array]) -> None:
         raise ValueError("The norms in the state are those of other parameters, mask or axes.")
 
 
-def check_given_norms(norms: Mapping[str, Any], spheres: Mapping[str, Any]) -> None:
-    """Refuse norms by path that are not those of the spheres, given as arrays of their shapes."""
+def check_given_norms(norms: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
+    """Refuse norms by path that have no place, or another shape, among the needed ones."""
     remedy = "give the mask=, axes= and stacked= that the optimizer was given, and its parameters"
     for path, c in norms.items():
-        if path not in spheres:
+        if path not in needed:
             raise ValueError(f"norms has one of {path!r}, which is not constrained: {remedy}.")
-        needed = jnp.shape(spheres[path])
-        if jnp.shape(c) not in ((), needed):
+        shape = jnp.shape(needed[path])
+        if jnp.shape(c) not in ((), shape):
             raise ValueError(
-                f"norms of {path!r} have shape {jnp.shape(c)}, and its spheres {needed}: {remedy}."
+                f"norms of {path!r} have shape {jnp.shape(c)}, and its spheres {shape}: {remedy}."
             )
 
 
@@ -273,11 +273,11 @@ def _check_constant(
     value: Any,
     valid: Callable[[float], bool],
     remedy: str,
-    unchecked: type = jax.Array,
-    schedules: bool = True,
+    unchecked: type = jax.Array,  # optax.inject_hyperparams may round b2 to 1 in bfloat16.
+    or_schedule: bool = False,
 ) -> Any:
-    """Return a number, or refuse an array or what is not `valid`; a traced one may be any."""
-    if callable(value) and schedules:
+    """Return a number, or refuse an array or what is not `valid`."""
+    if callable(value) and or_schedule:
         return value
     if np.ndim(value):
         raise ValueError(
@@ -310,9 +310,7 @@ def _of_another_type(name: str, kind: type, state: Any) -> str:
 
 
 def _differing_trees(updates: Any, params: Any) -> str | None:
-    """Explain in what updates are not a tree of the parameters; None where they are one."""
-    if str(jax.tree.structure(updates)) == str(jax.tree.structure(params)):
-        return None
+    """Explain which leaves updates lack or have beside the parameters'; None where it is none."""
     given, needed = ([join(path) for path, _ in parameters(tree)] for tree in (updates, params))
     call = "Call update(grads, state, params) with the gradients of these parameters"
     if missing := [path for path in needed if path not in given]:
@@ -326,9 +324,16 @@ def _differing_trees(updates: Any, params: Any) -> str | None:
             f"updates have an entry {unknown[0]!r}, which is not a parameter: they are"
             f" {listed(needed)}. {call}."
         )
+    return None
+
+
+def _differing_containers(updates: Any, params: Any) -> str | None:
+    """Say that updates are in other containers than the parameters; None where they are not."""
+    if str(jax.tree.structure(updates)) == str(jax.tree.structure(params)):
+        return None
     return (
         f"updates, a {type(updates).__name__}, and params, a {type(params).__name__}, have the same"
-        f" leaves in different containers. {call}, in their containers."
+        " leaves in different containers: if that is the cause, bring them into the same."
     )
 
 

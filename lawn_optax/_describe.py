@@ -37,14 +37,14 @@ class LeafSummary(NamedTuple):
     axes: tuple[int, ...] | None
     norm: np.ndarray
     captured: np.ndarray | None
-    reason: str = ""
-    marked: bool = False
+    reason: str
+    marked: bool
 
 
 class Summary(tuple[LeafSummary, ...]):
-    """The leaves of a tree, as `describe` saw them; prints as a table."""
+    """The leaves of a tree, as `describe` saw them; shown as a table."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return a table with a row per leaf."""
         header = ("parameter", "shape", "constrained", "axes", "norm", "captured", "why")
         return _table([header, *(_cells(leaf) for leaf in self)])
@@ -67,9 +67,9 @@ class LeafGroup(NamedTuple):
 
 
 class GroupSummary(tuple[LeafGroup, ...]):
-    """The leaves of a tree, as `describe_groups` sorted them; prints as a table."""
+    """The leaves of a tree, as `describe_groups` sorted them; shown as a table."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return a table with a row per leaf."""
         rows = [(leaf.path, str(leaf.shape), leaf.group, leaf.reason) for leaf in self]
         return _table([("parameter", "shape", "group", "why"), *rows])
@@ -83,12 +83,12 @@ def describe(
     axes: AxesOrFn = None,
     stacked: StackedOrFn = None,
 ) -> Summary:
-    """Tell of each parameter whether it is constrained and why, over which axes, and its norms.
+    """List which parameters are constrained and why, over which axes, and their norms.
 
     Args:
       params: the parameters, concrete.
-      state: an optimizer state that holds one of `lawn` or `rescale_to_norms`, however wrapped:
-        it tells which leaves are constrained, and their captured norms.
+      state: an optimizer state that holds one of `lawn`, `hyperball` or `rescale_to_norms`, however
+        wrapped: it tells which leaves are constrained, and their captured norms.
       mask: as given to the optimizer; not needed with a state.
       axes: as given to the optimizer.
       stacked: as given to the optimizer.

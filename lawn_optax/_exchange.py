@@ -15,15 +15,15 @@ from jax.interpreters import ad, batching, mlir
 
 
 def together(numbers: list[jax.Array]) -> list[jax.Array]:
-    """Return scalars as they are, complete on every device after one exchange per dtype."""
+    """Return numbers as they are, complete on every device after one exchange per type."""
     return _together.bind(*numbers)
 
 
 def as_one_array(*numbers: jax.Array) -> list[jax.Array]:
-    """Return scalars taken from one array per dtype, which XLA does not see through."""
+    """Return numbers taken from one array per type, which XLA does not see through."""
     alike = collections.defaultdict(list)
     for i, x in enumerate(numbers):
-        alike[x.dtype].append(i)
+        alike[x.dtype, x.shape].append(i)  # Under `vmap` some have an axis more than others.
     result = list(numbers)
     for indices in alike.values():
         array = jax.lax.optimization_barrier(jnp.stack([numbers[i] for i in indices]))

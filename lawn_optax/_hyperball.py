@@ -117,10 +117,13 @@ def hyperball(
         on_sphere = {path: norms[path] > 0 for path in cc}
         share = dict.fromkeys(uu, jnp.negative(rate))
         moved = spheres.move(_relative_or_free, w, u, on_sphere, share, c, ww, wu, uu)
-        free = optax.tree.cast_like(jax.tree.map(lambda u: -rate * upcast(u), u), u)
-        of_spheres = {path: x for path, x in leaves_by_path(moved).items() if path in uu}
+        free = {
+            path: (-rate * upcast(x)).astype(jnp.result_type(x))
+            for path, x in leaves_by_path(u).items()
+            if path not in uu
+        }
         steps = optax.safe_increment(state.steps)
-        return replace_leaves(free, of_spheres), HyperballState(steps, norms, inner_state)
+        return replace_leaves(moved, free), HyperballState(steps, norms, inner_state)
 
     checked = check_update("hyperball", update, HyperballState, init)
     return optax.GradientTransformationExtraArgs(init, checked)

@@ -265,7 +265,7 @@ def _partition(
     """Make the partition: matrices by Hyperball around `direction`, the rest by `adam`."""
     rate, adam_rate, embedding_rate, head_rate = rates
     adam_rate = check_rate("adam_learning_rate", adam_rate)
-    or_adams = lambda name, rate: adam_rate if rate is None else check_rate(name, rate)
+    or_adams = lambda rate_of, rate: adam_rate if rate is None else check_rate(rate_of, rate)
     embedding_rate = or_adams("embedding_learning_rate", embedding_rate)
     head_rate = or_adams("head_learning_rate", head_rate)
     if not isinstance(groups, Mapping | None):

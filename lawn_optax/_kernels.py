@@ -1,4 +1,4 @@
-"""What is computed for many leaves: sums, coefficients and moves, in few kernels.
+"""Computes the sums, coefficients and moves of many leaves in few kernels.
 
 Leaves that are alike share one traced function. On an accelerator, where many small kernels cost
 more than their work, the numbers of all leaves are taken at once. Nothing here knows of trees.
@@ -109,7 +109,7 @@ def _promoted(*arrays: jax.Array) -> list[jax.Array]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def evaluate(rule: Rule, *columns: tuple[jax.Array, ...]) -> tuple[Any, ...]:
-    """Return what a rule makes of the numbers of leaves with one norm each, or of one with several.
+    """Apply a rule to the numbers of several leaves with one norm each, or of one with several.
 
     On an accelerator all leaves are taken at once, so that many of them do not mean many small
     kernels. On a CPU kernels are cheap to start, and those of leaves alike are compiled once.

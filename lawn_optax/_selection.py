@@ -62,6 +62,11 @@ class Selection(NamedTuple):
         choices = self.choices(params)
         return Spheres({path: choice.sphere for path, choice in choices.items() if choice.sphere})
 
+    def whole_leaves(self, params: optax.Params) -> Spheres:
+        """Return a sphere for every inexact leaf, whatever mask and axes: one, or one per layer."""
+        inexact = jax.tree.map(lambda w: jnp.issubdtype(jnp.result_type(w), jnp.inexact), params)
+        return self._replace(mask=inexact, axes=None).spheres(params)
+
     def spheres_or_warn(self, params: optax.Params) -> Spheres:
         """Return the spheres, and warn where the default rule constrains nothing."""
         spheres = self.spheres(params)
@@ -71,7 +76,7 @@ class Selection(NamedTuple):
                 f"No leaf is constrained: none of the {len(paths)} parameters is a kernel or an"
                 f" embedding by rank and name. They are {listed(paths)}. Training stays free; pass"
                 " mask= with True at the leaves to constrain.",
-                stacklevel=4,
+                stacklevel=3,
             )
         return spheres
 

@@ -22,7 +22,7 @@ from lawn_optax._kernels import Rule, map_norms, upcast
 from lawn_optax._paths import leaves_by_path, replace_leaves
 
 Products = Mapping[str, Any]  # By path, one number per norm.
-Norms = Any  # The same; see `zero_norms` for the exception.
+Norms = Any  # The same; a single zero where there are no parameters, see `zero_norms`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Sphere:
             return zeros
 
     def size(self, w: jax.Array) -> int:
-        """Return how many numbers a norm is of, on all devices together."""
+        """Return the number of elements per norm, on all devices together."""
         here = math.prod(jnp.shape(w)[axis] for axis in self.axes)
         return jax.lax.psum(here, self.axis_name) if self.axis_name else here
 
@@ -125,7 +125,7 @@ class Spheres(dict[str, Sphere]):
         return {path: safe_sqrt(x) for path, x in ww.items()}
 
     def sizes(self, w: optax.Params) -> dict[str, int]:
-        """Return how many numbers each sphere's norm is of."""
+        """Return the number of elements per norm, by path."""
         leaves = leaves_by_path(w)
         return {path: sphere.size(leaves[path]) for path, sphere in self.items()}
 

@@ -29,7 +29,8 @@ class Switch(NamedTuple):
       marked: `marked(state) -> bool scalar`, whether the norms of an earlier update are to be held.
         They are those of the update at which it became true; if it becomes false before the switch,
         they are forgotten. By default never: the norms are those of the first constrained update.
-      factor: `factor(state) -> float scalar`; each constrained update multiplies the norms by it.
+      factor: `factor(state) -> float scalar`; each update multiplies the norms that are remembered
+        by it, so let it be 1 until it constrains.
     """
 
     init: Callable[[], Any]
@@ -136,12 +137,12 @@ class NormsOfState(NamedTuple):
 
 def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
     """Constrain from update `n` on; `name` is what messages call it."""
-    free_steps = check_steps(name, n)
+    free_steps = _check_free_steps(name, n)
     if norms_of is None:
         return Switch(lambda: (), lambda count, state, extra_args: (count >= free_steps, state))
     marker = as_switch(norms_of, "norms_of")
     if not isinstance(norms_of, Switch):
-        _check_order(name, free_steps, check_steps("norms_of", norms_of))
+        _check_order(name, free_steps, _check_free_steps("norms_of", norms_of))
 
     def update(
         count: jax.Array, state: NormsOfState, extra_args: Mapping[str, Any]
@@ -157,6 +158,12 @@ def _at_step(name: str, n: Any, norms_of: Any = None) -> Switch:
         extra_args=marker.extra_args,
         marked=lambda state: state.marked,
     )
+
+
+def _check_free_steps(name: str, n: Any) -> int | jax.Array:
+    """Return a number of updates, or refuse what is none."""
+    remedy = ", a number of steps; at_epoch(epochs, steps_per_epoch) takes fractions of an epoch"
+    return check_steps(name, n, remedy=remedy)
 
 
 def _check_order(name: str, free_steps: int | jax.Array, norms_of: int | jax.Array) -> None:

@@ -207,14 +207,12 @@ def scale_by_capped_trust_ratio(
       `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_;
       `Large Batch Optimization for Deep Learning <https://arxiv.org/abs/1904.00962>`_.
     """
-    check_positive("max_ratio", max_ratio, "1.0; jnp.inf means no cap")
+    max_ratio = check_positive("max_ratio", max_ratio, "1.0; jnp.inf means no cap")
     selection = Selection(mask, axes, stacked, axis_name)
 
     def spheres_of(params: optax.Params) -> Spheres:
-        # A free leaf, too, has a ratio: one, or one per layer.
-        inexact = jax.tree.map(lambda w: jnp.issubdtype(jnp.result_type(w), jnp.inexact), params)
-        whole = selection._replace(mask=inexact, axes=None).spheres(params)
-        return Spheres(whole | selection.spheres(params))
+        # A free leaf, too, has a ratio.
+        return Spheres(selection.whole_leaves(params) | selection.spheres(params))
 
     def init(params: optax.Params) -> optax.EmptyState:
         spheres_of(params)

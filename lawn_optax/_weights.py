@@ -113,7 +113,7 @@ def scale_to_margin(
       Figure 1 of `Logit Attenuating Weight Normalization <https://arxiv.org/abs/2108.05839>`_ does
       so with a factor of 0.2, set by hand.
     """
-    check_positive("threshold", threshold, "2.5")
+    threshold = check_positive("threshold", threshold, "2.5")
     check_steps("iterations", iterations, least=1)
     if not callable(median_margin):
         raise TypeError(f"median_margin={median_margin!r} must be a function of the parameters.")

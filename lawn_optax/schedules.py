@@ -174,7 +174,7 @@ def _warm_up(
             f"warmup_steps={warmup_steps} and total_steps={total_steps}: the warm-up must be at"
             " least 0 steps long and end within the total."
         )
-    check_positive("warmup_power", warmup_power, "1.0, which is linear")
+    warmup_power = check_positive("warmup_power", warmup_power, "1.0, which is linear")
     falling = optax.constant_schedule(end_value)
     if total_steps > warmup_steps:
         falling = decay(total_steps - warmup_steps)

@@ -81,7 +81,8 @@ def abel(
     """
     check_steps("steps_per_epoch", steps_per_epoch, least=1)
     check_steps("average_epochs", average_epochs, least=1)
-    if not 0 < check_number("decay_factor", decay_factor) < 1:
+    decay_factor = check_number("decay_factor", decay_factor)
+    if not 0 < decay_factor < 1:
         raise ValueError(f"decay_factor={decay_factor} must be between 0 and 1, such as 0.1.")
     if last_decay_step is not None:
         check_steps("last_decay_step", last_decay_step)

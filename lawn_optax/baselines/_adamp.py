@@ -108,7 +108,7 @@ def adamp(
         u = _tangent(neurons, w, u, every_neuron)
         u = _tangent(layers, w, u, {p: x & ~all_neurons[p] for p, x in layer.items()})
         ratio = {p: jnp.where(x | all_neurons[p], wd_ratio, 1.0) for p, x in layer.items()}
-        all_leaves = of_layers._replace(mask=True).spheres(w)
+        all_leaves = of_layers.whole_leaves(w)
         strength = {p: jnp.asarray(weight_decay * ratio.get(p, 1.0)) for p in all_leaves}
         return all_leaves.move(decay, w, u, strength), state
 
@@ -120,7 +120,7 @@ def adamp(
 
 
 def _all_of_layer(neurons: jax.Array, layer: jax.Array, whole: Sphere, one: Sphere) -> jax.Array:
-    """Return whether all neurons of each layer do, from a bool of each on this device.
+    """Return whether the condition holds for all neurons of a layer, from a bool of each here.
 
     Under `shard_map` they may lie on several: along the mesh axes of the layer that are not also
     those of each neuron, whose bools are the same there.

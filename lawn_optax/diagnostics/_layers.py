@@ -15,6 +15,7 @@ from lawn_optax.diagnostics._states import (
     as_array,
     find_states,
     has_switched,
+    norms_of,
     states_with_norms,
 )
 
@@ -235,8 +236,9 @@ def step_report(
         "squared_step": uu,
     }
     if state is not None:
-        captured = {path: c for found in find_states(state) for path, c in found.norms.items()}
-        per_leaf["captured"] = {path: as_array(c) for path, c in captured.items()}
+        per_leaf["captured"] = {
+            path: as_array(c) for found in find_states(state) for path, c in norms_of(found).items()
+        }
     report = {f"{name}/{path}": x for name, xs in per_leaf.items() for path, x in xs.items()}
     report["gradient_norm"] = optax.tree.norm(jax.tree.map(upcast, grads))
     if margins is not None:

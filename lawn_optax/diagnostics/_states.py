@@ -1,5 +1,6 @@
 """Reads an optimizer state: whether training is constrained, and at which norms."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ def is_constrained(state: Any) -> jax.Array:
 
 
 def free_steps(state: Any) -> jax.Array:
-    """Tell how many free updates were made: after the switch, when it came.
+    """Return the number of free updates so far; after the switch, the update at which it came.
 
     Args:
       state: an optimizer state that holds one of `lawn`, however wrapped.
@@ -89,7 +90,7 @@ def norms_by_path(state: Any) -> dict[str, NormsOfLeaf]:
     """Return what a concrete state holds of each constrained parameter, by the parameter's path."""
     leaves: dict[str, NormsOfLeaf] = {}
     for found in states_with_norms(state):
-        norms = {path: as_array(c) for path, c in found.norms.items()}
+        norms = {path: as_array(c) for path, c in norms_of(found).items()}
         constrained = has_switched(found)
         known = constrained or any(jnp.any(c > 0) for c in norms.values())
         leaves |= {path: NormsOfLeaf(c, known, constrained) for path, c in norms.items()}
@@ -104,13 +105,18 @@ def has_switched(state: Any) -> bool:
 
 def states_with_norms(state: Any) -> list:
     """Return the states of `find_states` that constrain something, or refuse if none does."""
-    found = [x for x in find_states(state) if x.norms]
+    found = [x for x in find_states(state) if norms_of(x)]
     if not found:
         raise ValueError(
             "state holds no norms: give the state of an optimizer made by lawn, hyperball or"
             " rescale_to_norms."
         )
     return found
+
+
+def norms_of(state: Any) -> Mapping[str, Any]:
+    """Return the norms in a state by path; none in that of an optimizer without parameters."""
+    return state.norms if isinstance(state.norms, Mapping) else {}
 
 
 def find_states(state: Any) -> list:

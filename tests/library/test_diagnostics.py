@@ -43,7 +43,7 @@ def test_describe_shows_captured_norms():
 
 def test_the_table_prints():
     _, state = train(lo.adam_lawn(0.1, 0), PARAMS, lambda t, p: p, 1)
-    assert str(lo.describe(PARAMS, state)).splitlines() == [
+    assert repr(lo.describe(PARAMS, state)).splitlines() == [
         "parameter     shape   constrained  axes    norm   captured  why",
         "------------  ------  -----------  ------  -----  --------  ------",
         "dense/bias    (2,)    free         -       2      -         rank 1",
@@ -330,6 +330,16 @@ def test_a_report_needs_neither_state_nor_margins():
     params = {"kernel": jnp.eye(2)}
     report = diagnostics.step_report(params, params, params)
     assert not {name for name in report if name.startswith(("captured", "margin", "flat"))}
+
+
+def test_a_group_without_parameters_has_no_norms_to_report():
+    params = {"kernel": jnp.eye(2)}
+    groups = {"used": lo.adam_lawn(0.1, 0), "unused": lo.adam_lawn(0.1, 0)}
+    tx = optax.partition(groups, {"kernel": "used"})
+    updates, state = tx.update(params, tx.init(params), params)
+    report = jax.jit(diagnostics.step_report)(params, params, updates, state)
+    np.testing.assert_allclose(report["captured/kernel"], np.sqrt(2), rtol=1e-6)
+    assert diagnostics.captured_norms(state).keys() == {"kernel"}
 
 
 def test_margins_that_are_nan_do_not_count():

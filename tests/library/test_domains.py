@@ -152,7 +152,6 @@ WHOLE = {
         ),
         (PARAMS["w"], r"updates have nothing for parameter 'v'"),
         (PARAMS | {"u": PARAMS["w"]}, r"updates have an entry 'u', which is not a parameter"),
-        (freeze(PARAMS), r"updates, a FrozenDict, and params, a dict, have the same leaves"),
         (PARAMS | {"w": jnp.ones((1, 3))}, r"'w' has shape \(4, 3\) and its update \(1, 3\): give"),
         (PARAMS | {"v": jnp.ones((2, 3))}, r"'v' has shape \(2, 2\) and its update \(2, 3\): give"),
     ],
@@ -161,6 +160,34 @@ def test_updates_that_are_another_tree_are_named(grads, message, make):
     tx = WHOLE[make]()
     with pytest.raises(ValueError, match=message):
         tx.update(grads, tx.init(PARAMS), PARAMS)
+
+
+@pytest.mark.parametrize("make", WHOLE)
+def test_other_containers_are_said_beside_the_error_and_not_in_its_place(make):
+    tx = WHOLE[make]()
+    with pytest.raises(ValueError, match="FrozenDict") as caught:  # Optax's own
+        tx.update(freeze(PARAMS), tx.init(PARAMS), PARAMS)
+    (note,) = caught.value.__notes__
+    assert note.startswith("updates, a FrozenDict, and params, a dict, have the same leaves")
+
+
+def test_an_error_of_the_inner_optimizer_stays_itself():
+    def fail(*_):
+        raise RuntimeError("a fault of its own")
+
+    inner = optax.GradientTransformation(lambda params: optax.EmptyState(), fail)
+    tx = lo.lawn(inner, 0)
+    with pytest.raises(RuntimeError, match="a fault of its own"):
+        tx.update(freeze(PARAMS), tx.init(PARAMS), PARAMS)
+
+
+def test_numpy_constants_leave_dtypes_alone(x64):
+    params = {"w": jnp.ones((2, 2))}
+    tx = optax.chain(
+        optax.sgd(0.1), lo.baselines.abel(1, decay_factor=np.float64(0.1), last_decay_step=0)
+    )
+    updates, _ = tx.update(params, tx.init(params), params)
+    np.testing.assert_allclose(updates["w"], -0.01)
 
 
 def test_a_function_among_the_parameters_is_named():

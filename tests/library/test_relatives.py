@@ -199,6 +199,15 @@ def test_the_start_of_cpr_may_be_traced(start):
     assert max_difference(jax.jit(run)(start), run(start)) < 1e-5
 
 
+def test_adamp_leaves_integers_alone():
+    params = {"kernel": jnp.eye(2), "ids": jnp.arange(3)}
+    grads = params | {"ids": jnp.zeros(3)}
+    tx = adamp(0.1, weight_decay=0.1)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    assert not updates["ids"].any()
+    assert updates["kernel"].any()
+
+
 def test_adamp_judges_all_neurons_of_a_layer_wherever_they_are(x64):
     rng = np.random.default_rng(0)
     w, g = jnp.asarray(rng.normal(size=(2, 16, 8)))

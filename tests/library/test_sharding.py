@@ -402,6 +402,19 @@ def test_pmap_completes_the_sums(x64):
         np.testing.assert_allclose(norm_of_device, expected_norms[""], rtol=1e-12)
 
 
+def test_runs_side_by_side_that_share_some_weights(x64):
+    shared, own = normal({"shared": (8, 12), "own": (3, 8, 12)}).values()
+    tx = lo.adam_lawn(0.1, 0)
+
+    def step(own, shared):
+        params = {"own": own, "shared": shared}
+        return tx.update(params, tx.init(params), params)[0]
+
+    expected = jax.vmap(step, in_axes=(0, None))(own, shared)
+    split = place([own, shared], [P(None, "data"), P("data")], mesh())
+    assert_same(jax.jit(jax.vmap(step, in_axes=(0, None)))(*split), expected)
+
+
 # A framework's own annotations.
 
 

@@ -156,7 +156,7 @@ def test_a_switch_of_ones_own():
         (lambda: lo.at_epoch(float("inf"), 10), ValueError, r"epochs=inf must be finite"),
         (lambda: lo.at_epoch("5", 10), TypeError, r"epochs='5' must be a number"),
         (lambda: lo.at_epoch(1, 0), ValueError, r"steps_per_epoch=0 must be at least 1"),
-        (lambda: lo.at_epoch(1, 2.5), TypeError, r"steps_per_epoch=2.5 must be an integer"),
+        (lambda: lo.at_epoch(1, 2.5), TypeError, r"steps_per_epoch=2.5 must be an integer\.$"),
         (lambda: lo.at_median_margin(float("nan")), ValueError, r"threshold=nan must be finite"),
         (lambda: lo.at_median_margin(float("inf")), ValueError, r"threshold=inf must be finite"),
         (lambda: lo.at_median_margin(decay=1.0), ValueError, r"decay=1.0 must be .* below 1"),
