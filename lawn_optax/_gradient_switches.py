@@ -5,7 +5,6 @@ of the moment when it has begun to rise, or with `at_flattening` of an earlier o
 has fallen, if it goes on falling; never those of a moment before it has.
 """
 
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,7 +17,8 @@ from lawn_optax._checks import check_number, check_scalar
 from lawn_optax._geometry import safe_divide
 from lawn_optax._switches import Switch, running_average
 
-FALLEN = 0.7  # Of its maximum: the loss below which norms are marked.
+FALLEN = 0.7  # Of its maximum: the loss below which norms are marked,
+FALLEN_INTERCEPT = 0.8  # and the intercept, of the same maximum.
 GOES_ON = 0.9  # Of its mean since a mark: the loss below which it goes on falling.
 
 
@@ -76,6 +76,7 @@ class FlatteningState(NamedTuple):
     Attributes:
       gradient: float32 scalar; the running average of the gradient's norm.
       loss: float32 scalar; that of the loss.
+      intercept: float32 scalar; that of the loss that its tangent has at a scale of zero.
       highest_loss: float32 scalar; its maximum so far.
       valley: the course of their ratio.
       mark: the update whose norms will be held.
@@ -83,6 +84,7 @@ class FlatteningState(NamedTuple):
 
     gradient: jax.Array
     loss: jax.Array
+    intercept: jax.Array
     highest_loss: jax.Array
     valley: Valley
     mark: Mark
@@ -102,9 +104,15 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
       w_t = \max\left(\tfrac{1}{t + 1},\ \min\left(\tfrac{1}{10},\ \tfrac{6}{t + 6}\right)\right),
       \qquad a \leftarrow a + w_t (\|g\| - a), \qquad b \leftarrow b + w_t (L - b)
 
-    The norms are marked when the loss has fallen, :math:`b` below 0.7 of its maximum. A network
-    whose initial norms are large enough begins to fit single examples about then. The norms before
-    are those of a network that has learned little: it may need larger ones.
+    The norms are marked when the loss has fallen, :math:`b` below 0.7 of its maximum, and larger
+    norms alone would not make it fall much further. A layer's scale changes the loss at the rate
+    :math:`\langle w, g\rangle`. With :math:`s` the largest :math:`-\langle w, g\rangle` of a
+    constrained layer, from 0 to :math:`L`, the tangent of the loss along that scale meets a
+    scale of zero at :math:`L + s`; for cross-entropy, and logits proportional to the layer, that is
+    the mean entropy of the predictions. While all logits grow alike, as in graph networks and
+    factorised matrices, it stays at the maximum of the loss: the norms are still too small. Its
+    average must be below 0.8 of that. A network whose initial norms are large enough begins to fit
+    single examples about then.
 
     They are marked anew after a valley: when :math:`a / b` has fallen below its value at the mark
     and risen from its minimum by `mark_ratio`, one update later; but not if the loss goes on
@@ -113,17 +121,13 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     first learns how frequent a label is, and leaves that plateau when its norms have grown.
 
     Training is constrained when :math:`a / b` has risen by `ratio` from its minimum since the first
-    mark; and, as long as that mark stands, if the loss goes on falling. The first constrained
-    update scales the weights to the marked norms. Until then training is free, to the end if need
-    be. A factor on the loss does not matter; a constant added to it does.
+    mark. If that mark still stands, which the loss alone has made, :math:`b` must also be below 0.9
+    of the mean :math:`L` since. The first constrained update scales the weights to the marked
+    norms. Until then training is free, to the end if need be. A factor on the loss does not matter,
+    if the gradient has it too; a constant added to the loss does.
 
-    Losses of minibatches that differ by more than a tenth or two for their few examples mark too
-    early. In a few hundred updates of large batches, norms may grow on a plateau on which nothing
-    is learned; those at its end are then too large, and a free phase that is set by hand does
-    better. So it does where free training is unstable at the learning rate, as LAMB's may be, and
-    fails before :math:`a / b` has risen by `ratio`. The norms that are held may be too small where
-    the training error stays high to the end, and on sparse inputs, such as bags of words, and in
-    graph networks, where the loss falls while the logits are still small.
+    Choose a free phase by hand in few updates of very large batches, with LAMB, and on sparse
+    inputs, such as bags of words: see `Choosing` in the guides.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the valley: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient
@@ -136,9 +140,10 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
       mark_ratio: the factor by which it must rise for the norms to be marked; from 1 to `ratio`.
 
     Returns:
-      A `Switch` with a `FlatteningState`. `lawn` gives it the gradient's norm; within `shard_map`,
-      where one device sees a piece of the gradient, give `update` the norm of the whole as
-      `gradient_norm=`, and the loss of the whole batch, the same on every device.
+      A `Switch` with a `FlatteningState`. `lawn` gives it the gradient's norm and :math:`s`; within
+      `shard_map`, where one device sees a piece of the gradient, give `update` those of the whole
+      as `gradient_norm=` and `loss_slope=`, 0 by default, and the loss of the whole batch, the same
+      on every device.
 
     Raises:
       ValueError: if an argument is out of its range; on `update`, without `value=` or with one that
@@ -162,7 +167,7 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     ratio, mark_ratio = _check_ratios(ratio, mark_ratio)
 
     def init() -> FlatteningState:
-        return FlatteningState(_zero(), _zero(), _zero(), _unseen(), _no_mark())
+        return FlatteningState(_zero(), _zero(), _zero(), _zero(), _unseen(), _no_mark())
 
     def update(
         count: jax.Array, state: FlatteningState, extra_args: Mapping[str, Any]
@@ -172,27 +177,32 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
                 "value=None: at_flattening needs the minibatch's loss. Call update(grads, state,"
                 " params, value=loss), or take at_gradient_rise(), which needs nothing."
             )
-        norm, loss = _gradient_norm("at_flattening", extra_args), _scalar("value", extra_args)
+        norm = _gradient_norm("at_flattening", extra_args)
+        loss = _scalar("value", extra_args["value"])
+        slope = _scalar("loss_slope", extra_args.get("loss_slope", 0.0))
         seen = jnp.isfinite(norm) & jnp.isfinite(loss) & (loss > 0)
         weight = jnp.maximum(1 / (count + 1), _weight(count))
-        gradient = running_average(state.gradient, norm, weight, seen)
-        average_loss = running_average(state.loss, loss, weight, seen)
-        highest = jnp.maximum(state.highest_loss, average_loss)
-        relative = safe_divide(gradient, average_loss)
-        begin = (state.mark.at < 0) & (average_loss < FALLEN * highest) & (relative > 0)
+        average = lambda x, now: running_average(x, now, weight, seen)
+        gradient, mean_loss = average(state.gradient, norm), average(state.loss, loss)
+        intercept = average(state.intercept, loss + jnp.clip(slope, 0, loss))
+        highest = jnp.maximum(state.highest_loss, mean_loss)
+        fallen = (mean_loss < FALLEN * highest) & (intercept < FALLEN_INTERCEPT * highest)
+        relative = safe_divide(gradient, mean_loss)
+        begin = (state.mark.at < 0) & fallen & (relative > 0)
         rises, valley = _follow(state.valley, relative, ratio, mark_ratio, begin)
-        mean = running_average(state.mark.loss, loss, 1 / (count - state.mark.at), seen)
-        goes_on = lambda mean: average_loss < GOES_ON * mean
-        anew = (state.mark.at >= 0) & ~valley.falling
-        made = jnp.where(state.mark.made, ~rises | goes_on(mean), begin | anew)
-        new = Mark(made, count, average_loss, valley.fallen & ~begin)
-        same = state.mark._replace(made=made, loss=mean)
-        mark = jax.tree.map(functools.partial(jnp.where, made & ~state.mark.made), new, same)
+        since = running_average(state.mark.loss, loss, 1 / (count - state.mark.at), seen)
+        goes_on = lambda since: mean_loss < GOES_ON * since
+        anew = begin | ((state.mark.at >= 0) & ~valley.falling)
+        kept = state.mark._replace(made=~rises | goes_on(since), loss=since)
+        new = Mark(made=anew, at=count, loss=mean_loss, of_valley=valley.fallen & ~begin)
+        none = kept._replace(made=_no())
+        mark = _where(state.mark.made, kept, _where(anew, new, none))
         constrain = mark.made & valley.risen & (mark.of_valley | goes_on(mark.loss))
-        return constrain, FlatteningState(gradient, average_loss, highest, valley, mark)
+        seen_so_far = FlatteningState(gradient, mean_loss, intercept, highest, valley, mark)
+        return constrain, seen_so_far
 
     marked = lambda state: state.mark.made
-    return Switch(init, update, extra_args=("gradient_norm",), marked=marked)
+    return Switch(init, update, extra_args=("gradient_norm", "loss_slope"), marked=marked)
 
 
 def at_gradient_rise(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
@@ -285,16 +295,20 @@ def _gradient_norm(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
             " gradient. Call update(grads, state, params, gradient_norm=norm), the same on every"
             " device."
         )
-    return _scalar("gradient_norm", extra_args)
+    return _scalar("gradient_norm", extra_args["gradient_norm"])
 
 
-def _scalar(name: str, extra_args: Mapping[str, Any]) -> jax.Array:
+def _scalar(name: str, value: Any) -> jax.Array:
     """Return an argument as a float32 scalar, or refuse one that is not a scalar."""
-    value = extra_args[name]
     check_scalar(name, value)
     if isinstance(value, str) or np.iscomplexobj(value):
         raise TypeError(f"{name}={value!r} must be a real number, such as the mean loss.")
     return jnp.asarray(value).astype(jnp.float32)
+
+
+def _where(condition: jax.Array, mark: Mark, otherwise: Mark) -> Mark:
+    """Return one of two marks."""
+    return Mark(*(jnp.where(condition, x, y) for x, y in zip(mark, otherwise, strict=True)))
 
 
 def _weight(count: jax.Array) -> jax.Array:
@@ -323,9 +337,9 @@ def _no_mark() -> Mark:
 def _follow(
     valley: Valley, x: jax.Array, ratio: float, mark_ratio: float, begin: jax.Array
 ) -> tuple[jax.Array, Valley]:
-    """Return whether a course has just risen by `mark_ratio` from its minimum, and it with `x`.
+    """Update a valley with `x`; also return whether `x` has just risen by `mark_ratio` in it.
 
-    `begin` follows it from `x` on, as from a minimum that it has risen from.
+    `begin` follows the course from `x` on, as from a minimum that it has risen from.
     """
     peak = jnp.maximum(valley.peak, x)
     fallen = valley.fallen | (ratio * x < peak)

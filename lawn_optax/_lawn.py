@@ -1,5 +1,6 @@
 """LAWN around any optimizer: free training, the switch, then Algorithm 1 of arXiv 2108.05839."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,14 @@ import jax.numpy as jnp
 import optax
 
 from lawn_optax import _geometry as geometry
-from lawn_optax._checks import check_flag, check_inner, check_target_scale, check_update
+from lawn_optax._checks import (
+    check_flag,
+    check_inner,
+    check_scalar,
+    check_target_scale,
+    check_update,
+)
+from lawn_optax._geometry import safe_divide
 from lawn_optax._masks import MaskOrFn
 from lawn_optax._selection import AxesOrFn, AxisNameOrFn, Selection, StackedOrFn
 from lawn_optax._spheres import Norms, Products, Spheres, capture, scale_norms
@@ -176,9 +184,12 @@ def lawn(
     def update(updates, state, params, **extra_args):
         g, w = updates, params
         spheres = selection.spheres(w)
+        if project or sees_gradient:
+            of_gradient = [(g, g)] if sees_gradient else []
+            ww, wg, *gg = spheres.inner_products((w, w), (w, g), *of_gradient)
 
         # The switch says whether to constrain, and whether to take the norms of this update.
-        seen = _with_gradient_norm(extra_args, spheres, g) if sees_gradient else extra_args
+        seen = _with_gradient(extra_args, spheres, wg, *gg) if sees_gradient else extra_args
         constrain, switch_state = switch.update(state.steps, state.switch, seen)
         was_constrained = state.constrained_steps > 0
         constrained = constrain | was_constrained
@@ -197,7 +208,6 @@ def lawn(
 
         # Algorithm 1; the learning rate of line 10 is the inner optimizer's.
         if project:
-            ww, wg = spheres.inner_products((w, w), (w, g))
             norms, c, on_sphere = hold(ww)
             g_p = spheres.move(geometry.project, w, g, ww, wg, where=on_sphere)  # line 4
             r, inner_state = inner.update(g_p, inner_state, w, **for_inner)  # lines 5-8
@@ -225,12 +235,21 @@ def lawn(
     )
 
 
-def _with_gradient_norm(
-    extra_args: dict[str, Any], spheres: Spheres, g: optax.Updates
+def _with_gradient(
+    extra_args: dict[str, Any], spheres: Spheres, wg: Products, gg: Products
 ) -> dict[str, Any]:
-    """Add the norm of the gradient over all constrained leaves, unless the caller gives it."""
-    (gg,) = spheres.inner_products((g, g))
-    return {"gradient_norm": jnp.sqrt(sum(jnp.sum(x) for x in gg.values()))} | extra_args
+    """Add what the gradient tells a switch, unless the caller gives it.
+
+    That is the norm over all constrained leaves, and the steepest fall of the loss along the scale
+    of a layer. A norm that the caller gives is that of the gradient before it was clipped, which
+    had a slope as much larger.
+    """
+    norm = jnp.sqrt(sum(jnp.sum(x) for x in gg.values()))
+    slopes = [jnp.max(-x, initial=0.0) for x in spheres.by_layer(wg).values()]
+    given = {"gradient_norm": norm} | extra_args
+    check_scalar("gradient_norm", given["gradient_norm"])
+    clipped = safe_divide(given["gradient_norm"], norm)
+    return {"loss_slope": clipped * functools.reduce(jnp.maximum, slopes, jnp.zeros([]))} | given
 
 
 def _reset(

@@ -100,7 +100,7 @@ class Selection(NamedTuple):
             sphere = None
             if chosen:
                 norm_axes = _resolve_axes(path, leaf, entry, count)
-                sphere = Sphere(norm_axes, _resolve_axis_name(path, norm_axes, name))
+                sphere = Sphere(norm_axes, _resolve_axis_name(path, norm_axes, name), count)
             choices[join(path)] = Choice(sphere, reason)
         return choices
 

@@ -32,10 +32,12 @@ class Sphere:
     Attributes:
       axes: the axes that a norm runs over, none of them negative.
       axis_name: the mesh axes over which a leaf's elements are spread under `shard_map`.
+      stacked: how many leading axes count layers.
     """
 
     axes: tuple[int, ...]
     axis_name: tuple[str, ...] = ()
+    stacked: int = 0
 
     def zero_norm(self, w: jax.Array) -> jax.Array:
         """Return zeros of the shape, dtype and sharding of `norm(w)`.
@@ -123,6 +125,11 @@ class Spheres(dict[str, Sphere]):
         """Return `||w||` per sphere."""
         (ww,) = self.inner_products((w, w))
         return {path: safe_sqrt(x) for path, x in ww.items()}
+
+    def by_layer(self, products: Products) -> Products:
+        """Return the sums over the spheres of each layer: a number, or one per stacked layer."""
+        sum_of = lambda path, x: jnp.sum(x, axis=tuple(range(self[path].stacked, x.ndim)))
+        return {path: sum_of(path, x) for path, x in products.items()}
 
     def sizes(self, w: optax.Params) -> dict[str, int]:
         """Return the number of elements per norm, by path."""

@@ -25,7 +25,8 @@ class Switch(NamedTuple):
         optimizer's `update`; `constrain` a bool scalar.
       extra_args: names of those arguments that only the switch takes: they are not passed on to the
         inner optimizer. A switch that names `gradient_norm` is given the norm of the gradient over
-        the constrained leaves, which `lawn` computes.
+        the constrained leaves, which `lawn` computes, and as `loss_slope` the largest `-<w, g>` of
+        a constrained layer.
       marked: `marked(state) -> bool scalar`, whether the norms of an earlier update are to be held.
         They are those of the update at which it became true; if it becomes false before the switch,
         they are forgotten. By default never: the norms are those of the first constrained update.

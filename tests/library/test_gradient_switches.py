@@ -25,16 +25,18 @@ def resting(steps):
     return np.interp(np.arange(steps), [0, 20, 40], [2.0, 2.0, 1.0])
 
 
-def follow(switch, norms, losses=None):
+def follow(switch, norms, losses=None, slopes=None):
     """The steps at which a switch is marked, and the first at which it says yes."""
     losses = resting(len(norms)) if losses is None else losses
+    slopes = np.zeros(len(norms)) if slopes is None else slopes
 
     def step(state, seen):
-        t, norm, loss = seen
-        says, state = switch.update(t, state, {"gradient_norm": norm, "value": loss})
+        t, norm, loss, slope = seen
+        of_step = {"gradient_norm": norm, "value": loss, "loss_slope": slope}
+        says, state = switch.update(t, state, of_step)
         return state, (switch.marked(state), says)
 
-    seen = (jnp.arange(len(norms)), jnp.float32(norms), jnp.float32(losses))
+    seen = (jnp.arange(len(norms)), *map(jnp.float32, (norms, losses, slopes)))
     _, (marked, says) = jax.lax.scan(step, switch.init(), seen)
     return np.asarray(marked), int(np.argmax(says)) if np.any(says) else None
 
@@ -112,7 +114,8 @@ def gradients(t, params):
 def test_lawn_gives_it_the_norm_and_holds_those_of_the_minimum(make):
     tx = lo.lawn(optax.sgd(0.01), make())
     losses = jnp.float32(resting(400))
-    with_loss = tx._replace(update=lambda g, s, p: tx.update(g, s, p, value=losses[s.steps]))
+    seen = lambda s: {"value": losses[s.steps], "loss_slope": 0.0}
+    with_loss = tx._replace(update=lambda g, s, p: tx.update(g, s, p, **seen(s)))
     history, state = train(with_loss, PARAMS, gradients, 400)
     _, first = follow(make(), COURSE)
     assert int(state.steps - state.constrained_steps) == first
@@ -132,6 +135,51 @@ def test_the_norm_is_that_of_the_whole_gradient_on_every_device():
     _, sharded = jax.jit(tx.update)(placed, tx.init(placed), placed)
     np.testing.assert_allclose(plain.switch.average, sharded.switch.average, rtol=1e-6)
     np.testing.assert_allclose(plain.switch.average, 0.1 * norm(params["kernel"]), rtol=1e-6)
+
+
+def observer():
+    """A switch that keeps what `lawn` gives it."""
+    names = ("gradient_norm", "loss_slope")
+    init = lambda: dict.fromkeys(names, jnp.zeros([]))
+    update = lambda count, state, seen: (False, {name: jnp.float32(seen[name]) for name in names})
+    return lo.Switch(init, update, names)
+
+
+@pytest.mark.parametrize("project", [True, False])
+@pytest.mark.parametrize("spread", [None, P("model")])
+@pytest.mark.parametrize(
+    ("options", "slopes_of_blocks"),
+    [({}, [3.0]), ({"axes": -1}, [3.0]), ({"stacked": "blocks"}, [1.0, 2.0])],
+)
+def test_the_slope_is_that_of_the_layer_along_which_the_loss_falls_most(
+    options, slopes_of_blocks, spread, project
+):
+    w = jnp.stack([jnp.eye(4), 2 * jnp.eye(4)])
+    params = {"blocks": w, "first": jnp.ones((4, 4)), "bias": jnp.ones(4)}
+    place = lambda tree: tree
+    if spread is not None:
+        mesh = jax.make_mesh((4,), ("model",))
+        specs = {"blocks": P(None, *spread), "first": spread, "bias": P()}
+        place = lambda tree: {
+            name: jax.device_put(x, NamedSharding(mesh, specs[name])) for name, x in tree.items()
+        }
+    params = place(params)
+    blocks = -w / jnp.array([4.0, 8.0])[:, None, None]
+    rest = {"first": jnp.full((4, 4), -0.15 / 16), "bias": jnp.full(4, -9.0)}
+    tx = lo.lawn(optax.sgd(0.1), observer(), project=project, **options)
+    for grads, expected in ((blocks, max(slopes_of_blocks)), (-blocks, 0.15)):
+        grads = place({"blocks": grads, **rest})
+        _, state = jax.jit(tx.update)(grads, tx.init(params), params)
+        np.testing.assert_allclose(state.switch["loss_slope"], expected, rtol=1e-6)
+
+
+def test_a_norm_from_before_clipping_tells_the_slope_from_before_it():
+    tx = lo.lawn(optax.sgd(0.1), observer())
+    grads = {"kernel": -PARAMS["kernel"] / 5, "bias": jnp.ones(2)}  # of length 1
+    _, state = tx.update(grads, tx.init(PARAMS), PARAMS, gradient_norm=4.0)
+    np.testing.assert_allclose(state.switch["loss_slope"], 20, rtol=1e-6)
+    _, state = tx.update(grads, tx.init(PARAMS), PARAMS, gradient_norm=4.0, loss_slope=3.0)
+    np.testing.assert_allclose(state.switch["loss_slope"], 3, rtol=1e-6)
 
 
 def test_within_shard_map_the_norm_is_asked_for(make):
@@ -183,15 +231,16 @@ def test_a_ratio_out_of_range_is_refused(make, ratio):
 # What the loss tells beyond the gradient.
 
 
-def reference(norms, losses, ratio=1.25, mark_ratio=1.1):
+def reference(norms, losses, slopes, ratio=1.25, mark_ratio=1.1):
     """`at_flattening` in float64, step by step: the update marked, and that first constrained."""
-    average_norm = average_loss = highest = peak = low = mean = 0.0
+    intercept = average_norm = average_loss = highest = peak = low = mean = 0.0
     valley = followed = falling = risen = of_valley = False
     mark, at = None, None
-    for t, (norm_now, loss) in enumerate(zip(norms, losses, strict=True)):
+    for t, (norm_now, loss, slope) in enumerate(zip(norms, losses, slopes, strict=True)):
         weight = max(1 / (t + 1), min(0.1, 6 / (t + 6)))
         average_norm += weight * (norm_now - average_norm)
         average_loss += weight * (loss - average_loss)
+        intercept += weight * (loss + min(max(slope, 0), loss) - intercept)
         x, highest = average_norm / average_loss, max(highest, average_loss)
         peak, was_falling = max(peak, x), falling
         valley = valley or ratio * x < peak
@@ -203,7 +252,7 @@ def reference(norms, losses, ratio=1.25, mark_ratio=1.1):
         followed = followed or valley
         if at is not None:
             mean += (loss - mean) / (t - at)
-        if at is None and average_loss < 0.7 * highest:
+        if at is None and average_loss < 0.7 * highest and intercept < 0.8 * highest:
             mark = at = t
             low, followed, falling, risen, of_valley = x, True, False, False, False
             mean = average_loss
@@ -223,8 +272,9 @@ def test_against_a_reference_on_random_courses(seed):
     walk = lambda scale: np.cumsum(scale * rng.normal(size=30))
     smooth = lambda x: np.exp(np.interp(np.arange(500), np.linspace(0, 499, 30), x))
     norms, losses = smooth(walk(0.3)), smooth(walk(0.2) - np.linspace(0, 3, 30) * rng.random())
-    marked, first = follow(lo.at_flattening(), norms, losses)
-    mark, at = reference(norms, losses)
+    slopes = losses * walk(0.2)[np.arange(500) // 17]
+    marked, first = follow(lo.at_flattening(), norms, losses, slopes)
+    mark, at = reference(norms, losses, slopes)
     assert first == at
     end = len(marked) if first is None else first + 1
     without = np.flatnonzero(~marked[:end])
@@ -254,6 +304,18 @@ def test_without_a_valley_the_norms_are_those_of_a_loss_that_has_fallen():
     assert follow(lo.at_flattening(), (relative * losses)[:first], losses[:first])[1] is None
     high = np.maximum(losses, 2.2)
     assert follow(lo.at_flattening(), relative * high, high)[1] is None
+
+
+def test_norms_wait_while_larger_ones_alone_would_lower_the_loss():
+    # Margins that all grow alike, as the softplus of one margin does.
+    margins = np.linspace(0, 6, 600)
+    losses, slopes = np.logaddexp(0, -margins), margins / (1 + np.exp(margins))
+    relative = np.geomspace(0.1, 100, 600)
+    alone, _ = follow(lo.at_flattening(), relative * losses, losses)
+    marked, first = follow(lo.at_flattening(), relative * losses, losses, slopes)
+    entropies = losses + slopes
+    assert np.argmax(alone) < np.argmax(entropies < 0.8 * np.log(2)) <= np.argmax(marked) < first
+    assert np.argmax(marked) < np.argmax(entropies < 0.65 * np.log(2))
 
 
 def plateau(then):
