@@ -9,7 +9,7 @@ project = "lawn_optax"
 release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
-# RESULTS.md links to its records, which are in the repository and not on the site.
+# The results link to their records, which are in the repository and not on the site.
 suppress_warnings = ["myst.xref_missing", "myst.header"]
 html_theme = "furo"
 html_title = f"lawn_optax {release}"

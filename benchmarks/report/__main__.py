@@ -4,7 +4,7 @@
 
 A record is one JSON line in benchmarks/records/<date>-<what>/; a section of a document stands
 between `<!-- name -->` and `<!-- /name -->`. The newest folder of a name counts. What has records
-and no section of its own in RESULTS.md is shown in its section `further`.
+and no section in any document is shown at the end of RESULTS.md.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ from benchmarks.report import (
     trial_figure,
 )
 from benchmarks.report.part import Part, table_of_findings, table_of_missing
+from examples.results import tables
 from examples.training import command
 
 # In the order of their findings, and of what was not run.
@@ -52,7 +53,8 @@ PARTS: tuple[Callable[[], Part], ...] = (
 )
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"
+README = ROOT / "README.md"
+PAGES = tuple(ROOT / "benchmarks" / name for name in ("RESULTS.md", "SPEED.md", "NOT_RUN.md"))
 FURTHER = "further"
 
 
@@ -70,8 +72,10 @@ def main(config: ReportConfig) -> None:
     for part in parts:
         for name, body in part.of_readme.items():
             refresh(README, name, body, check=config.check)
-    for name, body in placed(sections(parts), RESULTS.read_text(encoding="utf-8")).items():
-        refresh(RESULTS, name, body, check=config.check)
+    pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    for page, bodies in placed(sections(parts, pages), pages).items():
+        for name, body in bodies.items():
+            refresh(page, name, body, check=config.check)
     if not config.check:
         # Not checked, because the last digit may be another on another machine.
         refresh(README, "describe", printed(README.read_text(encoding="utf-8")))
@@ -79,27 +83,34 @@ def main(config: ReportConfig) -> None:
             part.draw(DOCS)
 
 
-def sections(parts: Sequence[Part]) -> dict[str, str]:
-    """Return what each section of RESULTS.md says, "" where it has no records."""
+def sections(parts: Sequence[Part], pages: Mapping[Path, str]) -> dict[str, str]:
+    """Return what each section of the pages says, "" where it has no records."""
     found = [finding for part in parts for finding in part.findings]
     unrun = [entry for part in parts for entry in part.missing]
     of_parts = {name: body for part in parts for name, body in part.sections.items()}
-    return of_parts | {"findings": table_of_findings(found), "missing": table_of_missing(unrun)}
+    return of_parts | {
+        "findings": table_of_findings(found, pages),
+        "missing": table_of_missing(unrun),
+    }
 
 
-def placed(bodies: Mapping[str, str], document: str) -> dict[str, str]:
-    """Return bodies by the section of a document that takes them.
+def placed(bodies: Mapping[str, str], pages: Mapping[Path, str]) -> dict[Path, dict[str, str]]:
+    """Return bodies by the page and the section that takes them.
 
     Raises:
       ValueError: if a section has lost its records.
     """
-    has = lambda name: f"<!-- {name} -->" in document
-    for name, body in bodies.items():
-        if has(name) and not body:
+    page_of = {
+        name: page for page, text in pages.items() for name in bodies if f"<!-- {name} -->" in text
+    }
+    for name in page_of:
+        if not bodies[name]:
             raise ValueError(f"no records for <!-- {name} -->: restore them, or cut the section.")
-    own = {name: body for name, body in bodies.items() if has(name)}
-    others = [f"## {name}\n\n{b}" for name, b in bodies.items() if b and not has(name)]
-    return own | {FURTHER: "\n\n".join(others)}
+    others = [f"## {name}\n\n{b}" for name, b in bodies.items() if b and name not in page_of]
+    of_pages = tables.group(page_of, page_of.__getitem__)
+    filled = {page: {name: bodies[name] for name in names} for page, names in of_pages.items()}
+    first = next(iter(pages))
+    return filled | {first: filled.get(first, {}) | {FURTHER: "\n\n".join(others)}}
 
 
 def refresh(document: Path, name: str, body: str, *, check: bool = False) -> None:

@@ -16,7 +16,7 @@ class Finding(NamedTuple):
       figure: with its spread.
       beside: what it is compared with, with its spread.
       n: how many runs, or windows of time, are behind the figure.
-      section: the heading of RESULTS.md that has the table.
+      section: the heading, of one of the pages, that has the table.
     """
 
     what: str
@@ -44,9 +44,9 @@ class Part(NamedTuple):
     """Holds what a module of the report makes of its records.
 
     Attributes:
-      sections: of RESULTS.md by marker, "" where records are missing.
-      findings: for the first page of RESULTS.md.
-      missing: for its last one.
+      sections: of the pages by marker, "" where records are missing.
+      findings: for the beginning of RESULTS.md.
+      missing: for NOT_RUN.md.
       of_readme: sections of the README by marker.
       draw: draws the pictures in a folder.
     """
@@ -58,11 +58,9 @@ class Part(NamedTuple):
     draw: Callable[[Path], None] = lambda folder: None
 
 
-def table_of_findings(entries: Sequence[Finding]) -> str:
-    """Return a row per finding."""
-    rows = [
-        (f.what, f.figure, f.beside, f.n, f"[{f.section}](#{_anchor(f.section)})") for f in entries
-    ]
+def table_of_findings(entries: Sequence[Finding], pages: Mapping[Path, str]) -> str:
+    """Return a row per finding, with a link from the first page to its heading in one of them."""
+    rows = [(f.what, f.figure, f.beside, f.n, _link(f.section, pages)) for f in entries]
     return tables.markdown(("what", "measured", "beside", "n", "where"), rows)
 
 
@@ -82,7 +80,9 @@ def sweep_command(*studies: str, data_dir: bool = True) -> str:
     return f"{command} --data-dir DIR" if data_dir else command
 
 
-def _anchor(heading: str) -> str:
-    """Return the anchor that a Markdown heading gets."""
-    kept = "".join(x for x in heading.lower() if x.isalnum() or x in " -_")
-    return kept.replace(" ", "-")
+def _link(heading: str, pages: Mapping[Path, str]) -> str:
+    """Return a link from the first page to a heading in one of them."""
+    (page,) = (page for page, text in pages.items() if f"# {heading}\n" in text)
+    place = "" if page == next(iter(pages)) else page.name
+    anchor = "".join(x for x in heading.lower() if x.isalnum() or x in " -_").replace(" ", "-")
+    return f"[{heading}]({place}#{anchor})"

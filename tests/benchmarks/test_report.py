@@ -1,5 +1,7 @@
 """The report: documents that agree with their records, and what it says of what was not run."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.report import __main__ as report
@@ -49,11 +51,23 @@ def test_a_section_that_is_missing_is_named():
 
 
 def test_a_section_without_records_is_named_and_one_without_a_place_is_shown_at_the_end():
-    document = "<!-- old -->\n<!-- /old -->\n<!-- further -->\n<!-- /further -->"
-    shown = report.placed({"old": "a", "new": "b", "none": ""}, document)
-    assert shown == {"old": "a", "further": "## new\n\nb"}
+    first, second = Path("RESULTS.md"), Path("SPEED.md")
+    pages = {
+        first: "<!-- old -->\n<!-- /old -->\n<!-- further -->\n<!-- /further -->",
+        second: "<!-- cost -->\n<!-- /cost -->",
+    }
+    shown = report.placed({"old": "a", "cost": "c", "new": "b", "none": ""}, pages)
+    assert shown == {first: {"old": "a", "further": "## new\n\nb"}, second: {"cost": "c"}}
     with pytest.raises(ValueError, match="no records for <!-- old -->: restore them"):
-        report.placed({"old": ""}, document)
+        report.placed({"old": ""}, pages)
+
+
+def test_a_finding_links_to_the_page_of_its_table():
+    pages = {Path("RESULTS.md"): "# Own: 1\n", Path("SPEED.md"): "# S\n\n## What a step costs\n"}
+    finding = lambda section: part.Finding("time", "1", "2", "3", section)
+    table = part.table_of_findings([finding("What a step costs"), finding("Own: 1")], pages)
+    assert "(SPEED.md#what-a-step-costs)" in table
+    assert "(#own-1)" in table
 
 
 def test_what_one_command_runs_is_one_row():
@@ -63,9 +77,8 @@ def test_what_one_command_runs_is_one_row():
 
 
 def test_every_row_says_what_was_measured_and_every_command_is_one():
-    text = report.ROOT.joinpath("benchmarks", "RESULTS.md").read_text(encoding="utf-8")
-    tables, closing = text.split("<!-- missing -->")
-    assert "not yet run |" not in tables
+    *measured, closing = (page.read_text(encoding="utf-8") for page in report.PAGES)
+    assert all("not yet run |" not in text for text in measured)
     rows = [line for line in closing.splitlines() if line.startswith("| ")][2:]
     assert rows
     assert all("`python -m " in row or "`JAX_PLATFORMS=cpu python -m " in row for row in rows)
