@@ -367,8 +367,9 @@ def _score(of_space: Simulated, trials: int, detail: studies.Detail) -> str:
 
 
 def _ahead(of_space: Simulated, other: Simulated) -> str:
-    """Return in which share of simulated tunings one ends better than another."""
-    return f"{100 * np.mean(of_space.best[:, -1] > other.best[:, -1]):.0f}%"
+    """Return in which share of simulated tunings one ends better than another; a tie is half."""
+    one, another = of_space.best[:, -1], other.best[:, -1]
+    return f"{100 * np.mean((one > another) + 0.5 * (one == another)):.0f}%"
 
 
 def _digits(detail: studies.Detail) -> int:

@@ -61,7 +61,7 @@ def test_a_switch_is_shown_beside_adam_and_the_best_free_phase(load):
     text = problem_tables.switches(found)
     head = [cell.strip() for cell in text.splitlines()[0].split("|")]
     assert head[5:8] == ["at_flattening", "at_gradient_rise", "hold_median_margin"]
-    for shown in ("51.0 ± 0.6", "71.0 ± 0.6", "66.0 ± 0.6", "2, 2, 2"):
+    for shown in ("51.0 ± 0.6", "+20.0 ± 0.0", "+15.0 ± 0.0", "-5.0 ± 0.0", "2, 2, 2"):
         assert shown in row(text, PROBLEM.name)
     assert "+20.0" in text
 
