@@ -126,8 +126,9 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
     norms. Until then training is free, to the end if need be. A factor on the loss does not matter,
     if the gradient has it too; a constant added to the loss does.
 
-    Choose a free phase by hand in few updates of very large batches, with LAMB, and on sparse
-    inputs, such as bags of words: see `Choosing` in the guides.
+    Choose a free phase by hand in few updates of very large batches or batches of a few examples,
+    with LAMB, on sparse inputs, such as bags of words, and where a network never comes to fit its
+    training set: the guide on choosing says why.
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the valley: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient

@@ -189,13 +189,14 @@ class Options(RunOptions):
     """Schedule abel: epochs over which weight norms are averaged; more where they are noisy."""
     free_epochs: Annotated[float | SwitchName, AT_LEAST_0] = "flattening"
     """LAWN's switch: how many epochs to train freely before norms are fixed, or an automatic rule.
-    flattening: remembers the norms when the loss has fallen by 30% and, if it then rests, anew when
-    the gradient begins to rise relative to it; fixes them when that rise is 25%.
+    flattening: stores the norms once the loss has fallen by 30% and predictions have become surer.
+    If the loss then stalls, it stores them again when the gradient starts to grow relative to it.
+    It fixes them when that growth has come to 25%.
     rise: the rise of the gradient alone.
     hold: when the median margin reaches 3; then adjusts the norms to keep it there.
     auto: when the running average of the median margin reaches 2.5."""
     norms_of: Annotated[float | None, of_optimizers("switch")] = None
-    """If --free-epochs is a number: fix the norms of this earlier epoch, not of the switch."""
+    """If --free-epochs is a number: fix weights at the norms they had at this earlier epoch."""
     norms_scale: Annotated[float | None, ABOVE_0, of_optimizers("switch")] = None
     """Factor on the norms that the switch takes, before they are fixed; below 1: smaller logits."""
     project: Annotated[bool, of_optimizers("switch")] = True

@@ -415,7 +415,7 @@ def test_an_average_of_the_parameters_lies_inside_the_sphere_and_is_put_back():
 @works_with(
     "optax.lookahead",
     "LAWN inside it: the fast weights are on their spheres but right after a sync; the slow weights"
-    " are averages, see there",
+    " are averages, see [choosing](choosing.md#which-weights-are-on-the-spheres)",
 )
 def test_lookahead():
     tx = optax.lookahead(lo.adam_lawn(0.3, SWITCH), sync_period=3, slow_step_size=0.5)
@@ -442,7 +442,7 @@ def test_lookahead():
 @works_with(
     "optax.contrib.schedule_free",
     "inside LAWN: the weights trained are on their spheres; those for evaluation are averages, see"
-    " there",
+    " [choosing](choosing.md#which-weights-are-on-the-spheres)",
 )
 def test_schedule_free():
     tx = lo.lawn(optax.contrib.schedule_free(optax.sgd(0.1), 0.1), SWITCH)
