@@ -8,8 +8,9 @@ measured. A small network on a tenth of the images, a few minutes on 2 idle CPU 
 python -m examples.cifar --dataset cifar10 --train-images 5000 --model vgg5 --width 0.25 \
     --dtype float32 --batch-size 500 --epochs 10 --warmup-epochs 1 --free-epochs 2
 
-SGD whose weight norm bounces at about the eleventh epoch, and ABEL, which waits for it; a minute.
-`python -m examples.page runs/abel.jsonl` draws the norms:
+One minute: with SGD the weight norm falls and, from about the eleventh epoch, grows again. The
+schedule ABEL lowers the learning rate after that. `python -m examples.page runs/abel.jsonl` draws
+the norms:
 
 python -m examples.cifar --dataset cifar10 --train-images 1000 --validation-images 1000 \
     --model vgg5 --width 0.125 --dtype float32 --batch-size 100 --epochs 40 --warmup-epochs 0 \
@@ -32,10 +33,10 @@ from examples.training.options import in_order_of_use
 @in_order_of_use
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageOptions):
-    """Trains an image classifier and reports how well and how surely it tells images apart."""
+    """Trains an image classifier and reports its accuracy and calibration."""
 
     dataset: data.DatasetName
-    """Which images; generated ones need no data, to see whether all runs and how fast."""
+    """Which images. generated: made-up ones, to test the installation and the speed."""
     data_dir: Path | None = None
     """Folder where TensorFlow Datasets has prepared them, by default ~/tensorflow_datasets."""
     train_images: int | None = None

@@ -4,15 +4,15 @@ python -m examples.imagenet adam-lawn-256 --data-dir DIR --checkpoint-dir runs/i
 
 The first word names a setting of the LAWN paper's appendix, or of Nado et al.'s for LAWN's rivals
 at batch 32,768; `python -m examples.imagenet -h` lists them. Every option after it replaces a value
-of it, `python -m examples.imagenet adam-lawn-256 -h` tells which. That run needs accelerators for
-hours; its accuracy here is not yet measured. What a train step costs, in LAWN's second phase, with
-made-up images that keep no device waiting for the host:
+of it; `python -m examples.imagenet adam-lawn-256 -h` lists them. That run needs accelerators for
+hours; its accuracy here is not yet measured. To time a train step with fixed norms, without the
+input pipeline:
 
 python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmup-epochs 1 \
     --free-epochs 0
 
-The last line says it, in images a second; the same line ends every run. A minute on 2 CPU cores
-takes a narrow network on small images:
+The last line of every run says how many images a second. A narrow network on small images, one
+minute on 2 CPU cores:
 
 python -m examples.imagenet adam-lawn-256 --dataset generated --epochs 3 --warmup-epochs 1 \
     --train-images 512 --batch-size 32 --image-size 64 --width 0.0625 --dtype float32
@@ -41,7 +41,7 @@ GENERATED_IMAGES, GENERATED_HELD_OUT, CLASSES = 25_600, 512, 1000
 @in_order_of_use
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageOptions):
-    """Trains an image classifier and reports how well and how surely it tells images apart."""
+    """Trains an image classifier and reports its accuracy and calibration."""
 
     dataset: Literal["imagenet2012", "generated"] = "imagenet2012"
     """Which images; generated ones need no data and no input pipeline, to see what a step costs."""

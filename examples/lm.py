@@ -11,8 +11,8 @@ The same with 85 million parameters, for a GPU, which was not run yet:
 python -m examples.lm --width 768 --depth 12 --heads 12 --length 512 --batch-size 64 \
     --dtype bfloat16 --epochs 10 --warmup-epochs 1 --epoch-tokens 4000000 --data-dir DIR
 
-An encoder, pretrained as BERT is: 15% of the bytes are asked for, most of them masked; both sides
-are seen, and the last epoch has longer windows. Two minutes on one CPU core; expect 2.38 bits per
+An encoder, pretrained as BERT is: it predicts 15% of the bytes, most of them masked, from the text
+on both sides; the last epoch has longer windows. Two minutes on one CPU core; expect 2.38 bits per
 masked byte, and 2.47 with --optimizer adam (one seed each, the same records):
 
 python -m examples.lm --objective masked --width 64 --depth 3 --length 64 --long-length 128 \
@@ -45,7 +45,7 @@ REPORTED = {
 @in_order_of_use
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Options):
-    """Trains a language model and reports how well it foretells text that is held out."""
+    """Trains a language model and reports its loss on held-out text."""
 
     data_dir: Path | None = None
     """File, or folder of files, with text of your own.

@@ -41,7 +41,7 @@ class Config(Options):
     seeds: int = 1
     """How many seeds to train, in one program; the table shows their mean and standard error."""
     loss: Literal["bce", "focal"] = "bce"
-    """Binary cross-entropy, or the focal loss, which weighs well-classified examples less."""
+    """Binary cross-entropy, or the focal loss, which gives less weight to those classified well."""
     gamma: Annotated[float, AT_LEAST_0, Only(("focal",), ("loss",))] = 2.0
     """Focusing parameter of the focal loss; 0 is cross-entropy."""
     label_smoothing: Annotated[float, Only(("bce",), ("loss",))] = 0.0

@@ -2,7 +2,8 @@
 
 python -m examples.small --noise 0.2
 
-reads handwritten digits, a fifth of the training labels wrong: seconds per seed on 2 CPU cores.
+That trains on handwritten digits with 20% of the training labels wrong: seconds per seed on 2 CPU
+cores.
 """
 
 import dataclasses
@@ -25,11 +26,12 @@ REPORTED = {
 @in_order_of_use
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Options):
-    """Trains a perceptron and reports how many other examples it tells right."""
+    """Trains a perceptron and reports its accuracy on test data."""
 
     dataset: small.SmallName = "digits"
-    """digits, breast-cancer, wine: as scikit-learn ships them; made, friedman, moons: as it
-    generates them. teacher: which output of a random network is the largest.
+    """digits, breast-cancer, wine: as scikit-learn ships them.
+    made, friedman, moons: as it generates them.
+    teacher: which output of a random network is the largest.
     parity: of three of 30 signs. addition: of two numbers, modulo 31.
     lines: which module of Python's standard library one is from.
     mnist1d: one-dimensional digits, from the package of that name.

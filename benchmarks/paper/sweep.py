@@ -6,9 +6,9 @@ held-out example scores.
 
     python -m benchmarks.paper.sweep --study movielens-100k-10k --data-dir DIR
 
-Stop it and give the command again, in several processes or on several machines too: those that
-have the same `--storage` share out the grid, a finished run is found in `--records`, and one that
-was cut short is run again. Then `python -m benchmarks.report` brings the tables up to date.
+Processes with the same `--storage`, on several machines too, divide the work. Given again after a
+stop, the command skips finished runs, which it finds in `--records`, and repeats interrupted ones.
+Then `python -m benchmarks.report` brings the tables up to date.
 """
 
 import dataclasses

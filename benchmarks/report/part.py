@@ -1,4 +1,4 @@
-"""Says what a module of the report makes of its records, and what it found and lacks of them."""
+"""Defines what each module of the report returns: sections, findings, missing runs, pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -115,8 +115,9 @@ def out_of_box(box: str) -> str:
     plain = re.sub(r"[│╮╯]", "", re.sub(r"╭.*", "-" * 9, box))
     # The first is the title where the terminal has no UTF-8, and empty where it has.
     title, *blocks = re.split("[─-]{9,}", plain)
-    wrong = " ".join((blocks[0] if blocks else title).split())
+    wrong, *rest = (" ".join(block.split()) for block in blocks or [title])
     text = re.sub(r"^Error parsing (Config: )?| Got errors: .*", "", wrong)
+    text = " ".join([text, *(block for block in rest if block.startswith("Unrecognized options"))])
     more = "".join(blocks[1:]).splitlines()
     options = [line.split()[0] for line in more if line.strip().startswith("--")]
     if options and "Perhaps you meant" in box:

@@ -18,7 +18,8 @@ class Cluster:
 
     distributed: bool = False
     """Be one of several processes, each started with the same command.
-    Slurm, Open MPI, Kubernetes and TPUs say the rest. The first one writes; files are shared."""
+    On Slurm, Open MPI, Kubernetes and TPUs nothing else is needed. All must see the same folders;
+    the first process writes."""
     coordinator: str | None = None
     """Address and port of the first process, as 10.0.0.1:1234.
     By default what the cluster says, or $JAX_COORDINATOR_ADDRESS."""

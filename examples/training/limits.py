@@ -1,4 +1,4 @@
-"""Says the limits of options beside their types: ranges, names to choose from, what has the option.
+"""Declares beside each option its range, its names, and the optimizers or schedules that use it.
 
 A dataclass says them in `typing.Annotated`; those of a field hold for the field of a subclass too.
 

@@ -149,7 +149,7 @@ def train(
     """Train all the runs in one program, with a progress bar.
 
     Where `options.checkpoint_dir` holds a checkpoint, training goes on from it. With such a folder
-    SIGTERM ends it after the epoch, or with a source of several chunks after the chunk, saved.
+    SIGTERM saves after the current epoch, or chunk of one, and stops.
 
     Args:
       task: the data, the model and how it is evaluated.

@@ -127,22 +127,22 @@ class Options(RunOptions):
 
     optimizer: OptimizerName = "adam_lawn"
     """Names with _lawn: that optimizer, with fixed norms from the switch on (see --free-epochs).
-    adam, adamw: both are Adam with decoupled weight decay, unless --decay-form says l2 of adam.
+    adam, adamw: both are Adam with decoupled weight decay; adam has L2 with --decay-form l2.
     sgd, lars: heavy-ball momentum; nesterov: SGD with Nesterov momentum.
     hyperball: Adam with all norms fixed from the start, and relative steps.
     muon: Muon for hidden matrices, with steps scaled to the size of Adam's; Adam for all else.
     adam_h, muon_h: hidden matrices keep their initial norms; Adam for all else.
     adamp: Adam without the part of a step along weights whose norm the loss ignores.
-    cpr: Adam with norms bounded from the inflection of their growth on."""
+    cpr: Adam whose norms may not pass the value at which their growth began to slow."""
     learning_rate: Annotated[float, AT_LEAST_0] = 1e-3
     """Peak of the learning rate: what to tune first."""
     rest_learning_rate: Annotated[float | None, AT_LEAST_0, of_optimizers("rest_rate")] = None
     """adam_h and muon_h: peak learning rate of embeddings, the last layer and all vectors.
-    By default --learning-rate, which there is relative to the norms of matrices: tune both."""
+    By default equal to --learning-rate. That one is a share of each matrix's norm: tune both."""
     weight_decay: Annotated[float, AT_LEAST_0] = 0.0
     """Weight decay of kernels and embeddings, multiplied by the learning rate; see --decay-form.
-    muon applies it to the matrices that Muon trains; optimizers that fix or bound norms have
-    none."""
+    muon applies it to the matrices that Muon trains.
+    Optimizers that fix or bound norms have none."""
     decay_form: DecayForm | None = None
     """l2: weight decay is added to the gradient, before norms and momentum are taken.
     decoupled: it is a step of its own, as in AdamW.
@@ -157,7 +157,7 @@ class Options(RunOptions):
     b1: Annotated[float, BELOW_1, of_optimizers("moments")] = 0.9
     """Decay rate of the first moment, for Adam and LAMB; not for muon, adam_h and muon_h."""
     b2: Annotated[float, BELOW_1, of_optimizers("moments")] = 0.999
-    """Decay rate of the second moment, for the same."""
+    """Decay rate of the second moment, for Adam and LAMB."""
     adam_eps: Annotated[float, ABOVE_0, of_optimizers("eps")] = 1e-8
     """Epsilon of adam and adamw, beside the root of the second moment; LAMB and LAWN have 1e-6."""
     initial_rate: Annotated[float, AT_LEAST_0] = 0.0
@@ -171,7 +171,7 @@ class Options(RunOptions):
     polynomial, cosine: smoothly, to --final-rate.
     The others multiply it by --decay-factor. step-wise: at the epochs of --decays-at.
     simple: once, late. plateau: when the training loss has not fallen for more than 10 epochs.
-    abel: when the weight norm has fallen, risen and turned again; give it some weight decay."""
+    abel: when the weight norm has fallen and risen again; needs --weight-decay above 0."""
     decay_power: Annotated[float, ABOVE_0, of_schedules("polynomial")] = 1.0
     """Schedule polynomial: power of the decay; 1 is linear, a larger one ends more slowly."""
     decay_epochs: Annotated[float | None, of_schedules("polynomial", "cosine")] = None
@@ -200,8 +200,8 @@ class Options(RunOptions):
     norms_scale: Annotated[float | None, ABOVE_0, of_optimizers("switch")] = None
     """Factor on the norms that the switch takes, before they are fixed; below 1: smaller logits."""
     project: Annotated[bool, of_optimizers("switch")] = True
-    """Whether the gradient and the step are projected onto the tangent space, as the paper has it;
-    without, norms are held by rescaling alone, in less time."""
+    """Whether the gradient and the step are projected onto the tangent space, as in the paper.
+    Without, norms are held by rescaling alone, in less time."""
     clip_norm: Annotated[float | None, ABOVE_0] = None
     """Clip the global norm of the gradient to this."""
     flood_level: Annotated[float, AT_LEAST_0] = 0.0

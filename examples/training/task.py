@@ -11,7 +11,7 @@ from examples.training.checkpoints import checksum
 
 
 class Layout(NamedTuple):
-    """What an optimizer cannot see of a parameter: the places of some in their tree, by name.
+    """Modules that optimizers treat differently, by name: stacked layers, the first and the last.
 
     A name is that of a module, wherever it stands, and speaks of all below it.
 
@@ -25,7 +25,7 @@ class Layout(NamedTuple):
 
 
 class Task(Protocol):
-    """What differs between examples: a pytree with the data as leaves, so no program holds it."""
+    """What differs between examples: a pytree whose leaves are the data, arguments of a program."""
 
     score: str
     """The name in `evaluate`'s result that the progress bar shows."""
