@@ -83,6 +83,14 @@ def test_a_mistake_is_told_in_short(mistake, monkeypatch, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def test_an_unknown_option_is_told_beside_a_missing_one(monkeypatch, capsys):
+    assert run(monkeypatch, ncf, ["--epoch", "3"]) == 2
+    error = capsys.readouterr().err
+    assert "--dataset {movielens-100k," in error
+    assert "Unrecognized options: --epoch 3" in error
+    assert error.count("\n") == 1
+
+
 def test_a_setting_that_is_not_there_is_told_in_short(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["python"])
     with pytest.raises(SystemExit, match="2"):
