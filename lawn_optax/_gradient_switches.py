@@ -181,7 +181,7 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
         norm = _gradient_norm("at_flattening", extra_args)
         loss = _scalar("value", extra_args["value"])
         slope = _scalar("loss_slope", extra_args.get("loss_slope", 0.0))
-        seen = jnp.isfinite(norm) & jnp.isfinite(loss) & (loss > 0)
+        seen = jnp.isfinite(norm) & jnp.isfinite(slope) & jnp.isfinite(loss) & (loss > 0)
         weight = jnp.maximum(1 / (count + 1), _weight(count))
         average = lambda x, now: running_average(x, now, weight, seen)
         gradient, mean_loss = average(state.gradient, norm), average(state.loss, loss)
@@ -191,16 +191,13 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
         relative = safe_divide(gradient, mean_loss)
         begin = (state.mark.at < 0) & fallen & (relative > 0)
         rises, valley = _follow(state.valley, relative, ratio, mark_ratio, begin)
+        goes_on = lambda mark: mean_loss < GOES_ON * mark.loss
         since = running_average(state.mark.loss, loss, 1 / (count - state.mark.at), seen)
-        goes_on = lambda since: mean_loss < GOES_ON * since
-        anew = begin | ((state.mark.at >= 0) & ~valley.falling)
-        kept = state.mark._replace(made=~rises | goes_on(since), loss=since)
-        new = Mark(made=anew, at=count, loss=mean_loss, of_valley=valley.fallen & ~begin)
-        none = kept._replace(made=_no())
-        mark = _where(state.mark.made, kept, _where(anew, new, none))
-        constrain = mark.made & valley.risen & (mark.of_valley | goes_on(mark.loss))
-        seen_so_far = FlatteningState(gradient, mean_loss, intercept, highest, valley, mark)
-        return constrain, seen_so_far
+        old = state.mark._replace(loss=since)
+        new = Mark(begin | ~valley.falling, count, mean_loss, valley.fallen & ~begin)
+        mark = _renew(old, new, begin, taken_back=rises & ~goes_on(old))
+        constrain = mark.made & valley.risen & (mark.of_valley | goes_on(mark))
+        return constrain, FlatteningState(gradient, mean_loss, intercept, highest, valley, mark)
 
     marked = lambda state: state.mark.made
     return Switch(init, update, extra_args=("gradient_norm", "loss_slope"), marked=marked)
@@ -307,9 +304,14 @@ def _scalar(name: str, value: Any) -> jax.Array:
     return jnp.asarray(value).astype(jnp.float32)
 
 
-def _where(condition: jax.Array, mark: Mark, otherwise: Mark) -> Mark:
-    """Return one of two marks."""
-    return Mark(*(jnp.where(condition, x, y) for x, y in zip(mark, otherwise, strict=True)))
+def _renew(mark: Mark, new: Mark, begin: jax.Array, taken_back: jax.Array) -> Mark:
+    """Return the mark, taken back or not, or a new one where there is none.
+
+    The first is made where `begin`; those after it where `new` says so.
+    """
+    kept = mark._replace(made=mark.made & ~taken_back)
+    make = ~mark.made & new.made & (begin | (mark.at >= 0))
+    return Mark(*(jnp.where(make, x, y) for x, y in zip(new, kept, strict=True)))
 
 
 def _weight(count: jax.Array) -> jax.Array:

@@ -366,6 +366,14 @@ def test_a_loss_that_falls_as_its_gradient_does_not_flatten():
     assert follow(lo.at_flattening(), norms, losses)[1] is None
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_slopes_that_are_not_finite_are_left_out(bad):
+    slopes = np.zeros(400)
+    slopes[::7] = bad
+    spoilt = follow(lo.at_flattening(), COURSE, slopes=slopes)[1]
+    assert abs(spoilt - follow(lo.at_flattening(), COURSE)[1]) < 20
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, -1.0])
 def test_losses_that_have_no_logarithm_are_left_out(bad):
     losses = resting(400)
