@@ -33,6 +33,11 @@ def check_inner(
 
 def check_scalar(name: str, value: Any) -> None:
     """Refuse an array where one number is needed, such as the losses of all examples."""
+    if not jax.tree_util.all_leaves([value]):
+        raise ValueError(
+            f"{name} is a {type(value).__name__} and must be one number, such as the mean; of what"
+            " jax.value_and_grad(..., has_aux=True) returns, the loss is the first part."
+        )
     if np.shape(value):
         raise ValueError(f"{name} has shape {np.shape(value)}: give one number, such as the mean.")
 

@@ -214,7 +214,8 @@ def _cells(leaf: LeafSummary) -> tuple[str, ...]:
     """Return one row of the table."""
     captured = "-" if not leaf.constrained else "not yet"
     if leaf.captured is not None:
-        captured = f"{_range(leaf.captured)}{', marked' if leaf.marked else ''}"
+        free = "" if np.any(leaf.captured) or not leaf.captured.size else ", stays free"
+        captured = f"{_range(leaf.captured)}{', marked' if leaf.marked else free}"
     return (
         leaf.path,
         str(leaf.shape),

@@ -132,8 +132,10 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
 
     A link before `lawn` that fixes the gradient's norm, such as `optax.clip_by_global_norm`, hides
     the valley: put it within `lawn`, or give `update` the norm as `gradient_norm=`. A gradient
-    whose norm is not finite and a loss that is not positive and finite are left out. Within
-    `optax.MultiSteps` the loss seen is that of the last part, beside the mean gradient of all.
+    whose norm is not finite and a loss that is not positive and finite are left out: a loss that
+    is never positive leaves training free. A single loss far above the others in the first updates
+    marks norms at once. Within `optax.MultiSteps` the loss seen is that of the last part, beside
+    the mean gradient of all.
 
     Args:
       ratio: the factor by which :math:`a / b` falls into a valley, and rises to be constrained;
@@ -183,6 +185,7 @@ def at_flattening(ratio: float = 1.25, mark_ratio: float = 1.1) -> Switch:
         slope = _scalar("loss_slope", extra_args.get("loss_slope", 0.0))
         seen = jnp.isfinite(norm) & jnp.isfinite(slope) & jnp.isfinite(loss) & (loss > 0)
         weight = jnp.maximum(1 / (count + 1), _weight(count))
+        weight = jnp.where(state.highest_loss > 0, weight, 1)  # The first that is seen.
         average = lambda x, now: running_average(x, now, weight, seen)
         gradient, mean_loss = average(state.gradient, norm), average(state.loss, loss)
         intercept = average(state.intercept, loss + jnp.clip(slope, 0, loss))

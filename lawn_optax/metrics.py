@@ -11,7 +11,9 @@ def logit_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
     r"""Measure how far each example is classified correctly, in logits.
 
     With classes, :math:`z_y - \max_{k \ne y} z_k`; with one logit, :math:`z` for a positive
-    example and :math:`-z` for a negative one. The loss is flat where it exceeds about 2.5.
+    example and :math:`-z` for a negative one. The loss is flat where it exceeds about 2.5. A label
+    that is no class, such as the -1 or -100 of padding, has the margin NaN, which switches and
+    `diagnostics.flat_zone_share` leave out.
 
     Args:
       logits: `(..., classes)` with at least two classes, or `(...)`.
@@ -43,9 +45,9 @@ def logit_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
             " (..., classes) with two classes or more and (...), or twice the same shape."
         )
     own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    return jnp.sum(jnp.where(own, logits, 0), axis=-1) - jnp.max(
-        jnp.where(own, -jnp.inf, logits), axis=-1
-    )
+    of_own = jnp.sum(jnp.where(own, logits, 0), axis=-1)
+    of_others = jnp.max(jnp.where(own, -jnp.inf, logits), axis=-1)
+    return jnp.where(jnp.any(own, axis=-1), of_own - of_others, jnp.nan)
 
 
 def expected_calibration_error(

@@ -51,6 +51,13 @@ def test_the_table_prints():
     ]
 
 
+def test_a_leaf_of_zeros_is_said_to_stay_free():
+    params = {"lora_a": jnp.ones((2, 2)), "lora_b": jnp.zeros((2, 2))}
+    _, state = train(lo.adam_lawn(0.1, 0), params, lambda t, p: p, 1)
+    _, zeros = str(lo.describe(params, state)).splitlines()[-2:]
+    assert "0, stays free" in zeros
+
+
 def test_a_leaf_without_norms_prints_none():
     row = str(lo.describe({"embedding": jnp.zeros((0, 3))}, axes=1)).splitlines()[-1]
     assert " ".join(row.split()) == "embedding (0, 3) yes (1,) none not yet rank 2"

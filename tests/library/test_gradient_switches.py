@@ -389,7 +389,27 @@ def test_without_a_loss_it_says_what_to_do():
         tx.update(PARAMS, tx.init(PARAMS), PARAMS)
 
 
-@pytest.mark.parametrize("seen", [{"value": jnp.ones(2)}, {"value": 1.0, "gradient_norm": [1.0]}])
+@pytest.mark.parametrize("missed", [1, 5])
+def test_first_losses_that_are_left_out_delay_nothing(missed):
+    losses, none = np.interp(np.arange(900), [0, 100, 400], [3.0, 3.0, 0.1]), np.full(900, np.nan)
+    relative = np.geomspace(0.1, 100, 900)
+    first = np.arange(900) < missed
+    _, seen = follow(lo.at_flattening(), relative * losses, losses)
+    _, later = follow(lo.at_flattening(), relative * losses, np.where(first, none, losses))
+    assert abs(later - seen) < 10
+
+
+def test_a_loss_with_what_came_beside_it_is_told_where_it_is():
+    tx = lo.adam_lawn(0.1)
+    update = lambda loss: tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=loss)
+    for call in (update, jax.jit(update)):
+        with pytest.raises(ValueError, match=r"value is a tuple and must be one number.*has_aux"):
+            call((jnp.float32(1), jnp.ones(3)))
+
+
+@pytest.mark.parametrize(
+    "seen", [{"value": jnp.ones(2)}, {"value": 1.0, "gradient_norm": jnp.ones(1)}]
+)
 def test_what_is_not_a_scalar_is_refused_by_name(seen):
     tx = lo.lawn(optax.sgd(0.1), lo.at_flattening())
     with pytest.raises(ValueError, match=r"has shape \([12],\): give one number, such as the mean"):

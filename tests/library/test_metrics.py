@@ -23,6 +23,12 @@ def test_margin_of_a_batch_of_sequences():
     assert logit_margin(jnp.ones((2, 3, 5)), jnp.zeros((2, 3), int)).shape == (2, 3)
 
 
+@pytest.mark.parametrize("padding", [-1, -100, 3])
+def test_a_label_that_is_no_class_has_no_margin(padding):
+    logits = jnp.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]])
+    np.testing.assert_array_equal(logit_margin(logits, jnp.array([0, padding])), [1.0, np.nan])
+
+
 def test_margin_refuses_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"logits of shape \(2, 3\) do not fit labels"):
         logit_margin(jnp.ones((2, 3)), jnp.zeros(3, int))
