@@ -315,7 +315,7 @@ def _of_another_type(name: str, kind: type, state: Any) -> str:
 
 
 def _differing_trees(updates: Any, params: Any) -> str | None:
-    """Explain which leaves updates lack or have beside the parameters'; None where it is none."""
+    """Explain which leaf updates lack, or have and no parameter is; None where all fit."""
     given, needed = ([join(path) for path, _ in parameters(tree)] for tree in (updates, params))
     call = "Call update(grads, state, params) with the gradients of these parameters"
     if missing := [path for path in needed if path not in given]:

@@ -248,8 +248,8 @@ def _with_gradient(
     slopes = [jnp.max(-x, initial=0.0) for x in spheres.by_layer(wg).values()]
     given = {"gradient_norm": norm} | extra_args
     check_scalar("gradient_norm", given["gradient_norm"])
-    clipped = safe_divide(given["gradient_norm"], norm)
-    return {"loss_slope": clipped * functools.reduce(jnp.maximum, slopes, jnp.zeros([]))} | given
+    ratio = safe_divide(given["gradient_norm"], norm)
+    return {"loss_slope": ratio * functools.reduce(jnp.maximum, slopes, jnp.zeros([]))} | given
 
 
 def _reset(
